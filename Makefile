@@ -1,0 +1,101 @@
+# Everything a person does with vmil. `make` alone explains the targets; the first one to need Python sets it up in .venv.
+
+ENV      := $(shell sed -n 's/^  name: //p' conf/default.yaml)
+ALGO     := $(shell sed -n 's/^algo: //p' conf/default.yaml)
+SEED     := 0
+COMPUTE  := auto
+ARGS     :=
+RUN      := latest
+EPISODES := 10
+COUNT    := 10
+PYTHON   :=
+WORKERS  := $(shell cores=$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN); echo $$((cores < 4 ? cores : 4)))
+
+VENV   := .venv
+PY     := $(VENV)/bin/python
+# The name of the marker is a digest of what was installed: any change of it installs again, nothing else does.
+DIGEST := $(shell cat requirements.lock pyproject.toml | cksum | tr ' ' '-')
+READY  := $(VENV)/.installed-$(DIGEST)
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help train resume evaluate expert demos ui doctor config smoke test test-slow lint clean
+unexport PYTHONPATH
+unexport ENV
+
+help:  ## explain the targets and their variables
+	@echo 'make <target> [VARIABLE=value ...]'
+	@echo
+	@sed -n 's/^\([a-z-]*\):.*## *\(.*\)/\1\t\2/p' Makefile | awk -F'\t' '{ printf "  %-10s %s\n", $$1, $$2 }'
+	@echo
+	@echo 'ENV=$(ENV) ALGO=$(ALGO) SEED=$(SEED) COMPUTE=$(COMPUTE) RUN=$(RUN) EPISODES=$(EPISODES) COUNT=$(COUNT)'
+	@echo 'ARGS="world_model.deter=256 ..." sets anything that `make config` prints; PYTHON=/path/to/python picks the interpreter'
+
+train: $(READY)  ## learn from demonstrations: ENV ALGO SEED COMPUTE ARGS
+	$(PY) -m vmil train env=$(ENV) algo=$(ALGO) seed=$(SEED) compute=$(COMPUTE) $(ARGS)
+
+resume: $(READY)  ## go on with a run that was stopped: RUN (a path, a name, latest) ARGS
+	$(PY) -m vmil resume run=$(RUN) $(ARGS)
+
+evaluate: $(READY)  ## score and film a run: RUN EPISODES ARGS="video=walk.mp4"
+	$(PY) -m vmil evaluate run=$(RUN) episodes=$(EPISODES) $(ARGS)
+
+expert: $(READY)  ## train a state-based expert: ENV SEED ARGS="frames=300000"
+	$(PY) -m vmil expert env=$(ENV) seed=$(SEED) $(ARGS)
+
+demos: $(READY)  ## record demonstrations of an expert: ENV SEED COUNT ARGS="actor=path"
+	$(PY) -m vmil demos env=$(ENV) seed=$(SEED) count=$(COUNT) $(ARGS)
+
+ui: $(READY)  ## show the tracked runs in a browser, on this machine only: ARGS="port=5000"
+	$(PY) -m vmil ui $(ARGS)
+
+doctor: $(READY)  ## say what this machine has: OpenGL, processor, GPU, versions, disk
+	$(PY) -m vmil doctor
+
+config: $(READY)  ## print a run's whole configuration: ENV ALGO SEED COMPUTE ARGS
+	$(PY) -m vmil config env=$(ENV) algo=$(ALGO) seed=$(SEED) compute=$(COMPUTE) $(ARGS)
+
+smoke: $(READY)  ## run the whole of train on toy sizes in a minute: ENV ALGO ARGS
+	$(PY) -m vmil train env=$(ENV) algo=$(ALGO) compute=debug $(ARGS)
+
+test: $(READY)  ## the test suite, without what trains for minutes: ARGS="-k name"
+	$(PY) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+test-slow: $(READY)  ## the tests that train for minutes
+	$(PY) -m pytest -m slow $(ARGS)
+
+lint: $(READY)  ## style, types, and which module may import which
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+	$(PY) -m mypy
+	$(VENV)/bin/lint-imports
+
+clean:  ## remove caches and the virtual environment, keep the runs
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build dist
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A fit Python runs (a version manager's stub may not), is of a supported version, and brings ensurepip, which Debian keeps in
+# a package of its own. 3.12 and 3.11 come first, because on 3.13 labmaze, which dm_control asks for and dm_control.suite never
+# imports, has no wheel: there dm_control goes in without its requirements, which pyproject.toml lists instead. Where it came
+# in with them, the last pip line does nothing.
+$(READY):
+	@fit=; bare=; \
+	for python in $(or $(PYTHON),python3.12 python3.11 python3.13 python3); do \
+	  $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || continue; \
+	  if $$python -c 'import ensurepip, venv' 2>/dev/null; then fit=$$python; break; fi; \
+	  bare=$$python; \
+	done; \
+	if [ -z "$$fit$$bare" ]; then \
+	  echo "vmil: $(or $(PYTHON:%='%' is not a Python 3.11 to 3.13 that runs),no Python 3.11 to 3.13 is here): install one," \
+	    "or name it with PYTHON=/path/to/python." >&2; exit 2; \
+	elif [ -z "$$fit" ]; then \
+	  echo "vmil: $$bare has no venv module: install it (on Debian: apt-get install python3-venv)." >&2; exit 2; \
+	fi; \
+	echo "vmil: setting up $(VENV) with $$fit, once: some minutes, and 2 to 7 GB of disk."; \
+	[ "$$($(PY) -V 2>/dev/null)" = "$$($$fit -V)" ] || $$fit -m venv --clear $(VENV); \
+	rm -f $(VENV)/.installed-*; \
+	pip="$(PY) -m pip install --disable-pip-version-check $$([ -t 1 ] || echo --quiet)"; \
+	$$pip -c requirements.lock -e '.[dev]'; \
+	$$pip -c requirements.lock --no-deps dm_control
+	@touch $@

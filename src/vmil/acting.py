@@ -1,0 +1,50 @@
+"""The recurrent acting policy: filters what it sees, then acts on it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vmil.behaviour.actor import Actor
+from vmil.world_model.model import WorldModel, preprocess
+from vmil.world_model.rssm import State
+
+
+class ActingPolicy:
+    """Acts in N environments in lock-step; it remembers its latent states and last actions, and forgets where `is_first`.
+
+    Weights are shared with the learner: what is learnt acts at once. With `deterministic` both the latent state and the
+    action are the distributions' modes; else both are sampled and N(0, exploration_std²) is added to the action.
+    """
+
+    def __init__(self, model: WorldModel, actor: Actor, exploration_std: float, deterministic: bool) -> None:
+        self.model, self.actor = model, actor
+        self.exploration_std, self.deterministic = exploration_std, deterministic
+        self.state: State | None = None
+        self.last_action: Tensor | None = None
+
+    @torch.no_grad()
+    def __call__(self, image: Tensor, proprio: Tensor | None, is_first: Tensor) -> Tensor:
+        """Images (N, H, W, 3) uint8, vectors (N, P), is_first (N,) → actions (N, A) in [−1, 1], on the images' device."""
+        device = next(self.actor.parameters()).device
+        seen = self.model.encode(preprocess(image.to(device)), None if proprio is None else proprio.to(device))
+        previous, last_action = self._memory(seen)
+        noise = self.model.rssm.latent.noise(len(seen), like=seen)
+        state = self.model.rssm.obs_step(previous, last_action, seen, is_first.to(device), noise)
+        if self.deterministic:
+            state = state._replace(stoch=self.model.rssm.latent.mode(state.stats))
+        action = self._act(state)
+        self.state, self.last_action = state, action
+        return action.to(image.device)
+
+    def _act(self, state: State) -> Tensor:
+        policy = self.actor(state.feat)
+        if self.deterministic:
+            return policy.mode().clamp(-1.0, 1.0)
+        action, _ = policy.sample(torch.randn_like(policy.std))
+        return (action + self.exploration_std * torch.randn_like(action)).clamp(-1.0, 1.0)
+
+    def _memory(self, seen: Tensor) -> tuple[State, Tensor]:
+        if self.state is None or self.last_action is None or len(self.last_action) != len(seen):
+            return self.model.rssm.initial(len(seen), seen), seen.new_zeros(len(seen), self.actor.action_size)
+        return self.state, self.last_action

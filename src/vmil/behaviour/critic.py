@@ -1,0 +1,37 @@
+"""The value V(z) of the implied reward, and its slowly following copy."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from vmil.nets.mlp import MLP, Activation, Norm
+
+
+class Critic(nn.Module):
+    """z → V(z); with `slow` > 0 a target network follows by that share per update, else the critic is its own target."""
+
+    def __init__(self, feat: int, units: int, layers: int, act: Activation, norm: Norm, slow: float) -> None:
+        super().__init__()
+        self.slow = slow
+        self.net = MLP(feat, 1, layers, units, act, norm)
+        self.target_net = copy.deepcopy(self.net).requires_grad_(False) if slow > 0.0 else None
+
+    def forward(self, feat: Tensor) -> Tensor:
+        """(…, F) → (…,)."""
+        value: Tensor = self.net(feat)[..., 0]
+        return value
+
+    def target(self, feat: Tensor) -> Tensor:
+        """The value to bootstrap from, (…, F) → (…,)."""
+        value: Tensor = (self.net if self.target_net is None else self.target_net)(feat)[..., 0]
+        return value
+
+    @torch.no_grad()
+    def follow(self) -> None:
+        """Moves the target network one step."""
+        if self.target_net is not None:
+            targets, weights = list(self.target_net.parameters()), list(self.net.parameters())
+            torch._foreach_lerp_(targets, weights, self.slow)

@@ -1,0 +1,48 @@
+"""Returns of dreamt trajectories."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def lambda_return(reward: Tensor, value: Tensor, discount: float, lam: float) -> Tensor:
+    """G_t = r_t + γ [(1 − λ) V(z_{t+1}) + λ G_{t+1}], G_H = V(z_H) (Sutton & Barto 2018, eq. 12.18).
+
+    reward (H, …) of the transition t → t+1 and value (H+1, …) of z_0 … z_H → (H, …).
+    """
+    if len(value) != len(reward) + 1:
+        raise ValueError(f"{len(reward)} rewards need {len(reward) + 1} values, not {len(value)}")
+    one_step = reward + discount * (1 - lam) * value[1:]
+    following, returns = value[-1], []
+    for t in reversed(range(len(reward))):
+        following = one_step[t] + discount * lam * following
+        returns.append(following)
+    return torch.stack(returns[::-1])
+
+
+def discount_weights(horizon: int, discount: float, like: Tensor) -> Tensor:
+    """γ^t for t = 0 … H−1, (H, 1)."""
+    return (discount ** torch.arange(horizon, dtype=like.dtype, device=like.device))[:, None]
+
+
+class ReturnRange(nn.Module):
+    """A running 5–95 % range of returns (DreamerV3, eq. 7), without its floor of 1, which D ∈ (0, 1) would never reach."""
+
+    range: Tensor
+    initialised: Tensor
+
+    def __init__(self, decay: float = 0.99, floor: float = 1e-3) -> None:
+        super().__init__()
+        self.decay, self.floor = decay, floor
+        self.register_buffer("range", torch.ones(()))
+        self.register_buffer("initialised", torch.zeros(()))
+
+    @torch.no_grad()
+    def update(self, returns: Tensor) -> Tensor:
+        """Takes in a batch of returns, gives the scale to divide by, ()."""
+        low, high = torch.quantile(returns.detach().flatten(), returns.new_tensor([0.05, 0.95]))
+        keep = self.decay * self.initialised  # the first batch sets the range
+        self.range.copy_(torch.lerp(high - low, self.range, keep))
+        self.initialised.fill_(1.0)
+        return self.range.clamp(min=self.floor)

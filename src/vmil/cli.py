@@ -1,0 +1,218 @@
+"""The command line: `python -m vmil <command> key=value ...`, which is what every Makefile target calls.
+
+Settings are validated before anything heavy is imported, so that a wrong one is answered at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import importlib.resources
+import importlib.util
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import NamedTuple, NoReturn, TypeVar
+
+from vmil.config import keys
+from vmil.config.errors import UserError
+from vmil.config.load import build, load_config, load_saved_config, parse_dotlist, presets, to_yaml
+from vmil.config.runs import CONFIG_FILE, find_run
+from vmil.config.schema import TrackingConfig
+from vmil.config.schema_cli import DemosOptions, EvaluateOptions, ExpertOptions, RunOptions, UiOptions
+from vmil.config.schema_expert import ExpertConfig
+
+OK, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130  # exit codes; 130 is the shell's for Ctrl-C
+SQLITE = "sqlite:///"
+T = TypeVar("T")
+
+
+def train(overrides: Sequence[str]) -> int:
+    """Train from the start."""
+    config = load_config(overrides)
+    from vmil.training import run
+
+    run.train(config)
+    return OK
+
+
+def resume(overrides: Sequence[str]) -> int:
+    """Go on with a run that was stopped."""
+    options, rest = _split(RunOptions, overrides)
+    directory = find_run(options.run, Path(options.root))
+    load_saved_config(directory / CONFIG_FILE, rest)  # complains before torch is imported
+    from vmil.training import run
+
+    run.resume(directory, rest)
+    return OK
+
+
+def evaluate(overrides: Sequence[str]) -> int:
+    """Score a run over fresh episodes and film it."""
+    options = _options(EvaluateOptions, overrides)
+    _at_least_one("episodes", options.episodes)
+    directory = find_run(options.run, Path(options.root))
+    video = Path(options.video) if options.video else directory / "videos" / "evaluation.mp4"
+    from vmil.training import run
+
+    run.evaluate_run(directory, options.episodes, video)
+    return OK
+
+
+def expert(overrides: Sequence[str]) -> int:
+    """Train a state-based expert with SAC."""
+    options = _options(ExpertOptions, overrides)
+    knobs = {item.name: getattr(options, item.name) for item in fields(ExpertConfig)}
+    out = _expert_dir(options.root, options.env, options.seed) if options.out is None else Path(options.out)
+    from vmil.experts.sac import train_expert
+
+    score = train_expert(ExpertConfig(**knobs), options.env, out, options.seed, options.resume, progress=True)
+    print(f"mean return {score:.1f}; the actor is {out / 'actor.safetensors'}")
+    return OK
+
+
+def demos(overrides: Sequence[str]) -> int:
+    """Record demonstrations of an expert."""
+    options = _options(DemosOptions, overrides)
+    _at_least_one("count", options.count)
+    actor = Path(options.actor) if options.actor else _default_actor(options)
+    if not actor.is_file():
+        raise UserError(
+            f"there is no actor '{actor}': `make expert ENV={options.env}` trains one, actor= names another"
+        )
+    out = Path(options.out or f"{options.root}/demos-{_file_name(options.env)}-s{options.seed}")
+    from vmil.experts.record import record_demos
+
+    written = record_demos(options.env, actor, out, options.count, options.seed, options.min_return)
+    print(f"{len(written)} demonstrations in {out / 'demos'}; train on them with demos.path={out / 'demos'}")
+    return OK
+
+
+def ui(overrides: Sequence[str]) -> int:
+    """Show the tracked runs in a browser, on this machine only."""
+    options = _options(UiOptions, overrides)
+    if not 0 < options.port < 65536:
+        raise UserError(f"port={options.port} is outside [1, 65535]")
+    if importlib.util.find_spec("mlflow") is None:
+        raise UserError("MLflow is not installed: each run's metrics.csv holds its numbers")
+    from vmil.tracking.tracker import tracking_uri
+
+    uri = tracking_uri(TrackingConfig(uri=options.uri), Path(options.root))
+    if uri.startswith("http"):
+        raise UserError(f"the runs are tracked by a server already: open {uri}")
+    if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).is_file():
+        raise UserError(f"no run is tracked in '{uri.removeprefix(SQLITE)}' yet: start one with `make train`")
+    command = ["-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(options.port)]
+    os.execv(sys.executable, [sys.executable, *command])
+
+
+def doctor(overrides: Sequence[str]) -> int:
+    """Say what this machine has and whether it can render."""
+    if overrides:
+        raise UserError("doctor takes no settings")
+    from vmil.doctor import examine
+
+    return OK if examine(print) else FAILED
+
+
+def show_config(overrides: Sequence[str]) -> int:
+    """Print the configuration that these settings resolve to."""
+    print(to_yaml(load_config(overrides)), end="")
+    return OK
+
+
+class Command(NamedTuple):
+    """A subcommand: what it does and an example of what may follow it."""
+
+    run: Callable[[Sequence[str]], int]
+    example: str
+
+
+COMMANDS: dict[str, Command] = {
+    "train": Command(train, "env=walker algo=vmil seed=0 world_model.deter=256"),
+    "resume": Command(resume, "run=latest"),
+    "evaluate": Command(evaluate, "run=latest episodes=10 video=walk.mp4"),
+    "expert": Command(expert, "env=walker seed=0"),
+    "demos": Command(demos, "env=walker count=10"),
+    "ui": Command(ui, "port=5000"),
+    "doctor": Command(doctor, ""),
+    "config": Command(show_config, "env=walker algo=vmil"),
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """Complains as everything else here does: in one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing the usage."""
+        raise UserError(f"{message} (see `{self.prog} --help`)")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    parser = Parser(prog="vmil", description=sys.modules["vmil"].__doc__)
+    commands = parser.add_subparsers(dest="command", metavar="command", required=True)
+    groups = "; ".join(f"{group}: {', '.join(presets(group))}" for group in ("env", "algo", "compute"))
+    for name, command in COMMANDS.items():
+        about = command.run.__doc__ or ""
+        example = f"example: vmil {name} {command.example}".rstrip()
+        sub = commands.add_parser(name, help=about, description=about, epilog=f"{example}. Presets: {groups}.")
+        sub.add_argument("settings", nargs="*", metavar="key=value", help="`vmil config` prints every key of a run")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 done, 1 failed, 2 misused, 130 interrupted."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
+            wrong = arguments[0]
+            raise UserError(f"unknown command '{wrong}' (known: {', '.join(COMMANDS)}){keys.nearest(wrong, COMMANDS)}")
+        parsed = make_parser().parse_args(arguments or ["--help"])
+        return COMMANDS[parsed.command].run(parsed.settings)
+    except UserError as error:
+        return _complain(str(error))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        return _complain(f"no space left on the disk for '{error.filename or 'a file'}': free some, then resume")
+    except KeyboardInterrupt:
+        print("vmil: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _complain(sentence: str) -> int:
+    print(f"vmil: {sentence}", file=sys.stderr)
+    return MISUSED
+
+
+def _options(schema: type[T], overrides: Sequence[str]) -> T:
+    return build(schema, parse_dotlist(schema, overrides))
+
+
+def _split(schema: type[T], overrides: Sequence[str]) -> tuple[T, list[str]]:
+    """Take the keys of `schema` out of `overrides`; the rest is for the run's configuration."""
+    own = keys.leaves(schema)
+    mine = [item for item in overrides if item.partition("=")[0] in own]
+    return _options(schema, mine), [item for item in overrides if item not in mine]
+
+
+def _at_least_one(key: str, value: int) -> None:
+    if value < 1:
+        raise UserError(f"{key}={value} is outside [1, inf)")
+
+
+def _file_name(env: str) -> str:
+    return env.replace(":", "-")
+
+
+def _expert_dir(root: str, env: str, seed: int) -> Path:
+    return Path(root) / f"expert-{_file_name(env)}-s{seed}"
+
+
+def _default_actor(options: DemosOptions) -> Path:
+    trained = _expert_dir(options.root, options.env, options.seed) / "actor.safetensors"
+    shipped = Path(str(importlib.resources.files("vmil"))) / "assets" / _file_name(options.env) / "actor.safetensors"
+    return shipped if shipped.is_file() and not trained.is_file() else trained

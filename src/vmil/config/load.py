@@ -1,0 +1,247 @@
+"""From schema, `conf/*.yaml` and the command line to one validated `Config`.
+
+Later wins: schema.py ← default.yaml ← env/<env>.yaml ← algo/<algo>.yaml ← compute/<compute>.yaml ← key=value.
+`compute` follows `algo` because its `debug` preset must shrink whatever the algorithm asks for.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar, get_args
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+import vmil
+from vmil.config import keys, validate
+from vmil.config.errors import UserError
+from vmil.config.schema import Config
+
+SELECTORS = ("env", "algo", "compute", "tracking")  # `env=walker` picks a preset, `env.camera=1` sets a leaf
+T = TypeVar("T")
+
+
+class Setting(NamedTuple):
+    """A value for one leaf and where it came from."""
+
+    value: object
+    source: str  # "" for the command line, else the file
+
+
+def conf_dir() -> Path:
+    """The directory of the YAML presets: package data when installed, `conf/` of the checkout when editable."""
+    package = Path(vmil.__file__).parent
+    for candidate in (package / "conf", package.parents[1] / "conf"):
+        if (candidate / "default.yaml").is_file():
+            return candidate
+    raise UserError(f"the presets conf/*.yaml are missing beside {package}: install vmil again")
+
+
+def presets(group: str) -> list[str]:
+    """Names of the presets of a group (`env`, `algo` or `compute`)."""
+    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+
+
+def load_config(overrides: Sequence[str] = ()) -> Config:
+    """The configuration that `overrides` (`env=walker`, `seed=1`, `world_model.deter=256`, ...) ask for.
+
+    Raises `UserError`, one sentence, for an unknown key, value or preset and for anything `validate.check` refuses.
+    """
+    chosen, dotlist = split_selectors(overrides)
+    settings = _read_yaml(conf_dir() / "default.yaml")
+    env = chosen.get("env", str(settings["env.name"].value))
+    algo = chosen.get("algo", str(settings["algo"].value))
+    _check_env_name(env)
+    _check_preset("algo", algo)
+    if env in presets("env"):
+        settings |= _read_yaml(conf_dir() / "env" / f"{env}.yaml")
+    settings |= _read_yaml(conf_dir() / "algo" / f"{algo}.yaml")
+    from_command_line = parse_dotlist(Config, dotlist)
+    settings |= _compute_settings(chosen.get("compute", "auto"), from_command_line)
+    settings |= {"env.name": Setting(env, ""), "algo": Setting(algo, "")}
+    if "tracking" in chosen:
+        settings["tracking.kind"] = Setting(chosen["tracking"], "")
+    config = build(Config, settings | from_command_line)
+    _check_env_name(config.env.name)
+    validate.check(config)
+    return config
+
+
+def to_yaml(config: Config) -> str:
+    """A configuration as YAML, every leaf of it."""
+    return OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
+def save_config(config: Config, path: Path) -> None:
+    """Write a configuration as YAML, for `load_saved_config`."""
+    path.write_text(to_yaml(config))
+
+
+def load_saved_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """The configuration that `save_config` wrote, with `key=value` overrides; `compute=...` may be chosen anew."""
+    chosen, dotlist = split_selectors(overrides)
+    for name in ("env", "algo"):
+        if name in chosen:
+            raise UserError(f"{name}={chosen[name]} cannot change a run that exists: start a new one")
+    if not path.is_file():
+        raise UserError(f"{path.parent} is not a run: it has no {path.name}")
+    settings = _read_yaml(path)
+    from_command_line = parse_dotlist(Config, dotlist)
+    if "compute" in chosen:
+        settings |= _compute_settings(chosen["compute"], from_command_line)
+    if "tracking" in chosen:
+        settings["tracking.kind"] = Setting(chosen["tracking"], "")
+    config = build(Config, settings | from_command_line)
+    validate.check(config)
+    return config
+
+
+def split_selectors(overrides: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Separate `env=walker` (a preset's name) from `env.camera=1` (a leaf); raises `UserError` without `=`."""
+    chosen: dict[str, str] = {}
+    rest: list[str] = []
+    for item in overrides:
+        key, equals, value = item.partition("=")
+        if not equals or not key:
+            raise UserError(f"'{item}' is not of the form key=value")
+        if key in SELECTORS:
+            chosen[key] = value
+        else:
+            rest.append(item)
+    return chosen, rest
+
+
+def parse_dotlist(schema: type, dotlist: Sequence[str]) -> dict[str, Setting]:
+    """Read `key=value` items against the leaves of `schema`; raises `UserError` on an unknown key."""
+    settings: dict[str, Setting] = {}
+    for item in dotlist:
+        key, equals, raw = item.partition("=")
+        if not equals:
+            raise UserError(f"'{item}' is not of the form key=value")
+        check_key(schema, key)
+        settings[key] = Setting(_parse_value(raw, keys.leaves(schema)[key]), "")
+    return settings
+
+
+def _parse_value(raw: str, hint: Any) -> object:
+    """What a command line's text says in YAML; a text leaf keeps its digits (`run.name=007`)."""
+    try:
+        parsed = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={raw}"]), resolve=False)
+    except (YAMLError, OmegaConfBaseException):
+        return raw  # such as `[1`: the type decides
+    value = parsed["value"] if isinstance(parsed, dict) else raw
+    is_text = hint is str or str in get_args(hint)
+    return raw if is_text and value is not None and not isinstance(value, str) else value
+
+
+def check_key(schema: type, key: str, source: str = "") -> None:
+    """Raise `UserError` unless `key` is a leaf of `schema`, naming the nearest that is."""
+    known = keys.leaves(schema)
+    if key in known:
+        return
+    if key in keys.sections(schema):
+        first = next(name for name in known if name.startswith(f"{key}."))
+        raise UserError(f"{source}'{key}' is a group of keys, such as '{first}': set one of them")
+    candidates = [*known, *(name for name in SELECTORS if schema is Config)]
+    raise UserError(f"{source}unknown key '{key}'{keys.nearest(key, candidates)}")
+
+
+def build(schema: type[T], settings: Mapping[str, Setting]) -> T:
+    """Make a `schema` from its defaults and `settings`; raises `UserError` on a value of the wrong type."""
+    nested: dict[str, Any] = {}
+    for key, setting in settings.items():
+        *parents, leaf = key.split(".")
+        node = nested
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[leaf] = setting.value
+    try:
+        built = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), nested))
+    except OmegaConfBaseException as error:
+        raise _value_error(schema, settings, error) from error
+    if not isinstance(built, schema):
+        raise TypeError(f"OmegaConf made {type(built)} of {schema}")
+    return built
+
+
+def _value_error(schema: type, settings: Mapping[str, Setting], error: OmegaConfBaseException) -> UserError:
+    key = str(error.full_key)
+    if key not in settings:
+        return UserError(str(error).splitlines()[0])
+    value, source = settings[key]
+    shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else value
+    hint = keys.leaves(schema)[key]
+    suggestion = keys.nearest(str(shown), keys.choices(hint))
+    return UserError(f"{source}{key}={shown} is not {keys.describe(hint)}{suggestion}")
+
+
+def _read_yaml(path: Path) -> dict[str, Setting]:
+    """The leaves of a YAML file; raises `UserError` naming the file if it is no YAML or has an unknown key."""
+    source = f"{path.parent.name}/{path.name}: "
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:
+        raise UserError(f"{source}cannot be read ({str(error).splitlines()[0]})") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{source}must hold keys and values")
+    settings: dict[str, Setting] = {}
+    _flatten_yaml(content, "", source, settings)
+    return settings
+
+
+def _flatten_yaml(node: Mapping[Any, Any], prefix: str, source: str, into: dict[str, Setting]) -> None:
+    groups = keys.sections(Config)
+    for name, value in node.items():
+        key = f"{prefix}{name}"
+        if key in groups and (value is None or isinstance(value, dict)):
+            _flatten_yaml(value or {}, f"{key}.", source, into)
+        else:
+            check_key(Config, key, source)
+            into[key] = Setting(value, source)
+
+
+def _check_preset(group: str, name: str, also: Sequence[str] = ()) -> None:
+    known = [*also, *presets(group)]
+    if name not in known:
+        raise UserError(f"unknown {group} '{name}' (known: {', '.join(known)}){keys.nearest(name, known)}")
+
+
+def _check_env_name(name: str) -> None:
+    """Accept a preset or any `dmc:<domain>-<task>`; whether dm_control has that task is asked when it is imported."""
+    if name.startswith("dmc:"):
+        if not re.fullmatch(r"dmc:[a-z0-9_]+-[a-z0-9_]+", name):
+            raise UserError(f"env '{name}' is not of the form dmc:<domain>-<task>, such as dmc:cartpole-swingup")
+    else:
+        known = presets("env")
+        if name not in known:
+            listed = f"{', '.join(known)}, dmc:<domain>-<task>"
+            raise UserError(f"unknown env '{name}' (known: {listed}){keys.nearest(name, known)}")
+
+
+def _compute_settings(name: str, command_line: Mapping[str, Setting]) -> dict[str, Setting]:
+    _check_preset("compute", name, also=("auto",))
+    if name == "auto":
+        wished = command_line.get("compute.device", Setting("auto", "")).value
+        name = "gpu" if wished == "cuda" or (wished == "auto" and cuda_present()) else "cpu"
+    return _read_yaml(conf_dir() / "compute" / f"{name}.yaml")
+
+
+def cuda_present() -> bool:
+    """Whether both the NVIDIA driver and a CUDA build of torch are here, asked without importing torch (seconds)."""
+    torch = importlib.util.find_spec("torch")
+    if torch is None or torch.origin is None:
+        return False
+    version = Path(torch.origin).parent / "version.py"
+    if not version.is_file() or not re.search(r"^cuda\b[^=]*= *['\"]", version.read_text(), re.MULTILINE):
+        return False
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    count = ctypes.c_int(0)
+    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0

@@ -1,0 +1,203 @@
+"""Every knob of a run: its type, unit, default and source.
+
+`conf/*.yaml` and the command line override these defaults; `load.py` refuses anything that is not here.
+Sources: [VMIL] Rafailov et al. 2021; [V-MAIL] its successor's released DeepMind Control settings; [D1] [D2] [D3] Dreamer,
+DreamerV2, DreamerV3; [B] Blondé et al. 2020, "Lipschitzness is all you need"; [own] measured by us.
+A *frame* is one control step of the simulator; an *agent step* is `env.action_repeat` frames.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, Optional
+
+RenderProfile = Literal["standard", "fast"]
+LatentKind = Literal["gaussian", "categorical"]
+Activation = Literal["elu", "silu"]
+Norm = Literal["none", "layer"]
+RewardMap = Literal["probability", "log_d", "neg_log_one_minus_d", "logit"]
+Penalty = Literal["input", "weights", "none"]
+NoiseSchedule = Literal["none", "constant", "annealed"]
+Bootstrap = Literal["value", "none"]
+TrackingKind = Literal["mlflow", "csv", "none"]
+Precision = Literal["auto", "fp32", "bf16"]
+PolicyKind = Literal["tanh_normal", "clipped_normal"]
+Device = Literal["auto", "cpu", "cuda"]
+
+
+@dataclass
+class EnvConfig:
+    """What the agent lives in and how its camera sees it."""
+
+    name: str = "walker"  # walker | cheetah | dmc:<domain>-<task> | counting
+    image_size: int = 64  # pixels, square
+    camera: int = 0  # index of the model's camera
+    action_repeat: int = 2  # frames per agent step, repeated below the renderer [D1]
+    episode_frames: int = 1000  # frames per episode; a multiple of action_repeat
+    render_profile: RenderProfile = "fast"  # standard: dm_control's own picture; fast: no shadows, reflections, multisampling
+    proprio: bool = False  # add the task's own vector observation to the image
+
+
+@dataclass
+class DemosConfig:
+    """Which demonstrations the run imitates."""
+
+    path: Optional[str] = None  # a directory of demo_*.npz; null: the ones shipped for env.name
+    count: int = 10  # how many of them, drawn by `seed`
+    cache_dir: str = "~/.cache/vmil"  # rendered demonstrations, keyed by their digest and the render settings
+
+
+@dataclass
+class WorldModelConfig:
+    """The variational latent dynamics model."""
+
+    latent: LatentKind = "gaussian"  # kind of stochastic state [D1]/[D2]
+    deter: int = 200  # units of the recurrent state h [D1]
+    stoch: int = 30  # latent variables s [D1]
+    classes: int = 32  # classes of each, categorical only [D2]
+    hidden: int = 200  # width of the RSSM's MLPs [D1]
+    min_std: float = 0.1  # floor of a Gaussian latent's scale [D1]
+    unimix: float = 0.01  # uniform share of a categorical latent [D3]
+    depth: int = 32  # channels of the first encoder layer [D1]
+    activation: Activation = "elu"  # [D1]
+    norm: Norm = "none"  # layer: LayerNorm before every activation [D3]
+    proprio_hidden: int = 128  # width of the vector encoder and decoder [own]
+    free_nats: float = 3.0  # nats, the KL below which nothing is gained, after averaging [D1]
+    kl_balance: float = 0.0  # share of the KL's gradient that moves the prior [D2: 0.8]; 0: the KL as it stands [D1]
+    kl_scale: float = 1.0  # [D1]
+    reconstruct_fraction: float = 1.0  # share of the frames that are reconstructed, drawn anew each update [own]
+    lr: float = 6e-4  # [V-MAIL]
+    eps: float = 1e-5  # Adam [V-MAIL]
+    clip: float = 100.0  # gradient norm [V-MAIL]
+
+
+@dataclass
+class DiscriminatorConfig:
+    """Who is the expert, in latent space."""
+
+    units: int = 400  # [V-MAIL]
+    layers: int = 2  # [V-MAIL]
+    activation: Activation = "elu"
+    next_state: bool = True  # read (z, a, z') rather than (z, a) [VMIL]
+    spectral_norm: bool = False  # [own]
+    prior_next_state: bool = False  # draw the expert's z' from the model's prior too, so that D cannot tell filter from dream
+    penalty: Penalty = "input"  # gradient penalty on D's input [VMIL], on its weights [V-MAIL's code], or none
+    penalty_scale: float = 1.0  # λ; [B] takes 10
+    penalty_target: float = 0.0  # gradient norm aimed at: 1 is WGAN-GP's, 0 is R1's
+    noise: NoiseSchedule = "constant"  # Gaussian noise on D's input [VMIL]
+    noise_std: float = 0.1  # at the start
+    noise_anneal_frames: int = 200_000  # frames until annealed noise is zero
+    reward: RewardMap = "probability"  # r(D) [VMIL]
+    updates: int = 1  # discriminator steps per training step
+    replay_negatives: bool = False  # agent-replay posteriors join the policy's side [own]
+    lr: float = 8e-5  # [V-MAIL]
+    eps: float = 1e-5
+    clip: float = 100.0
+
+
+@dataclass
+class BehaviourConfig:
+    """Actor and critic, trained on-policy inside the model."""
+
+    horizon: int = 15  # H, agent steps [D1]
+    discount: float = 0.99  # γ [D1]
+    lam: float = 0.95  # λ of the return [D1]
+    bootstrap: Bootstrap = "value"  # value: λ-return ends in V(z_H); none: Monte-Carlo sum of rewards [V-MAIL's code]
+    dream_starts: int = 0  # posterior states dreamt from, drawn without replacement; 0: all of them [D1]
+    normalise_returns: bool = False  # divide by a running 5–95 % range, without a floor [D3, own]
+    entropy: float = 0.0  # weight of the bonus −log π
+    actor_units: int = 400  # [V-MAIL]
+    actor_layers: int = 4  # [V-MAIL]
+    critic_units: int = 400  # [V-MAIL]
+    critic_layers: int = 3  # [V-MAIL]
+    activation: Activation = "elu"
+    norm: Norm = "none"
+    policy: PolicyKind = "tanh_normal"  # tanh of a normal [D1], or a normal around tanh(mean), clipped [D3]
+    mean_scale: float = 5.0  # tanh_normal: mean before the tanh is scale · tanh(raw / scale) [D1]
+    init_std: float = 5.0  # standard deviation of an untrained actor [D1]
+    min_std: float = 1e-4  # [D1]
+    max_std: float = 1.0  # clipped_normal: ceiling [D3]; tanh_normal has none
+    actor_lr: float = 8e-5  # [V-MAIL]
+    critic_lr: float = 8e-5  # [V-MAIL]
+    eps: float = 1e-5
+    clip: float = 100.0
+    slow_critic: float = 0.0  # per-update share by which the target critic follows; 0: no target critic [D1]; 0.02 [D3]
+    cloning: float = 0.0  # weight of −log π(expert action | expert posterior) at the start [own]
+    cloning_decay_updates: float = 8_000.0  # e-folding time of that weight, in updates; 0: constant
+    cloning_floor: float = 0.0  # share of the weight that is kept for good
+    exploration_std: float = 0.3  # Gaussian noise on collected actions [D1]
+
+
+@dataclass
+class TrainingConfig:
+    """Budget, pace and batches; everything a person reads counts frames."""
+
+    frames: int = 60_000  # environment frames in all
+    frames_per_epoch: int = 1000  # collected before each round of updates; a multiple of env.episode_frames
+    updates_per_epoch: int = 120  # training steps per round
+    seed_frames: int = 0  # frames of uniformly random actions before the policy acts
+    pretrain_updates: int = 1200  # training steps on the demonstrations alone
+    batch_size: int = 16  # sequences
+    batch_length: int = 50  # agent steps per sequence
+    demo_fraction: float = 0.25  # share of the sequences that are the expert's, at least one
+    replay_frames: int = 500_000  # capacity; the oldest episodes go first
+    eval_every_frames: int = 10_000
+    eval_episodes: int = 5
+    eval_at_start: bool = False  # evaluate after pre-training, before any frame is collected
+    checkpoint_every_frames: int = 5_000  # what a kill can cost at most
+    image_log_every_frames: int = 10_000  # videos and open-loop predictions
+    skip_nonfinite: bool = False  # true: skip an update whose gradient is not finite; false: stop and say which loss
+
+
+@dataclass
+class ComputeConfig:
+    """What the machine gives."""
+
+    device: Device = "auto"
+    precision: Precision = "auto"  # auto: bf16 where the processor has it
+    threads: int = 0  # torch CPU threads; 0: as many as physical cores are free to this process
+    compile: bool = False  # torch.compile the loss stages (GPU)
+
+
+@dataclass
+class TrackingConfig:
+    """Where numbers and pictures go."""
+
+    kind: TrackingKind = "mlflow"
+    uri: Optional[str] = None  # null: $MLFLOW_TRACKING_URI, else SQLite under run.root
+    experiment: str = "vmil"
+    system_metrics: bool = False
+
+
+@dataclass
+class RunConfig:
+    """Where the run lives."""
+
+    root: str = "runs"
+    name: Optional[str] = None  # directory under root; null: <env>-<algo>-s<seed>-<date>-<time>
+
+
+@dataclass
+class DebugConfig:
+    """Switches that turn the experiment into something else; off by default and logged loudly."""
+
+    use_ground_truth_reward: bool = False  # a reward head, trained on the environment's reward, takes D's place
+    deterministic: bool = False  # torch.use_deterministic_algorithms
+
+
+@dataclass
+class Config:
+    """A whole run."""
+
+    env: EnvConfig = field(default_factory=EnvConfig)
+    demos: DemosConfig = field(default_factory=DemosConfig)
+    world_model: WorldModelConfig = field(default_factory=WorldModelConfig)
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    behaviour: BehaviourConfig = field(default_factory=BehaviourConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+    debug: DebugConfig = field(default_factory=DebugConfig)
+    algo: str = "vmil_plus"  # the preset this run started from: a name in conf/algo
+    seed: int = 0

@@ -1,0 +1,58 @@
+"""What the commands take besides a run's configuration; every option is a `key=value` like any other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vmil.config.schema_expert import ExpertConfig
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Which run to go on with; every other key=value changes its configuration."""
+
+    run: str = "latest"
+    root: str = "runs"
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """What to evaluate and how long."""
+
+    run: str = "latest"
+    root: str = "runs"
+    episodes: int = 10
+    video: str | None = None  # null: <run>/videos/evaluation.mp4
+
+
+@dataclass(frozen=True)
+class ExpertOptions(ExpertConfig):
+    """Whom to train, and every knob of SAC."""
+
+    env: str = "walker"
+    seed: int = 0
+    out: str | None = None  # null: <root>/expert-<env>-s<seed>
+    root: str = "runs"
+    resume: bool = True
+
+
+@dataclass(frozen=True)
+class DemosOptions:
+    """Whom to record, and how often."""
+
+    env: str = "walker"
+    count: int = 10
+    seed: int = 0
+    min_return: float = 0.0  # episodes below are left out
+    actor: str | None = None  # null: the expert trained here with this seed, else the shipped one
+    out: str | None = None  # null: <root>/demos-<env>-s<seed>
+    root: str = "runs"
+
+
+@dataclass(frozen=True)
+class UiOptions:
+    """Where to show the tracked runs."""
+
+    root: str = "runs"
+    uri: str | None = None  # null: as tracking.uri
+    port: int = 5000

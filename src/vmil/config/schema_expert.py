@@ -1,0 +1,39 @@
+"""Settings of the state-based expert that makes demonstrations: SAC (Haarnoja et al. 2018, arXiv:1812.05905)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ExpertConfig:
+    """Soft actor-critic from state; frames are environment frames, before the action repeat."""
+
+    frames: int = 500_000
+    """Budget [environment frames]; walker-walk usually passes 940 between 150 000 and 250 000. Source: our runs."""
+    target_return: float = 0.0
+    """Stop early once an evaluation's mean return reaches this; 0 never stops early. Source: ours."""
+    action_repeat: int = 2
+    """Environment frames per agent step, rewards summed. Source: PlaNet (arXiv:1811.04551), table of tasks."""
+    random_frames: int = 5_000
+    """Frames of uniformly random actions before the first update. Source: Spinning Up, `start_steps`, halved."""
+    collect_frames: int = 100
+    """Frames between two bursts of updates; must divide `eval_every`. Source: Spinning Up, `update_every`."""
+    updates_per_step: float = 0.5
+    """Updates per agent step. Source: ours; an update costs ten steps here, so half the paper's 1 is sooner done."""
+    batch_size: int = 256
+    """Transitions per update. Source: the SAC paper, table 1."""
+    hidden: int = 256
+    """Width of the two hidden layers of actor and critics. Source: the SAC paper, table 1."""
+    learning_rate: float = 1e-3
+    """Adam's step size for actor, critics and temperature. Source: Spinning Up (the paper: 3e-4)."""
+    discount: float = 0.99
+    """Discount per agent step. Source: the SAC paper, table 1."""
+    target_rate: float = 0.01
+    """Share of the online critic mixed into the target per update. Source: pytorch_sac (the paper: 0.005)."""
+    init_temperature: float = 0.1
+    """Initial entropy coefficient. Source: pytorch_sac, `init_temperature`."""
+    eval_every: int = 20_000
+    """Frames between evaluations, each followed by a checkpoint; a whole number of episodes. Source: ours."""
+    eval_episodes: int = 10
+    """Deterministic episodes per evaluation, and for the final score. Source: ours."""

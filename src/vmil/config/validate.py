@@ -1,0 +1,154 @@
+"""What the types cannot say: the range of every number, and the rules that tie two of them."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from vmil.config.errors import UserError
+from vmil.config.keys import flatten
+from vmil.config.schema import Config
+
+# Interval of every numeric leaf, in the notation of mathematics; a test asserts that none is forgotten.
+RANGES: dict[str, str] = {
+    "seed": "[0, 4294967295]",  # numpy's legacy seeds, which dm_control uses, are 32 bits
+    "env.image_size": "[64, 64]",  # what nets/conv.py is built for
+    "env.camera": "[0, inf)",
+    "env.action_repeat": "[1, inf)",
+    "env.episode_frames": "[2, inf)",
+    "demos.count": "[1, inf)",
+    "world_model.deter": "[1, inf)",
+    "world_model.stoch": "[1, inf)",
+    "world_model.classes": "[2, inf)",
+    "world_model.hidden": "[1, inf)",
+    "world_model.min_std": "(0, inf)",
+    "world_model.unimix": "[0, 1)",
+    "world_model.depth": "[1, inf)",
+    "world_model.proprio_hidden": "[1, inf)",
+    "world_model.free_nats": "[0, inf)",
+    "world_model.kl_balance": "[0, 1]",
+    "world_model.kl_scale": "[0, inf)",
+    "world_model.reconstruct_fraction": "(0, 1]",
+    "world_model.lr": "(0, inf)",
+    "world_model.eps": "(0, inf)",
+    "world_model.clip": "(0, inf)",
+    "discriminator.units": "[1, inf)",
+    "discriminator.layers": "[0, inf)",
+    "discriminator.penalty_scale": "[0, inf)",
+    "discriminator.penalty_target": "[0, inf)",
+    "discriminator.noise_std": "[0, inf)",
+    "discriminator.noise_anneal_frames": "[1, inf)",
+    "discriminator.updates": "[1, inf)",
+    "discriminator.lr": "(0, inf)",
+    "discriminator.eps": "(0, inf)",
+    "discriminator.clip": "(0, inf)",
+    "behaviour.horizon": "[1, inf)",
+    "behaviour.discount": "[0, 1]",
+    "behaviour.lam": "[0, 1]",
+    "behaviour.dream_starts": "[0, inf)",
+    "behaviour.entropy": "[0, inf)",
+    "behaviour.actor_units": "[1, inf)",
+    "behaviour.actor_layers": "[0, inf)",
+    "behaviour.critic_units": "[1, inf)",
+    "behaviour.critic_layers": "[0, inf)",
+    "behaviour.mean_scale": "(0, inf)",
+    "behaviour.init_std": "(0, inf)",
+    "behaviour.min_std": "(0, inf)",
+    "behaviour.max_std": "(0, inf)",
+    "behaviour.actor_lr": "(0, inf)",
+    "behaviour.critic_lr": "(0, inf)",
+    "behaviour.eps": "(0, inf)",
+    "behaviour.clip": "(0, inf)",
+    "behaviour.slow_critic": "[0, 1]",
+    "behaviour.cloning": "[0, inf)",
+    "behaviour.cloning_decay_updates": "[0, inf)",
+    "behaviour.cloning_floor": "[0, 1]",
+    "behaviour.exploration_std": "[0, inf)",
+    "training.frames": "[1, inf)",
+    "training.frames_per_epoch": "[1, inf)",
+    "training.updates_per_epoch": "[1, inf)",
+    "training.seed_frames": "[0, inf)",
+    "training.pretrain_updates": "[0, inf)",
+    "training.batch_size": "[1, inf)",
+    "training.batch_length": "[2, inf)",  # a triple needs a next state
+    "training.demo_fraction": "(0, 1]",
+    "training.replay_frames": "[1, inf)",
+    "training.eval_every_frames": "[1, inf)",
+    "training.eval_episodes": "[1, inf)",
+    "training.checkpoint_every_frames": "[1, inf)",
+    "training.image_log_every_frames": "[1, inf)",
+    "compute.threads": "[0, inf)",
+}
+
+
+def inside(value: float, interval: str) -> bool:
+    """Whether a number lies in an interval written as `[low, high)`; nan lies in none, infinity only in `]`."""
+    match = re.fullmatch(r"([\[(])([^,]+), ([^\])]+)([\])])", interval)
+    if match is None:
+        raise ValueError(f"not an interval: {interval}")
+    left, low, high, right = match.groups()
+    above = value >= float(low) if left == "[" else value > float(low)
+    below = value <= float(high) if right == "]" else value < float(high)
+    return above and below
+
+
+def check(config: Config) -> None:
+    """Refuse a configuration that could not run; raises `UserError` with the first rule it breaks."""
+    flat = flatten(config)
+    for key, interval in RANGES.items():
+        value = flat[key]
+        if isinstance(value, (int, float)) and not inside(value, interval):
+            raise UserError(f"{key}={value} is outside {interval}")
+    for rule in (_check_clock, _check_batch, _check_heads, _check_run):
+        rule(config)
+
+
+def _check_clock(config: Config) -> None:
+    env, training = config.env, config.training
+    _require_multiple("env.episode_frames", env.episode_frames, "env.action_repeat", env.action_repeat)
+    _require_multiple("training.frames_per_epoch", training.frames_per_epoch, "env.episode_frames", env.episode_frames)
+    if training.replay_frames < training.frames_per_epoch:
+        raise UserError(
+            f"training.replay_frames={training.replay_frames} cannot hold one round of "
+            f"training.frames_per_epoch={training.frames_per_epoch}"
+        )
+
+
+def _check_batch(config: Config) -> None:
+    training = config.training
+    steps = config.env.episode_frames // config.env.action_repeat
+    if training.batch_length > steps:
+        raise UserError(
+            f"training.batch_length={training.batch_length} is longer than an episode of {steps} agent steps "
+            "(env.episode_frames / env.action_repeat)"
+        )
+    states = training.batch_size * training.batch_length
+    if config.behaviour.dream_starts > states:
+        raise UserError(
+            f"behaviour.dream_starts={config.behaviour.dream_starts} exceeds the {states} states of a batch "
+            "(training.batch_size × training.batch_length)"
+        )
+    experts = max(1, round(training.batch_size * training.demo_fraction))
+    if config.discriminator.replay_negatives and experts == training.batch_size:
+        raise UserError(
+            "discriminator.replay_negatives=true needs agent sequences in the batch: "
+            "lower training.demo_fraction or raise training.batch_size"
+        )
+
+
+def _check_heads(config: Config) -> None:
+    behaviour = config.behaviour
+    if behaviour.policy == "clipped_normal" and behaviour.max_std <= behaviour.min_std:
+        raise UserError(f"behaviour.max_std={behaviour.max_std} must exceed behaviour.min_std={behaviour.min_std}")
+
+
+def _check_run(config: Config) -> None:
+    name = config.run.name
+    if name is not None and (not name.strip() or "/" in name or name in (".", "..")):
+        raise UserError(f"run.name={name} is not a directory name; its parent is run.root")
+
+
+def _require_multiple(key: str, value: int, unit_key: str, unit: int) -> None:
+    if value % unit:
+        above = math.ceil(value / unit) * unit
+        raise UserError(f"{key}={value} is not a multiple of {unit_key}={unit}; the next one is {above}")

@@ -1,0 +1,1 @@
+"""From simulator and demonstrations to batches of image sequences; never sees a model."""

@@ -1,0 +1,126 @@
+"""The agent acts: whole episodes through TorchRL's collector."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from tensordict.nn import TensorDictModule
+from torch import Tensor
+from torchrl.collectors import Collector
+
+from vmil.envs.episodes import EpisodicEnv
+
+
+class Policy(Protocol):
+    """What acts: stateful, N environments at once, forgetting its state in the rows where `is_first`."""
+
+    def __call__(self, image: Tensor, proprio: Tensor | None, is_first: Tensor) -> Tensor:
+        """(N, H, W, 3) uint8, (N, P) float32 or None, (N,) bool -> actions (N, A) float32 in [-1, 1]."""
+        ...
+
+
+class EpisodeCollector:
+    """Collects one whole episode at a time; episode i starts from the environment's i-th initial state, whoever asks.
+
+    steps: agent steps of an episode at most; frames_per_step: frames each of them takes. The policy may be changed
+    between episodes by assigning `policy`. `on_step(frames)` is called at every agent step with the running episode's
+    frames so far.
+    """
+
+    def __init__(
+        self, env: EpisodicEnv, steps: int, frames_per_step: int, seed: int, policy: Policy | None = None
+    ) -> None:
+        self.policy = policy
+        self.episode = 0  # index of the next episode
+        self.on_step: Callable[[int], None] | None = None
+        self.seconds = {"time/act": 0.0, "time/render": 0.0, "time/env": 0.0}  # of the last episode
+        self._env, self._frames_per_step = env, frames_per_step
+        self._generator = torch.Generator().manual_seed(seed)  # of random actions
+        self._random, self._opening, self._step, self._acting = False, True, 0, 0.0
+        observations = ["image"] + (["proprio"] if env.config.proprio else [])
+        self._collector = Collector(
+            env,
+            TensorDictModule(self._act, in_keys=observations, out_keys=["action"]),
+            backend="direct",
+            frames_per_batch=steps,
+            total_frames=-1,
+            reset_at_each_iter=True,
+            pre_collect_hook=self._open_episode,
+            compact_obs=True,  # next observations are not stored twice
+            use_buffers=False,  # with buffers TorchRL tries the policy out, which would consume its random numbers
+            track_traj_ids=False,  # episodes are numbered here, and go on counting after a resume
+            auto_register_policy_transforms=False,
+        )
+        self._rollouts: Iterator[TensorDictBase] = iter(self._collector)
+
+    def collect(self, frames: int, random: bool = False) -> TensorDict:
+        """Whole episodes of at least `frames` frames in all: (time,) with the keys that Replay stores.
+
+        random: uniform actions instead of the policy's.
+        """
+        episodes: list[TensorDict] = []
+        while sum(len(episode) for episode in episodes) * self._frames_per_step < frames:
+            episodes.append(self.collect_episode(random))
+        return torch.cat(episodes)  # type: ignore[call-overload, no-any-return]
+
+    def collect_episode(self, random: bool = False) -> TensorDict:
+        """The next whole episode (time,); its last observation, which has no action, is left out."""
+        if self.policy is None and not random:
+            raise RuntimeError("EpisodeCollector has no policy")
+        self._random = random
+        self._acting, started, rendering = 0.0, time.perf_counter(), self._env.render_seconds
+        rollout = next(self._rollouts)
+        seconds, rendering = time.perf_counter() - started, self._env.render_seconds - rendering
+        self.seconds = {
+            "time/act": self._acting,
+            "time/render": rendering,
+            "time/env": seconds - self._acting - rendering,
+        }
+        # An episode that ended early is cut there: TorchRL goes on with the next one until its batch is full.
+        length = int(rollout["next", "done"].flatten().nonzero()[0]) + 1
+        kept = rollout[:length]
+        t = torch.arange(length)
+        episode = {key: kept[key] for key in ("image", "proprio", "action") if key in set(kept.keys())}
+        episode |= {"reward": kept["next", "reward"].squeeze(-1), "t": t, "is_first": t == 0}
+        episode |= {"episode": torch.full((length,), self.episode)}
+        self.episode += 1
+        return TensorDict(episode, [length])
+
+    def _open_episode(self) -> None:
+        """Before each episode's reset: TorchRL's own extra resets must not shift which initial state comes next."""
+        self._env.set_episode(self.episode)
+        self._opening, self._step = True, 0
+
+    def _act(self, image: Tensor, proprio: Tensor | None = None) -> Tensor:
+        before = time.perf_counter()
+        is_first = torch.tensor([self._opening])
+        self._opening = False
+        if self._random:
+            size = self._env.action_spec.shape
+            action = 2 * torch.rand(size, generator=self._generator) - 1
+        else:
+            assert self.policy is not None
+            vector = None if proprio is None else proprio.unsqueeze(0)
+            action = self.policy(image.unsqueeze(0), vector, is_first)[0].to("cpu", torch.float32)
+        self._acting += time.perf_counter() - before
+        self._step += 1
+        if self.on_step is not None:
+            self.on_step(self._step * self._frames_per_step)
+        return action
+
+    def state_dict(self) -> dict[str, Any]:
+        """Which episode comes next, and the random actions' generator."""
+        return {"episode": self.episode, "generator": self._generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continues where `state_dict` was taken."""
+        self.episode = state["episode"]
+        self._generator.set_state(state["generator"])
+
+    def close(self) -> None:
+        """Closes the environment too."""
+        self._collector.shutdown()

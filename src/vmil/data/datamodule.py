@@ -1,0 +1,255 @@
+"""Lightning's view of the data: each epoch collects whole episodes, then yields the updates' batches."""
+
+from __future__ import annotations
+
+import logging
+import math
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, IterableDataset
+
+from vmil.config.errors import UserError
+from vmil.config.schema import Config
+from vmil.data.collect import EpisodeCollector, Policy
+from vmil.data.demos import Demonstrations, load_demonstrations
+from vmil.data.footprint import available_memory, estimate, replay_steps
+from vmil.data.replay import Replay
+from vmil.data.transition import Batch, stack_windows
+from vmil.envs.factory import EnvInfo, env_info, make_env
+
+log = logging.getLogger(__name__)
+
+MEMORY_SHARE = 0.6  # of the free memory that the replay may fill; networks and their activations need the rest
+# Streams drawn from the run's seed; the numbers only have to differ.
+_REPLAY, _DEMOS, _RANDOM_ACTIONS = 1, 2, 3
+
+
+class Rounds(IterableDataset[Batch]):
+    """One pass is one epoch of the data module's plan; its length differs between pre-training and the rest."""
+
+    def __init__(self, data: VMILDataModule) -> None:
+        super().__init__()
+        self.data = data
+
+    def __iter__(self) -> Iterator[Batch]:
+        yield from self.data.epoch()
+
+
+class VMILDataModule(lightning.LightningDataModule):
+    """Owns environment, collector, replay and demonstrations.
+
+    Epoch 0 pre-trains on the demonstrations alone (if `training.pretrain_updates`); every other one collects
+    `training.frames_per_epoch` frames with `policy` and then yields `training.updates_per_epoch` batches, whose leading
+    columns are the expert's. replay_dir: where checkpoints put the episodes; None: checkpoints hold no replay.
+    `on_collect(frames)` is called after every agent step with the frames collected so far.
+    """
+
+    def __init__(self, config: Config, policy: Policy | None = None, replay_dir: Path | None = None) -> None:
+        super().__init__()
+        self.config, self.replay_dir = config, replay_dir
+        self.info: EnvInfo = env_info(config.env)
+        self.footprint = estimate(config, self.info)
+        self.frames = 0  # environment frames collected so far
+        self.episode_returns: list[float] = []  # of the last collection; a score, in no batch
+        self.metrics: dict[str, float] = {}  # of the last collection, and the mean time to sample
+        self.on_collect: Callable[[int], None] | None = None
+        self.demos: Demonstrations | None = None
+        self._policy = policy
+        self._goal = 0  # frames to have collected before the running epoch's batches
+        self._owed = config.training.pretrain_updates  # batches that the running epoch has yet to yield
+        self._collector: EpisodeCollector | None = None
+        self._pending: dict[str, Any] | None = None
+
+    # ---- Lightning's hooks
+
+    def setup(self, stage: str = "fit") -> None:
+        """Opens the environment and loads the demonstrations; UserError if either cannot be had."""
+        if self._collector is not None:
+            return
+        config, info = self.config, self.info
+        self.demos = load_demonstrations(config.env, config.demos, config.seed, _stream(config.seed, _DEMOS))
+        self.demos.check_length(config.training.batch_length)
+        self.replay = Replay(
+            replay_steps(config), info.frames_per_step, _stream(config.seed, _REPLAY), scratch=self._scratch()
+        )
+        self._collector = EpisodeCollector(
+            make_env(config.env, config.seed),
+            info.steps_per_episode,
+            info.frames_per_step,
+            _stream(config.seed, _RANDOM_ACTIONS),
+            self._policy,
+        )
+        if self._pending is not None:
+            self.load_state_dict(self._pending)
+
+    def _scratch(self) -> Path | None:
+        """Where the replay lives if memory is short: beside the checkpoints, if the disk has the room."""
+        needed, available = self.footprint.replay_bytes, available_memory() - self.footprint.demo_bytes
+        if needed < MEMORY_SHARE * available:
+            return None
+        said = f"a replay of {needed / 2**30:.1f} GiB does not fit into {available / 2**30:.1f} GiB of free memory"
+        if self.replay_dir is None:
+            raise UserError(f"{said}: lower training.replay_frames")
+        self.replay_dir.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(self.replay_dir).free < needed:
+            raise UserError(f"{said}, nor on the disk of {self.replay_dir}: lower training.replay_frames")
+        log.warning("%s and is kept on disk, which is slower: training.replay_frames lowers it", said)
+        return self.replay_dir / "scratch"
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Endless for Lightning: it has no length, since epochs differ in theirs."""
+        return DataLoader(Rounds(self), batch_size=None, num_workers=0)
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """One asynchronous copy per tensor."""
+        return batch.to(device, non_blocking=True)
+
+    def teardown(self, stage: str | None = None) -> None:
+        """Closes the environment."""
+        self.close()
+
+    def on_exception(self, exception: BaseException) -> None:
+        """Closes the environment: after an exception Lightning calls no teardown."""
+        self.close()
+
+    def close(self) -> None:
+        """Closes the environment; may be called twice."""
+        if self._collector is not None:
+            self._collector.close()
+            self._collector = None
+            self.replay.close()
+
+    # ---- the plan
+
+    @property
+    def epochs(self) -> int:
+        """Lightning epochs of the whole run: `Trainer(max_epochs=...)`."""
+        training = self.config.training
+        return int(training.pretrain_updates > 0) + math.ceil(training.frames / training.frames_per_epoch)
+
+    @property
+    def experts(self) -> int:
+        """Expert columns of a batch outside pre-training."""
+        training = self.config.training
+        return min(training.batch_size, max(1, round(training.batch_size * training.demo_fraction)))
+
+    @property
+    def collector(self) -> EpisodeCollector:
+        """The collector, once set up."""
+        if self._collector is None:
+            raise RuntimeError("the data module is not set up, or closed")
+        return self._collector
+
+    def set_policy(self, policy: Policy) -> None:
+        """Whose actions are collected from now on."""
+        self._policy = policy
+        if self._collector is not None:
+            self._collector.policy = policy
+
+    def epoch(self) -> Iterator[Batch]:
+        """Finishes the epoch that a checkpoint interrupted, or else begins the next: collects, then yields batches.
+
+        What is owed is part of the state, so that a run saved within an epoch neither collects nor trains twice.
+        """
+        training = self.config.training
+        if self._owed == 0:
+            self._goal = self.frames + training.frames_per_epoch
+            self._owed = training.updates_per_epoch
+        if self.frames < self._goal:
+            self._collect()
+        experts = self.experts if self._goal > 0 else training.batch_size  # pre-training has no goal
+        yielded, seconds = 0, 0.0
+        while self._owed > 0:
+            started = time.perf_counter()
+            batch = self.sample(experts)
+            seconds += time.perf_counter() - started
+            yielded += 1
+            self.metrics["time/sample"] = seconds / yielded
+            self._owed -= 1
+            yield batch
+
+    def _collect(self) -> None:
+        collector, started = self.collector, time.perf_counter()
+        collector.on_step = self._report_step
+        self.episode_returns, seconds = [], Counter[str]()
+        while self.frames < self._goal:
+            episode = collector.collect_episode(random=self.frames < self.config.training.seed_frames)
+            self.replay.extend(episode)
+            self.frames += len(episode) * self.info.frames_per_step
+            self.episode_returns.append(float(episode["reward"].sum()))
+            seconds.update(collector.seconds)
+        self.metrics = {
+            **seconds,
+            "time/collect": time.perf_counter() - started,
+            "collect/return": sum(self.episode_returns) / len(self.episode_returns),
+            "collect/episodes": float(collector.episode),
+            "replay/frames": float(self.replay.frames),
+            "replay/episodes": float(self.replay.episodes),
+        }
+
+    def _report_step(self, frames_of_episode: int) -> None:
+        if self.on_collect is not None:
+            self.on_collect(self.frames + frames_of_episode)
+
+    def sample(self, experts: int) -> Batch:
+        """A batch whose first `experts` columns are demonstrations and the others replay."""
+        assert self.demos is not None
+        training = self.config.training
+        windows = self.demos.replay.windows(experts, training.batch_length)
+        if experts < training.batch_size:
+            windows += self.replay.windows(training.batch_size - experts, training.batch_length)
+        keys = ["image", "action", "is_first"]
+        keys += ["proprio"] if self.config.env.proprio else []
+        keys += ["reward"] if self.config.debug.use_ground_truth_reward else []
+        stacked = stack_windows(windows, training.batch_length, keys, pinned=torch.cuda.is_available())
+        return Batch(
+            image=stacked["image"],
+            proprio=stacked.get("proprio"),
+            action=stacked["action"],
+            is_first=stacked["is_first"],
+            experts=experts,
+            reward=stacked.get("reward"),
+        )
+
+    # ---- checkpoint
+
+    def state_dict(self) -> dict[str, Any]:
+        """Counters, random states and the replay's manifest; writes new episodes to `replay_dir` first."""
+        assert self.demos is not None
+        if self.replay_dir is not None:
+            self.replay.save(self.replay_dir)
+        return {
+            "frames": self.frames,
+            "goal": self._goal,
+            "owed": self._owed,
+            "replay": self.replay.state_dict(),
+            "demos": self.demos.state_dict(),
+            "collector": self.collector.state_dict(),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continues exactly; UserError if the replay's files or the demonstrations are not those of the checkpoint."""
+        if self._collector is None:
+            self._pending = state_dict
+            return
+        assert self.demos is not None
+        if self.replay_dir is None:
+            raise UserError("this checkpoint cannot be resumed without its replay directory")
+        self.demos.load_state_dict(state_dict["demos"])
+        self.replay.load(self.replay_dir, state_dict["replay"])
+        self.collector.load_state_dict(state_dict["collector"])
+        self.frames, self._goal, self._owed = state_dict["frames"], state_dict["goal"], state_dict["owed"]
+        self._pending = None
+
+
+def _stream(seed: int, stream: int) -> int:
+    """A seed of its own for each random stream of the run."""
+    return int(np.random.SeedSequence([seed, stream]).generate_state(1)[0])

@@ -1,0 +1,185 @@
+"""Replay: whole episodes in one uint8 TorchRL buffer, sampled as contiguous slices, checkpointed episode by episode."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+from collections import deque
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor
+from torchrl.data import LazyMemmapStorage, LazyTensorStorage, TensorDictReplayBuffer
+
+from vmil.data.episodes import read_tensors, tensor_digest, write_tensors
+from vmil.data.slices import EpisodeSlices, EpisodeWriter, Shelf
+from vmil.data.transition import Window, stack_windows
+
+KEYS = ("image", "action", "reward", "episode", "t", "is_first")  # and "proprio", where the task has one
+KEPT_CHECKPOINTS = 3  # whose episodes stay on disk: the newest may not be complete yet
+
+logging.getLogger("torchrl").setLevel(logging.WARNING)  # its storages announce their shapes
+
+
+class Replay:
+    """The episodes of one source, agent or expert; the oldest leave first, whole.
+
+    capacity: agent steps that fit. seed: of the sampler's own generator. scratch: a directory to keep the steps in, for
+    machines without the memory; it is emptied first. Stored per step: image (H, W, 3) uint8, action (A,) float32,
+    reward () float32, episode and t () int64, is_first () bool and, where the task has one, proprio (P,) float32.
+    """
+
+    def __init__(self, capacity: int, frames_per_step: int, seed: int, scratch: Path | None = None) -> None:
+        self.capacity, self.frames_per_step, self.scratch = capacity, frames_per_step, scratch
+        self._writer = EpisodeWriter()
+        self._sampler = EpisodeSlices(self._writer.shelves)
+        self._generator = torch.Generator().manual_seed(seed)
+        self.buffer = TensorDictReplayBuffer(
+            storage=_storage(capacity, scratch),
+            writer=self._writer,
+            sampler=self._sampler,
+            generator=self._generator,
+            batch_size=1,
+        )
+        self._digests: dict[int, str] = {}
+        self._written: set[int] = set()  # episodes that lie whole in the checkpoint directory
+        self._needed: deque[set[int]] = deque(maxlen=KEPT_CHECKPOINTS)
+
+    # ---- contents
+
+    @property
+    def shelves(self) -> tuple[Shelf, ...]:
+        """Which episodes are held and where, from the oldest to the newest."""
+        return tuple(self._writer.shelves)
+
+    @property
+    def steps(self) -> int:
+        """Agent steps held now."""
+        return sum(shelf.length for shelf in self.shelves)
+
+    @property
+    def frames(self) -> int:
+        """Environment frames held now."""
+        return self.steps * self.frames_per_step
+
+    @property
+    def episodes(self) -> int:
+        """Episodes held now."""
+        return len(self.shelves)
+
+    def memory_bytes(self) -> int:
+        """Bytes of the filled part."""
+        return 0 if not self.shelves else self.steps * sum(value[0].nbytes for value in self._steps.values())
+
+    def digest(self) -> str:
+        """SHA-256 (hex) of the filled part, episode by episode from the oldest."""
+        return hashlib.sha256("".join(self._digest(shelf) for shelf in self.shelves).encode()).hexdigest()
+
+    def extend(self, episode: TensorDictBase) -> None:
+        """Adds one whole episode (time,) and evicts the oldest if there is no room.
+
+        Raises ValueError if an action is not finite, or the episode is longer than the capacity.
+        """
+        if not bool(torch.isfinite(episode.get("action")).all()):
+            raise ValueError(f"episode {int(episode.get('episode')[0])} holds an action that is NaN or infinite")
+        keys = (*KEYS, "proprio") if "proprio" in set(episode.keys()) else KEYS
+        self.buffer.extend(episode.select(*keys))
+
+    @property
+    def _steps(self) -> TensorDictBase:
+        """Everything allocated, (capacity,); reading the storage through TorchRL would gather it."""
+        return self.buffer.storage._storage
+
+    def _read(self, shelf: Shelf) -> dict[str, Tensor]:
+        return dict(self._steps[shelf.start : shelf.start + shelf.length].items())
+
+    # ---- sampling
+
+    def windows(self, count: int, length: int) -> list[Window]:
+        """`count` slices of `length` steps, each inside one episode, without copying a pixel."""
+        self._sampler.length = length
+        return [(self._steps, start) for start in self._sampler.starts(count).tolist()]
+
+    def sample(self, batch: int, length: int) -> TensorDict:
+        """Slices (B, T, ...) whose memory is time-major: transposing to (T, B, ...) is free."""
+        windows = self.windows(batch, length)
+        stacked = stack_windows(windows, length, list(self._steps.keys()))
+        return TensorDict({key: value.transpose(0, 1) for key, value in stacked.items()}, [batch, length])
+
+    # ---- checkpoint
+
+    def save(self, directory: Path) -> None:
+        """Writes the episodes that `directory` does not hold yet, and deletes those that no recent checkpoint needs."""
+        for shelf in self.shelves:
+            if shelf.episode not in self._written:
+                write_tensors(_file(directory, shelf.episode), self._read(shelf), self._digest(shelf))
+                self._written.add(shelf.episode)
+        self._needed.append({shelf.episode for shelf in self.shelves})
+        for episode in self._written - set().union(*self._needed):
+            _file(directory, episode).unlink(missing_ok=True)
+            self._written.discard(episode)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Small: what lies where, its digests, and the sampler's random state."""
+        return {
+            "shelves": [{**asdict(shelf), "digest": self._digest(shelf)} for shelf in self.shelves],
+            "cursor": self._writer.cursor,
+            "capacity": self.capacity,
+            "generator": self._generator.get_state(),
+        }
+
+    def load(self, directory: Path, manifest: dict[str, Any]) -> None:
+        """Restores what `save` wrote and `state_dict` described; only files that it lists are read.
+
+        Everything lies where it was if the capacity is the same, else it is put anew from the oldest on.
+        Raises UserError if a file is missing, corrupt or not the one that was saved.
+        """
+        in_place = manifest["capacity"] == self.capacity
+        self._writer.clear()
+        self._digests.clear()
+        for entry in manifest["shelves"]:
+            tensors = read_tensors(_file(directory, entry["episode"]), entry["digest"])
+            if in_place:
+                self._writer.cursor = entry["start"]
+            self.extend(TensorDict(tensors, [entry["length"]]))
+            self._digests[entry["episode"]] = entry["digest"]
+        if in_place:
+            self._writer.cursor = manifest["cursor"]
+        self._generator.set_state(manifest["generator"])
+        self._written = {entry["episode"] for entry in manifest["shelves"]}
+        self._needed.append(set(self._written))
+
+    def generator_state(self) -> Tensor:
+        """The sampler's random state."""
+        return self._generator.get_state()
+
+    def set_generator_state(self, state: Tensor) -> None:
+        """Continues the draws where `generator_state` was taken."""
+        self._generator.set_state(state)
+
+    def close(self) -> None:
+        """Removes the scratch directory, if there is one."""
+        if self.scratch is not None:
+            shutil.rmtree(self.scratch, ignore_errors=True)
+
+    def _digest(self, shelf: Shelf) -> str:
+        if shelf.episode not in self._digests:
+            self._digests[shelf.episode] = tensor_digest(self._read(shelf))
+        return self._digests[shelf.episode]
+
+
+def _file(directory: Path, episode: int) -> Path:
+    return directory / f"episode_{episode:06d}.safetensors.gz"
+
+
+def _storage(capacity: int, scratch: Path | None) -> LazyTensorStorage:
+    """Memory is reserved as a whole but taken only as episodes come in; so is the disk, in sparse files."""
+    if scratch is None:
+        return LazyTensorStorage(capacity)
+    shutil.rmtree(scratch, ignore_errors=True)
+    # auto_cleanup installs signal handlers that end the process before a checkpoint can be written
+    return LazyMemmapStorage(capacity, scratch_dir=scratch, auto_cleanup=False)

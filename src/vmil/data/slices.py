@@ -1,0 +1,109 @@
+"""Whole episodes in a TorchRL buffer: where each one lies, who must leave, and which slices can be drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor
+from torchrl.data import RoundRobinWriter
+from torchrl.data.replay_buffers.samplers import Sampler
+from torchrl.data.replay_buffers.storages import Storage
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """Where one episode lies in the storage: steps [start, start + length)."""
+
+    episode: int
+    start: int
+    length: int
+
+
+class EpisodeWriter(RoundRobinWriter):
+    """Puts each episode in one piece and clears away, whole, whatever lies there: the oldest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shelves: list[Shelf] = []  # from the oldest to the newest
+
+    @property
+    def cursor(self) -> int:
+        """Where the next episode goes, if it fits before the end."""
+        return int(self._cursor)
+
+    @cursor.setter
+    def cursor(self, step: int) -> None:
+        self._cursor = step
+
+    def extend(self, data: TensorDictBase) -> Tensor:
+        """Writes one episode (time,) and returns its positions; ValueError if it is longer than the storage."""
+        length, capacity = len(data), int(self._storage.max_size)
+        if length > capacity:
+            raise ValueError(f"an episode of {length} steps does not fit into a replay of {capacity}")
+        if self.cursor + length > capacity:  # never wrapped around; what lies ahead of the cursor is the oldest
+            self._evict(self.cursor, capacity)
+            self.cursor = 0
+        start = self.cursor
+        self._evict(start, start + length)
+        self.shelves.append(Shelf(int(data.get("episode")[0]), start, length))
+        return super().extend(data)
+
+    def add(self, data: Any) -> int:
+        raise TypeError("episodes are written whole: use extend")
+
+    def clear(self) -> None:
+        """Forgets every episode; the storage keeps its memory."""
+        self.shelves.clear()
+        self.cursor = 0
+
+    def _evict(self, start: int, stop: int) -> None:
+        self.shelves[:] = [old for old in self.shelves if old.start >= stop or old.start + old.length <= start]
+
+
+class EpisodeSlices(Sampler):
+    """Slices of `length` steps inside one episode, uniform over all first steps that leave room for one.
+
+    TorchRL's SliceSampler draws the episode first, so that steps of short episodes come more often, and gathers every
+    pixel of its slices to look for a done flag. Draws come from the buffer's own generator.
+    """
+
+    def __init__(self, shelves: list[Shelf]) -> None:
+        super().__init__()
+        self.shelves = shelves  # the writer's own list
+        self.length = 1
+
+    def starts(self, count: int) -> Tensor:
+        """First steps of `count` slices, (count,) int64; ValueError if no episode is long enough."""
+        room = torch.tensor([max(0, shelf.length - self.length + 1) for shelf in self.shelves], dtype=torch.int64)
+        if not room.any():
+            longest = max((shelf.length for shelf in self.shelves), default=0)
+            raise ValueError(f"none of {len(self.shelves)} episodes has {self.length} steps; the longest has {longest}")
+        ends = room.cumsum(0)  # the draws [ends[i] - room[i], ends[i]) are episode i's
+        draws = torch.randint(int(ends[-1]), (count,), generator=self._rng)
+        rows = torch.searchsorted(ends, draws, right=True)
+        firsts = torch.tensor([shelf.start for shelf in self.shelves], dtype=torch.int64)
+        return firsts[rows] + draws - (ends - room)[rows]
+
+    def sample(self, storage: Storage, batch_size: int) -> tuple[Tensor, dict[str, Any]]:
+        """Positions of whole slices, one after the other: (batch_size,) int64, a multiple of `length`."""
+        if batch_size % self.length:
+            raise ValueError(f"{batch_size} steps are not slices of {self.length}")
+        return (self.starts(batch_size // self.length)[:, None] + torch.arange(self.length)).flatten(), {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: the generator is the buffer's, the shelves are the writer's."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Nothing to restore."""
+
+    def _empty(self) -> None: ...
+
+    def dumps(self, path: Any) -> None:
+        raise NotImplementedError("use Replay.save")
+
+    def loads(self, path: Any) -> None:
+        raise NotImplementedError("use Replay.load")

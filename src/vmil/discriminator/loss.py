@@ -1,0 +1,96 @@
+"""Binary cross-entropy of expert (1) against policy (0), with input noise and a gradient penalty."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vmil.discriminator.network import Discriminator
+
+Penalty = Literal["input", "weights", "none"]
+NoiseSchedule = Literal["none", "constant", "annealed"]
+Metrics = dict[str, Tensor]
+
+
+def noise_std(schedule: NoiseSchedule, std: float, frames: int, anneal_frames: int) -> float:
+    """Scale of the Gaussian noise on D's input after `frames` environment frames."""
+    if schedule == "none":
+        return 0.0
+    if schedule == "constant":
+        return std
+    if schedule == "annealed":
+        return std * max(0.0, 1.0 - frames / anneal_frames)
+    raise ValueError(f"unknown noise schedule {schedule!r}")
+
+
+def cross_entropy(logit_expert: Tensor, logit_policy: Tensor) -> Tensor:
+    """½ E_expert[−log D] + ½ E_policy[−log(1 − D)], with −log D = softplus(−l) and −log(1 − D) = softplus(l)."""
+    return 0.5 * (F.softplus(-logit_expert).mean() + F.softplus(logit_policy).mean())
+
+
+def input_penalty(discriminator: nn.Module, expert: Tensor, policy: Tensor, target: float) -> tuple[Tensor, Tensor]:
+    """E[(‖∂l/∂x‖ − target)²] on random mixtures x of expert and policy inputs (N, I), and the mean norm.
+
+    Target 1 is WGAN-GP's (Gulrajani et al. 2017, eq. 3), which Blondé et al. 2020 found indispensable in imitation.
+    """
+    rows = min(len(expert), len(policy))
+    share = torch.rand(rows, 1, dtype=expert.dtype, device=expert.device)
+    mixed = torch.lerp(policy[:rows], expert[:rows], share).detach().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(discriminator(mixed).sum(), mixed, create_graph=True)
+    norm = (gradient.square().sum(-1) + 1e-12).sqrt()
+    return (norm - target).square().mean(), norm.mean().detach()
+
+
+def weight_penalty(discriminator: nn.Module) -> Tensor:
+    """½ Σ w²: what the successor's released code calls its penalty."""
+    return 0.5 * torch.stack([weight.square().sum() for weight in discriminator.parameters()]).sum()
+
+
+def penalty_loss(
+    kind: Penalty, discriminator: nn.Module, expert: Tensor, policy: Tensor, target: float
+) -> tuple[Tensor, Metrics]:
+    """The penalty called `kind`, unscaled."""
+    if kind == "none":
+        return expert.new_zeros(()), {}
+    if kind == "weights":
+        return weight_penalty(discriminator), {}
+    if kind == "input":
+        penalty, norm = input_penalty(discriminator, expert, policy, target)
+        return penalty, {"disc/gradient_at_input": norm}
+    raise ValueError(f"unknown penalty {kind!r}")
+
+
+def discriminator_loss(
+    discriminator: Discriminator,
+    expert: Tensor,
+    policy: Tensor,
+    *,
+    std: float,
+    penalty: Penalty,
+    penalty_scale: float,
+    penalty_target: float,
+) -> tuple[Tensor, Metrics]:
+    """Cross-entropy on noisy inputs plus the scaled penalty; expert (N, I) and policy (M, I) carry no history.
+
+    For the penalty's mixtures the policy's rows are drawn at random, so that unequal N and M lose nothing on average.
+    """
+    if std > 0.0:
+        expert = expert + std * torch.randn_like(expert)
+        policy = policy + std * torch.randn_like(policy)
+    logit_expert, logit_policy = discriminator(expert), discriminator(policy)
+    loss = cross_entropy(logit_expert, logit_policy)
+    rows = torch.randint(len(policy), (len(expert),), device=policy.device)
+    extra, metrics = penalty_loss(penalty, discriminator, expert, policy[rows], penalty_target)
+    with torch.no_grad():
+        right = 0.5 * ((logit_expert > 0).float().mean() + (logit_policy <= 0).float().mean())
+        metrics |= {
+            "disc/loss": loss.detach(),
+            "disc/penalty": extra.detach(),
+            "disc/accuracy": right,
+            "disc/expert_prob": logit_expert.sigmoid().mean(),
+            "disc/policy_prob": logit_policy.sigmoid().mean(),
+        }
+    return loss + penalty_scale * extra, metrics

@@ -1,0 +1,53 @@
+"""D_ψ(z, a, z') → the logit of "an expert did this"."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from vmil.nets.mlp import MLP, Activation
+
+
+class Triples(NamedTuple):
+    """Latent transitions, N of them in any leading shape."""
+
+    feat: Tensor  # (…, F) z_t
+    action: Tensor  # (…, A) a_t, taken at z_t
+    next_feat: Tensor  # (…, F) z_{t+1}
+
+    def detach(self) -> Triples:
+        """The same values, without their history."""
+        return Triples(*(part.detach() for part in self))
+
+    def flat(self) -> Triples:
+        """With one leading axis, (N, ·)."""
+        return Triples(*(part.flatten(0, -2) for part in self))
+
+
+class Discriminator(nn.Module):
+    """An MLP on [z, a, z'] (or [z, a], as the successor's code has it)."""
+
+    def __init__(
+        self, feat: int, action: int, units: int, layers: int, act: Activation, next_state: bool, spectral: bool
+    ) -> None:
+        super().__init__()
+        self.next_state = next_state
+        self.net = MLP((2 if next_state else 1) * feat + action, 1, layers, units, act)
+        if spectral:
+            for module in self.net.modules():
+                if isinstance(module, nn.Linear):
+                    spectral_norm(module)
+
+    def inputs(self, triples: Triples) -> Tensor:
+        """What the network reads, (…, I)."""
+        if self.next_state:
+            return torch.cat([triples.feat, triples.action, triples.next_feat], -1)
+        return torch.cat([triples.feat, triples.action], -1)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(…, I) → `logit_expert_is_high` (…,)."""
+        logit: Tensor = self.net(inputs)[..., 0]
+        return logit

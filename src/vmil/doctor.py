@@ -1,0 +1,152 @@
+"""`make doctor`: what this machine has, and whether vmil can render and compute on it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+from vmil.config.errors import UserError
+from vmil.config.schema import EnvConfig, RenderProfile
+
+if TYPE_CHECKING:
+    import torch
+
+PACKAGES = (
+    "torch", "torchrl", "tensordict", "lightning", "mujoco", "dm_control", "numpy", "omegaconf", "einops", "mlflow",
+)  # fmt: skip
+INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+MATRIX = 1024  # side of the matrices multiplied, large enough that the arithmetic and not the call is timed
+REPEATS = 5
+GIB = 2**30
+Line = tuple[str, str]  # what, finding
+Check = Callable[[], Iterator[Line]]
+
+
+def examine(write: Callable[[str], object]) -> bool:
+    """Write one line per finding as it is found, and return whether pictures can be rendered."""
+    renders = False
+    for check in (_python, _versions, _processor, _memory, _disk, _torch, _settings, _rendering):
+        try:
+            for what, finding in check():
+                renders |= what.startswith("render ") and finding.startswith("works")
+                write(f"{what:<20} {finding}")
+        except Exception as error:  # noqa: BLE001  a doctor that faints at the first wound is of no use
+            write(f"{check.__name__.strip('_'):<20} cannot be examined: {error!r}")
+    write("ready" if renders else "not ready: no OpenGL backend renders, so nothing can be trained from pixels")
+    return renders
+
+
+def _python() -> Iterator[Line]:
+    yield "python", f"{platform.python_version()} {sys.executable}"
+    yield "system", platform.platform()
+
+
+def _versions() -> Iterator[Line]:
+    for package in ("vmil", *PACKAGES):
+        try:
+            yield package, metadata.version(package)
+        except metadata.PackageNotFoundError:
+            yield package, "not installed"
+
+
+def _processor() -> Iterator[Line]:
+    cpuinfo = Path("/proc/cpuinfo")
+    facts: dict[str, str] = {}
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().splitlines():
+            name, _, value = line.partition(":")
+            facts.setdefault(name.strip(), value.strip())
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    yield "cpu", facts.get("model name", platform.processor() or platform.machine())
+    yield "cpu cores", f"{allowed} usable of {os.cpu_count()}"
+    flags = facts.get("flags", "").split()
+    present = [flag for flag in INSTRUCTIONS if flag in flags]
+    yield "cpu instructions", ", ".join(present) or f"none of {', '.join(INSTRUCTIONS)}"
+
+
+def _memory() -> Iterator[Line]:
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+    yield "memory", f"{total / GIB:.1f} GiB, {free / GIB:.1f} unused"
+    limit = Path("/sys/fs/cgroup/memory.max")
+    if limit.is_file() and limit.read_text().strip() != "max":
+        yield "memory limit", f"{int(limit.read_text()) / GIB:.1f} GiB (this container's)"
+
+
+def _disk() -> Iterator[Line]:
+    for what, path in (("disk here", Path.cwd()), ("disk at home", Path.home())):
+        yield what, f"{shutil.disk_usage(path).free / GIB:.1f} GiB free"
+
+
+def _torch() -> Iterator[Line]:
+    import torch
+
+    from vmil.training.build import has_fast_bf16
+
+    yield "torch threads", str(torch.get_num_threads())
+    plain, half = _matmul_ms(torch.float32), _matmul_ms(torch.bfloat16)
+    yield "bf16 on the cpu", f"{plain / half:.1f} times as fast as fp32 ({half:.1f} ms against {plain:.1f})"
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    yield "precision=auto is", f"{'bf16' if has_fast_bf16(device) else 'fp32'} on {device}"
+    if device.type == "cuda":
+        for index in range(torch.cuda.device_count()):
+            properties = torch.cuda.get_device_properties(index)
+            yield f"gpu {index}", f"{properties.name}, {properties.total_memory / GIB:.0f} GiB"
+    else:
+        build = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
+        yield "gpu", f"none usable (torch is {build})"
+
+
+def _matmul_ms(dtype: torch.dtype) -> float:
+    import torch
+
+    matrix = torch.randn(MATRIX, MATRIX).to(dtype)
+    return _median_ms(lambda: matrix @ matrix)
+
+
+def _settings() -> Iterator[Line]:
+    for name in ("MUJOCO_GL", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "MLFLOW_TRACKING_URI"):
+        yield name, os.environ.get(name, "unset")
+
+
+def _rendering() -> Iterator[Line]:
+    from vmil.envs.rendering import choose_backend, probe_backends
+
+    for report in probe_backends():
+        yield f"render {report.name}", f"works, {report.ms_per_frame:.1f} ms a frame" if report.ok else report.error
+    try:
+        yield "rendering with", choose_backend()
+    except UserError as error:
+        yield "rendering with", f"nothing: {error}"
+        return
+    for profile in get_args(RenderProfile):
+        yield f"walker, {profile}", f"{_frame_ms(profile):.1f} ms a frame"
+
+
+def _frame_ms(profile: RenderProfile) -> float:
+    """Median time of one picture of the walker [ms]."""
+    from vmil.envs.dmc import load_task, open_renderer
+
+    renderer = open_renderer(load_task("walker", "walk"), EnvConfig(render_profile=profile))
+    try:
+        return _median_ms(renderer)
+    finally:
+        renderer.close()
+
+
+def _median_ms(work: Callable[[], object]) -> float:
+    """Median time of a call [ms], after one to warm up."""
+    times = []
+    for _ in range(REPEATS + 1):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return 1000 * statistics.median(times[1:])

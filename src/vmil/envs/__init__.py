@@ -1,0 +1,1 @@
+"""What the agent lives in: simulators seen through a camera, as TorchRL environments."""

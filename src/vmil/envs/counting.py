@@ -1,0 +1,53 @@
+"""An environment whose pixels say which episode and step they are, so that no misalignment can hide."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vmil.config.schema import EnvConfig
+from vmil.envs.episodes import EpisodicEnv, Outcome
+
+ACTION_SIZE = 1
+PROPRIO_SIZE = 2
+
+
+def encode(episode: int, time: int, size: int) -> np.ndarray:
+    """The picture of step `time` in `episode`: (size, size, 3) uint8 of (episode % 256, time // 256, time % 256)."""
+    image = np.empty((size, size, 3), dtype=np.uint8)
+    image[...] = (episode % 256, time // 256, time % 256)
+    return image
+
+
+def decode(image: np.ndarray) -> tuple[int, int]:
+    """Read (episode % 256, time) back from a picture (H, W, 3); ValueError if it is not of one colour."""
+    corner = image.reshape(-1, 3)[0]
+    if not (image == corner).all():
+        raise ValueError("not a picture of the counting environment: its pixels differ")
+    return int(corner[0]), int(corner[1]) * 256 + int(corner[2])
+
+
+class CountingEnv(EpisodicEnv):
+    """Counts agent steps in its pixels; proprio is (episode, time); the reward is 0 and only the time limit ends it."""
+
+    def __init__(self, config: EnvConfig, seed: int) -> None:
+        """Needs neither simulator nor OpenGL; `seed` changes nothing that is seen."""
+        super().__init__(config, seed, ACTION_SIZE, PROPRIO_SIZE)
+
+    def _begin(self) -> None:
+        pass
+
+    def _advance(self, action: np.ndarray) -> Outcome:
+        return Outcome(reward=0.0, terminated=False)
+
+    def _look(self) -> tuple[np.ndarray, np.ndarray | None]:
+        image = encode(self.episode, self.time, self.config.image_size)
+        return image, self.physics_state().astype(np.float32) if self.config.proprio else None
+
+    def physics_state(self) -> np.ndarray:
+        """(episode, time), float64."""
+        return np.array([self.episode, self.time], dtype=np.float64)
+
+
+def render_counting(states: np.ndarray, size: int) -> np.ndarray:
+    """Pictures (T, size, size, 3) uint8 of (episode, time) pairs (T, 2)."""
+    return np.stack([encode(int(episode), int(time), size) for episode, time in states])

@@ -1,0 +1,137 @@
+"""dm_control's suite from pixels, with the action repeated below the renderer."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+
+from vmil.config.errors import UserError
+from vmil.config.schema import EnvConfig
+from vmil.envs.episodes import EpisodicEnv, Outcome, seed_from
+from vmil.envs.rendering import Renderer, choose_backend
+
+log = logging.getLogger(__name__)
+
+
+def load_task(domain: str, task: str) -> Any:
+    """Load a dm_control environment without a time limit of its own.
+
+    The load-time seed is fixed: where a task draws its very model (lqr), all runs get the same one.
+    """
+    choose_backend()
+    from dm_control import suite
+
+    return suite.load(domain, task, task_kwargs={"random": 0, "time_limit": float("inf")})
+
+
+def action_map(control: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Centre and half-width (A,) that take [-1, 1] to the task's action range; an unlimited actuator keeps [-1, 1]."""
+    spec = control.action_spec()
+    unlimited = (spec.minimum <= -1e10) | (spec.maximum >= 1e10)  # mjMAXVAL
+    low, high = np.where(unlimited, -1.0, spec.minimum), np.where(unlimited, 1.0, spec.maximum)
+    return (high + low) / 2, (high - low) / 2
+
+
+def proprio_vector(control: Any) -> np.ndarray:
+    """The task's own observation of the present, flattened in its own order: (P,) float32."""
+    observation = control.task.get_observation(control.physics)
+    return np.concatenate([np.ravel(value) for value in observation.values()]).astype(np.float32)
+
+
+def open_renderer(control: Any, config: EnvConfig) -> Renderer:
+    """A renderer of this environment's physics, as `config` asks; UserError if the model has no such camera."""
+    model, data = control.physics.model.ptr, control.physics.data.ptr
+    if not 0 <= config.camera < model.ncam:
+        names = ", ".join(f"{i} ({model.camera(i).name or 'unnamed'})" for i in range(model.ncam))
+        raise UserError(f"env.camera={config.camera} does not exist in {config.name}: it has {names or 'none'}.")
+    return Renderer(model, data, config.image_size, config.camera, config.render_profile)
+
+
+class DMCEnv(EpisodicEnv):
+    """One dm_control task; `config.episode_frames` is its only time limit."""
+
+    def __init__(self, config: EnvConfig, seed: int, domain: str, task: str) -> None:
+        """Load the task and open its camera."""
+        control = load_task(domain, task)
+        centre, half = action_map(control)
+        super().__init__(config, seed, action_size=len(half), proprio_size=len(proprio_vector(control)))
+        self._control, self._centre, self._half = control, centre, half
+        self._renderer = open_renderer(control, config)
+        self._diverged = False
+
+    def _begin(self) -> None:
+        self._diverged = False
+        self._control.task.random.seed(seed_from(self.run_seed, self.episode))
+        self._control.reset()
+        if self._control.physics.model.nhfield:
+            _drop_own_contexts(self._control.physics)
+            self._renderer.upload_terrain()
+
+    def _advance(self, action: np.ndarray) -> Outcome:
+        from dm_control.rl.control import PhysicsError
+
+        reward = 0.0
+        for _ in range(self.config.action_repeat):
+            try:
+                step = self._control.step(self._centre + self._half * action)
+            except PhysicsError as error:
+                # A blow-up of the simulator must not cost the run: the episode ends here with the last good picture.
+                log.warning("%s, episode %d, step %d: %s", self.config.name, self.episode, self.time, error)
+                self._diverged = True
+                return Outcome(reward, terminated=True)
+            reward += float(step.reward)
+            if step.last():
+                return Outcome(reward, terminated=True)  # without a time limit, only the task itself ends an episode
+        return Outcome(reward, terminated=False)
+
+    def _look(self) -> tuple[np.ndarray, np.ndarray | None]:
+        if not self._diverged:
+            self._last = self._renderer(), proprio_vector(self._control) if self.config.proprio else None
+        image, proprio = self._last
+        return image, proprio
+
+    def physics_state(self) -> np.ndarray:
+        """Positions, velocities and activations (S,) float64, as dm_control's `Physics.get_state`."""
+        return np.array(self._control.physics.get_state(), dtype=np.float64)
+
+    def close(self, *, raise_if_closed: bool = True) -> None:
+        """Free OpenGL and the simulator; a second call does nothing."""
+        if not self.is_closed and hasattr(self, "_renderer"):  # the destructor comes here from a failed __init__ too
+            self._renderer.close()
+            self._control.physics.free()
+        super().close(raise_if_closed=raise_if_closed)
+
+
+def _drop_own_contexts(physics: Any) -> None:
+    # Tasks with random terrain open dm_control's OpenGL contexts at reset. Left open, dm_control would believe them
+    # current at the next reset, and upload the terrain into ours.
+    with physics._contexts_lock:
+        if physics._contexts:
+            physics._free_rendering_contexts()
+
+
+def revisit(config: EnvConfig, domain: str, task: str, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures (T, H, W, 3) uint8 and vector observations (T, P) float32 of recorded states (T, S).
+
+    UserError if the states are another task's.
+    """
+    control = load_task(domain, task)
+    physics = control.physics
+    size = len(physics.get_state())
+    if states.ndim != 2 or states.shape[1] != size:
+        raise UserError(f"Recorded states of shape {states.shape} are not {domain}-{task}'s: (any, {size}) expected.")
+    renderer = open_renderer(control, config)
+    images, vectors = [], []
+    try:
+        control.reset()
+        for state in np.asarray(states, dtype=np.float64):
+            physics.set_state(state)
+            physics.forward()
+            images.append(renderer())
+            vectors.append(proprio_vector(control))
+    finally:
+        renderer.close()
+        physics.free()
+    return np.stack(images), np.stack(vectors)

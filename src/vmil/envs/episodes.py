@@ -1,0 +1,128 @@
+"""What every environment here shares: the keys, the clock and the seeding of episodes."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torchrl.data import Binary, Bounded, Composite, Unbounded
+from torchrl.envs import EnvBase
+
+from vmil.config.schema import EnvConfig
+
+
+def seed_from(seed: int, index: int) -> int:
+    """Seed of episode `index` in a run with `seed`, below 2**32; nearby pairs give unrelated seeds."""
+    return int(np.random.SeedSequence([seed, index]).generate_state(1)[0])
+
+
+class Outcome(NamedTuple):
+    """What one agent step did, apart from what is seen."""
+
+    reward: float  # summed over the repeated frames; for scores only
+    terminated: bool  # the task ended, as opposed to the time limit
+
+
+class EpisodicEnv(EnvBase):
+    """A sequence of episodes, each determined by (seed, index), seen as pixels.
+
+    Keys: "image" (H, W, 3) uint8 · "proprio" (P,) float32 if `config.proprio` · "action" (A,) float32 in [-1, 1], clipped
+    to it · "reward" (1,) float32 · "done", "terminated", "truncated" (1,) bool. The time limit truncates.
+    """
+
+    def __init__(self, config: EnvConfig, seed: int, action_size: int, proprio_size: int) -> None:
+        """Declare the specs; a subclass brings `_begin`, `_advance`, `_look`."""
+        super().__init__(device=torch.device("cpu"), batch_size=torch.Size(()))
+        self.is_closed = False  # EnvBase begins closed, and its destructor then closes nothing
+        self.config = config
+        self.steps_per_episode = config.episode_frames // config.action_repeat
+        self.render_seconds = 0.0  # spent in drawing since the environment was made
+        self.episode = -1  # index of the running episode
+        self.time = 0  # agent steps taken in it
+        self._action_size = action_size
+        self._next_episode = 0
+        self._over = True
+        self._make_specs(action_size, proprio_size)
+        self._set_seed(seed)
+
+    def _make_specs(self, action_size: int, proprio_size: int) -> None:
+        size = self.config.image_size
+        observation = {"image": Bounded(0, 255, shape=(size, size, 3), dtype=torch.uint8)}
+        if self.config.proprio:
+            observation["proprio"] = Unbounded(shape=(proprio_size,), dtype=torch.float32)
+        self.observation_spec = Composite(observation)
+        self.action_spec = Bounded(-1.0, 1.0, shape=(action_size,), dtype=torch.float32)
+        self.reward_spec = Unbounded(shape=(1,), dtype=torch.float32)
+        flags = ("done", "terminated", "truncated")
+        self.done_spec = Composite({flag: Binary(n=1, shape=(1,), dtype=torch.bool) for flag in flags})
+
+    def set_episode(self, index: int) -> None:
+        """Make `index` the episode that the next reset opens; later resets count on from there."""
+        self._next_episode = index
+
+    def _set_seed(self, seed: int | None) -> None:
+        self._run_seed = 0 if seed is None else int(seed)
+        self._next_episode = 0
+
+    @property
+    def run_seed(self) -> int:
+        """The seed that all episodes derive from."""
+        return self._run_seed
+
+    @abstractmethod
+    def _begin(self) -> None:
+        """Put the simulator at the start of episode `self.episode`."""
+
+    @abstractmethod
+    def _advance(self, action: np.ndarray) -> Outcome:
+        """Repeat a finite (A,) action in [-1, 1] for `config.action_repeat` frames, or until the task ends."""
+
+    @abstractmethod
+    def _look(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """Draw the present: (H, W, 3) uint8 and, if `config.proprio`, (P,) float32."""
+
+    @abstractmethod
+    def physics_state(self) -> np.ndarray:
+        """Copy what `factory.render_states` needs to draw the present again: (S,) float64."""
+
+    def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: object) -> TensorDictBase:
+        self.episode, self.time, self._over = self._next_episode, 0, False
+        self._next_episode += 1
+        self._begin()
+        return TensorDict(self._observe(), batch_size=self.batch_size, device=self.device)
+
+    def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
+        outcome = self._advance(self._checked(tensordict["action"]))
+        self.time += 1
+        truncated = self.time >= self.steps_per_episode and not outcome.terminated
+        self._over = outcome.terminated or truncated
+        content = self._observe()
+        content["reward"] = torch.tensor([outcome.reward], dtype=torch.float32)
+        content["terminated"] = torch.tensor([outcome.terminated])
+        content["truncated"] = torch.tensor([truncated])
+        content["done"] = torch.tensor([self._over])
+        return TensorDict(content, batch_size=self.batch_size, device=self.device)
+
+    def _observe(self) -> dict[str, torch.Tensor]:
+        start = time.perf_counter()
+        image, proprio = self._look()
+        self.render_seconds += time.perf_counter() - start
+        content = {"image": torch.from_numpy(image)}
+        if proprio is not None:
+            content["proprio"] = torch.from_numpy(proprio)
+        return content
+
+    def _checked(self, action: torch.Tensor) -> np.ndarray:
+        where = f"{self.config.name}, episode {self.episode}, agent step {self.time}"
+        if self._over:
+            raise RuntimeError(f"{where}: this episode is over, reset first")
+        if action.shape != (self._action_size,):
+            raise RuntimeError(f"{where}: action of shape {tuple(action.shape)}, expected ({self._action_size},)")
+        values: np.ndarray = action.detach().cpu().numpy().astype(np.float64)
+        if not np.isfinite(values).all():
+            raise RuntimeError(f"{where}: the action is not finite: {values.tolist()}")
+        return np.clip(values, -1.0, 1.0)

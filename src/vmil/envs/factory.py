@@ -1,0 +1,100 @@
+"""From a name to an environment, to its sizes, and from recorded states to pictures."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+
+from vmil.config.errors import UserError
+from vmil.config.schema import EnvConfig
+from vmil.envs import counting, dmc
+from vmil.envs.episodes import EpisodicEnv
+from vmil.envs.rendering import choose_backend
+
+ALIASES = {"walker": ("walker", "walk"), "cheetah": ("cheetah", "run")}
+PREFIX = "dmc:"
+
+
+@dataclass(frozen=True)
+class EnvInfo:
+    """What a model has to know about an environment before one is made."""
+
+    action_size: int
+    proprio_size: int  # 0: no vector observation
+    image_size: int  # pixels, square
+    steps_per_episode: int  # agent steps
+    frames_per_step: int
+
+
+def dmc_task(name: str) -> tuple[str, str]:
+    """Domain and task of a dm_control environment's name; UserError names the nearest right one."""
+    if name in ALIASES:
+        return ALIASES[name]
+    if not name.startswith(PREFIX):
+        raise UserError(_unknown(name, [*ALIASES, "counting", *_suite_names()]))
+    if name not in _suite_names():
+        raise UserError(_unknown(name, list(_suite_names())))
+    domain, _, task = name.removeprefix(PREFIX).partition("-")
+    return domain, task
+
+
+@functools.cache
+def _suite_names() -> tuple[str, ...]:
+    choose_backend()
+    from dm_control import suite
+
+    return tuple(f"{PREFIX}{domain}-{task}" for domain, task in suite.ALL_TASKS)
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+    return f"Unknown env.name {name!r}: did you mean {nearest!r}?"
+
+
+def make_env(config: EnvConfig, seed: int) -> EpisodicEnv:
+    """Make the environment that `config` names; its episodes derive from `seed`."""
+    if config.name == "counting":
+        return counting.CountingEnv(config, seed)
+    return dmc.DMCEnv(config, seed, *dmc_task(config.name))
+
+
+def env_info(config: EnvConfig) -> EnvInfo:
+    """Sizes of the environment that `config` names, without opening a camera."""
+    if config.name == "counting":
+        action_size, proprio_size = counting.ACTION_SIZE, counting.PROPRIO_SIZE
+    else:
+        action_size, proprio_size = _dmc_sizes(*dmc_task(config.name))
+    return EnvInfo(
+        action_size=action_size,
+        proprio_size=proprio_size if config.proprio else 0,
+        image_size=config.image_size,
+        steps_per_episode=config.episode_frames // config.action_repeat,
+        frames_per_step=config.action_repeat,
+    )
+
+
+@functools.cache
+def _dmc_sizes(domain: str, task: str) -> tuple[int, int]:
+    control = dmc.load_task(domain, task)
+    sizes = control.action_spec().shape[0], len(dmc.proprio_vector(control))
+    control.physics.free()
+    return sizes
+
+
+def render_states(config: EnvConfig, states: np.ndarray) -> np.ndarray:
+    """Draw recorded `physics_state`s (T, S) as the environment itself would: (T, H, W, 3) uint8."""
+    return _revisit(config, states)[0]
+
+
+def proprio_of_states(config: EnvConfig, states: np.ndarray) -> np.ndarray:
+    """The vector observation at recorded `physics_state`s (T, S): (T, P) float32."""
+    return _revisit(config, states)[1]
+
+
+def _revisit(config: EnvConfig, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if config.name == "counting":
+        return counting.render_counting(states, config.image_size), states.astype(np.float32)
+    return dmc.revisit(config, *dmc_task(config.name), states)

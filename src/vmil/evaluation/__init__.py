@@ -1,0 +1,1 @@
+"""How good the agent is: deterministic episodes and their scores."""

@@ -1,0 +1,1 @@
+"""Experts that make demonstrations."""

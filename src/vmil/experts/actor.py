@@ -1,0 +1,81 @@
+"""The expert's actor: its network, its file (safetensors, nothing pickled) and its deterministic policy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from vmil.config.errors import UserError
+
+Observation = Mapping[str, npt.NDArray[np.float64]]
+Action = npt.NDArray[np.float32]
+Policy = Callable[[Observation], Action]
+
+
+@dataclass(frozen=True)
+class ActorSpec:
+    """All that is needed to rebuild an actor and to feed it."""
+
+    domain: str
+    task: str
+    obs_keys: tuple[str, ...]
+    """Order in which the environment's observations are flattened and concatenated."""
+    obs_dim: int
+    action_dim: int
+    hidden: int
+    action_repeat: int
+
+
+def make_actor_net(spec: ActorSpec) -> nn.Sequential:
+    """Return the network (B, obs_dim) -> (B, 2 * action_dim): means before tanh, then raw scales."""
+    return nn.Sequential(
+        nn.Linear(spec.obs_dim, spec.hidden),
+        nn.ReLU(),
+        nn.Linear(spec.hidden, spec.hidden),
+        nn.ReLU(),
+        nn.Linear(spec.hidden, 2 * spec.action_dim),
+    )
+
+
+def save_actor(path: Path, net: nn.Module, spec: ActorSpec) -> None:
+    """Write the weights, and the spec as metadata; the file appears whole or not at all."""
+    part = path.with_suffix(".part")
+    weights = {name: weight.detach().contiguous() for name, weight in net.state_dict().items()}
+    save_file(weights, part, metadata={"actor": json.dumps(asdict(spec))})
+    part.replace(path)
+
+
+def load_actor(path: Path) -> tuple[nn.Sequential, ActorSpec]:
+    """Rebuild the actor that `save_actor` wrote; UserError when the file is something else."""
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+        if "actor" not in metadata:
+            raise UserError(f"{path} is no expert's actor: its metadata has no entry 'actor'.")
+        fields = json.loads(metadata["actor"])
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (a file, not a dict)
+    spec = ActorSpec(**{**fields, "obs_keys": tuple(fields["obs_keys"])})
+    net = make_actor_net(spec)
+    net.load_state_dict(weights)
+    return net.eval(), spec
+
+
+def deterministic_policy(net: nn.Module, spec: ActorSpec) -> Policy:
+    """Return observation -> tanh(mean), an action (A,) in [-1, 1]."""
+
+    @torch.no_grad()
+    def act(observation: Observation) -> Action:
+        flat = np.concatenate([np.ravel(observation[key]) for key in spec.obs_keys])
+        out: Tensor = net(torch.from_numpy(flat).float())  # (2A,)
+        action: Action = out[: spec.action_dim].tanh().numpy()
+        return action
+
+    return act

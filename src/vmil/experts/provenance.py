@@ -1,0 +1,24 @@
+"""Where an asset comes from: versions, machine and digests, for the cards of shipped files."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Return the installed version of Python and of each package."""
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
+def machine() -> str:
+    """Return the machine in words, e.g. `2 CPU cores, x86_64`."""
+    return f"{os.cpu_count()} CPU cores, {platform.machine()}"
+
+
+def sha256(path: Path) -> str:
+    """Return the file's SHA-256 digest in hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,171 @@
+"""The learner of SAC from state, built from TorchRL's environment, collector, replay buffer, loss and target updater.
+
+One *round* is what lies between two checkpoints: collect and learn for `eval_every` frames. It starts with freshly
+seeded episodes, so that everything it depends on fits in a checkpoint and a resumed run is the same run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from tensordict.nn import TensorDictModule
+from torch import Tensor, nn
+from torchrl.collectors import Collector
+from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
+from torchrl.envs import CatTensors, Compose, DMControlEnv, DoubleToFloat, TransformedEnv
+from torchrl.modules import NormalParamExtractor, ProbabilisticActor, TanhNormal, ValueOperator
+from torchrl.objectives import SACLoss, SoftUpdate
+from tqdm import tqdm
+
+from vmil.config.errors import UserError
+from vmil.config.schema_expert import ExpertConfig
+from vmil.experts.actor import ActorSpec, make_actor_net
+from vmil.experts.state_task import describe_task
+
+REPLAY_KEYS = (
+    "observation",
+    "action",
+    ("next", "observation"),
+    ("next", "reward"),
+    ("next", "done"),
+    ("next", "terminated"),
+)
+
+
+def make_state_env(spec: ActorSpec) -> TransformedEnv:
+    """Return the task with one float32 `observation` (obs_dim,); rewards are summed over the action repeat."""
+    return TransformedEnv(
+        DMControlEnv(spec.domain, spec.task, frame_skip=spec.action_repeat),
+        Compose(CatTensors(list(spec.obs_keys), "observation", sort=False), DoubleToFloat()),
+    )
+
+
+class Critic(nn.Module):
+    """Q(observation, action), (B, 1); LayerNorm keeps it from diverging at a high learning rate (arXiv:2302.02948)."""
+
+    def __init__(self, spec: ActorSpec) -> None:
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Linear(spec.obs_dim + spec.action_dim, spec.hidden),
+            nn.LayerNorm(spec.hidden),
+            nn.ReLU(),
+            nn.Linear(spec.hidden, spec.hidden),
+            nn.LayerNorm(spec.hidden),
+            nn.ReLU(),
+            nn.Linear(spec.hidden, 1),
+        )
+
+    def forward(self, observation: Tensor, action: Tensor) -> Tensor:
+        """Return the value (B, 1)."""
+        value: Tensor = self.net(torch.cat([observation, action], -1))
+        return value
+
+
+def make_actor(net: nn.Module, env: TransformedEnv) -> ProbabilisticActor:
+    """Wrap the network as a tanh-normal policy that shares its weights."""
+    return ProbabilisticActor(
+        TensorDictModule(nn.Sequential(net, NormalParamExtractor(scale_lb=1e-3)), ["observation"], ["loc", "scale"]),
+        in_keys=["loc", "scale"],
+        spec=env.action_spec,
+        distribution_class=TanhNormal,
+    )
+
+
+def make_loss(config: ExpertConfig, spec: ActorSpec, actor: ProbabilisticActor, env: TransformedEnv) -> SACLoss:
+    """Return twin critics, actor and temperature under one loss; the target entropy is -|A|."""
+    loss = SACLoss(
+        actor,
+        ValueOperator(Critic(spec), in_keys=["observation", "action"]),
+        loss_function="l2",
+        alpha_init=config.init_temperature,
+        action_spec=env.action_spec,
+        target_entropy=-float(spec.action_dim),
+    )
+    loss.make_value_estimator(gamma=config.discount)
+    return loss
+
+
+class SACAgent:
+    """Everything that learns, and the replay buffer; `state` and `load` are the checkpoint."""
+
+    def __init__(self, config: ExpertConfig, domain: str, task: str, seed: int) -> None:
+        if config.eval_every % config.collect_frames or config.collect_frames % config.action_repeat:
+            raise UserError("expert.eval_every must be a multiple of collect_frames, and that one of action_repeat.")
+        torch.manual_seed(seed)
+        self.config, self.seed = config, seed
+        self.spec = describe_task(domain, task, config.hidden, config.action_repeat)
+        self.env = make_state_env(self.spec)
+        self.actor_net = make_actor_net(self.spec)
+        self.actor = make_actor(self.actor_net, self.env)
+        self.loss = make_loss(config, self.spec, self.actor, self.env)
+        self.target = SoftUpdate(self.loss, tau=config.target_rate)
+        self.optimizer = torch.optim.Adam(self.loss.parameters(), lr=config.learning_rate, fused=True)
+        storage = LazyTensorStorage(config.frames // config.action_repeat)
+        self.replay = TensorDictReplayBuffer(storage=storage, batch_size=config.batch_size)
+        self.frames = 0
+
+    def update(self, batch: TensorDictBase) -> TensorDictBase:
+        """Take one step of actor, critics, temperature and target; return the losses."""
+        losses: TensorDictBase = self.loss(batch)
+        # SACLoss detaches across its three parts, so one backward pass and one optimiser serve them all.
+        (losses["loss_actor"] + losses["loss_qvalue"] + losses["loss_alpha"]).backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.target.step()
+        return losses
+
+    def run_round(self, bar: tqdm[Any]) -> None:
+        """Collect and learn for `eval_every` frames."""
+        config, end = self.config, self.frames + self.config.eval_every
+        collector = self._start_collector()
+        for batch in collector:
+            self.replay.extend(batch.select(*REPLAY_KEYS).reshape(-1))
+            self.frames += config.collect_frames
+            if self.frames >= config.random_frames:
+                for _ in range(round(batch.numel() * config.updates_per_step)):
+                    self.update(self.replay.sample())
+            bar.update(config.collect_frames)
+            if self.frames >= end:
+                break
+        collector.shutdown(close_env=False)
+
+    def _start_collector(self) -> Collector:
+        repeat = self.config.action_repeat
+        self.env.set_seed(self.seed + self.frames)
+        return Collector(
+            lambda: self.env,
+            self.actor,
+            frames_per_batch=self.config.collect_frames // repeat,
+            total_frames=-1,
+            init_random_frames=max(0, self.config.random_frames - self.frames) // repeat,
+            auto_register_policy_transforms=False,
+        )
+
+    def state(self) -> dict[str, Any]:
+        """Return all that the next round depends on; of the replay buffer, the filled part."""
+        stored = self.replay[:]
+        return {
+            "seed": self.seed,
+            "spec": asdict(self.spec),
+            "frames": self.frames,
+            "loss": dict(self.loss.state_dict()),
+            "optimizer": self.optimizer.state_dict(),
+            "replay": {str(i): stored[key] for i, key in enumerate(REPLAY_KEYS)},
+            "torch_rng": torch.get_rng_state(),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take up what `state` returned; UserError when it belongs to another task, seed or size."""
+        if (state["seed"], state["spec"]) != (self.seed, asdict(self.spec)):
+            raise UserError(
+                f"The checkpoint is of seed {state['seed']}, {state['spec']}, not of seed {self.seed}, {self.spec}."
+            )
+        self.loss.load_state_dict(state["loss"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        columns = {key: state["replay"][str(i)] for i, key in enumerate(REPLAY_KEYS)}
+        self.replay.extend(TensorDict(columns, [len(columns["action"])]))
+        self.frames = state["frames"]
+        torch.set_rng_state(state["torch_rng"])

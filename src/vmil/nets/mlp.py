@@ -1,0 +1,76 @@
+"""Fully connected networks and the gated recurrent cell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+Activation = Literal["elu", "silu"]
+Norm = Literal["none", "layer"]
+
+
+def activation(name: Activation) -> nn.Module:
+    """The nonlinearity called `name`."""
+    if name == "elu":
+        return nn.ELU()
+    if name == "silu":
+        return nn.SiLU()
+    raise ValueError(f"unknown activation {name!r}")
+
+
+def dense(inputs: int, outputs: int, act: Activation, norm: Norm) -> nn.Sequential:
+    """One hidden layer: linear, LayerNorm if asked (which then carries the bias), nonlinearity. (…, inputs) → (…, outputs)."""
+    if norm == "none":
+        return nn.Sequential(nn.Linear(inputs, outputs), activation(act))
+    if norm == "layer":
+        return nn.Sequential(nn.Linear(inputs, outputs, bias=False), nn.LayerNorm(outputs, eps=1e-3), activation(act))
+    raise ValueError(f"unknown norm {norm!r}")
+
+
+class MLP(nn.Sequential):
+    """`layers` hidden layers of `units`, then a linear map: (…, inputs) → (…, outputs)."""
+
+    def __init__(
+        self, inputs: int, outputs: int, layers: int, units: int, act: Activation = "elu", norm: Norm = "none"
+    ) -> None:
+        sizes = [inputs] + [units] * layers
+        hidden = [dense(i, o, act, norm) for i, o in zip(sizes[:-1], sizes[1:], strict=True)]
+        super().__init__(*hidden, nn.Linear(sizes[-1], outputs))
+
+    @property
+    def head(self) -> nn.Linear:
+        """The last, linear layer."""
+        return cast(nn.Linear, self[-1])
+
+
+class LayerNormGRUCell(nn.Module):
+    """A GRU cell that normalises its gates, with the update gate biased towards keeping (DreamerV2, `GRUCell`)."""
+
+    def __init__(self, inputs: int, units: int) -> None:
+        super().__init__()
+        self.gates = nn.Linear(inputs + units, 3 * units, bias=False)
+        self.norm = nn.LayerNorm(3 * units, eps=1e-3)
+
+    def forward(self, inputs: Tensor, hidden: Tensor) -> Tensor:
+        """(B, I), (B, D) → the next hidden state (B, D)."""
+        reset, candidate, update = self.norm(self.gates(torch.cat([inputs, hidden], -1))).chunk(3, -1)
+        candidate = torch.tanh(torch.sigmoid(reset) * candidate)
+        # The bias of −1 makes a fresh cell remember: it starts by keeping 73 % of its state.
+        return torch.lerp(hidden, candidate, torch.sigmoid(update - 1))
+
+
+@contextmanager
+def frozen(*modules: nn.Module) -> Iterator[None]:
+    """Lets gradients flow *through* `modules` but not *into* their weights, for whatever is computed inside."""
+    weights = [p for module in modules for p in module.parameters() if p.requires_grad]
+    for weight in weights:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for weight in weights:
+            weight.requires_grad_(True)

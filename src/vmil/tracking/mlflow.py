@@ -1,0 +1,180 @@
+"""MLflow beside the CSV file: parameters, curves, pictures, films and files of every run, to be compared in its UI.
+
+The only module that imports mlflow, itself imported only when `tracking.kind=mlflow`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import RunStatus as MLflowStatus
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from vmil.config.schema import TrackingConfig
+from vmil.tracking.outbox import Outbox
+from vmil.tracking.pictures import Pixels
+from vmil.tracking.record import read_record, update_record
+from vmil.tracking.tracker import CsvTracker, RunStatus, tracking_uri
+
+PARAMS_PER_CALL = 100  # MLflow's limit
+PARAM_LENGTH = 6000  # MLflow's limit; longer values are cut, the resolved YAML artifact has them whole
+PATIENCE = 30.0  # seconds that a checkpoint or the end of a run waits for the server
+
+# One retry and a short patience: the outbox is who tries again. MLflow reads these at every request.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
+for _noisy in ("alembic", "mlflow.store.db.utils"):
+    logging.getLogger(_noisy).setLevel(logging.WARNING)
+logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+
+
+class MLflowTracker(CsvTracker):
+    """What CsvTracker keeps, and the same in MLflow; the server is spoken to in a thread of its own.
+
+    A run directory whose `run.json` names an MLflow run continues that run.
+    """
+
+    def __init__(self, config: TrackingConfig, run_dir: Path) -> None:
+        super().__init__(run_dir)
+        self._config = config
+        self._uri = tracking_uri(config, run_dir.parent)
+        self._outbox = Outbox(f"MLflow at {self._uri}", hopeless=_is_hopeless)
+        self._client: MlflowClient | None = None
+        self._run_id: str | None = None
+        self._continued = False
+        self._monitor: object | None = None
+        self._outbox.post(self._open)
+
+    # ---- what is reported ------------------------------------------------------------------------------------------
+
+    def params(self, flat: Mapping[str, object]) -> None:
+        """As MLflow parameters, once: MLflow refuses to change them when a run is continued."""
+        params = [Param(name, str(value)[:PARAM_LENGTH]) for name, value in flat.items()]
+
+        def send(client: MlflowClient, run_id: str) -> None:
+            for start in range(0, 0 if self._continued else len(params), PARAMS_PER_CALL):
+                client.log_batch(run_id, params=params[start : start + PARAMS_PER_CALL])
+
+        self._post(send)
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """As MLflow tags."""
+        super().tags(values)
+        tags = [RunTag(name, str(value)) for name, value in values.items()]
+        self._post(lambda client, run_id: client.log_batch(run_id, tags=tags))
+
+    def metrics(self, values: Mapping[str, float], frames: int) -> None:
+        """As MLflow metrics whose step is `frames`."""
+        super().metrics(values, frames)
+        now = int(1000 * time.time())
+        metrics = [Metric(name, float(value), now, frames) for name, value in values.items()]
+        self._post(lambda client, run_id: client.log_batch(run_id, metrics=metrics))
+
+    def image(self, name: str, image: Pixels, frames: int) -> None:
+        """As an MLflow image series, which its UI plays along the steps."""
+        super().image(name, image, frames)
+        self._post(lambda client, run_id: client.log_image(run_id, image, key=name, step=frames, synchronous=True))
+
+    def video(self, name: str, video: Pixels, frames: int, fps: float) -> None:
+        """As an artifact in `videos`."""
+        super().video(name, video, frames, fps)
+        path = self.video_path(name, frames)
+        if path.exists():
+            self._post(lambda client, run_id: client.log_artifact(run_id, str(path), "videos"))
+
+    def artifact(self, path: Path) -> None:
+        """As an artifact."""
+        self._post(lambda client, run_id: client.log_artifact(run_id, str(path)))
+
+    def flush(self) -> None:
+        """Waits for the server, unless it is away."""
+        super().flush()
+        self._outbox.drain(PATIENCE)
+
+    def finish(self, status: RunStatus) -> None:
+        """Sends the rest and ends the MLflow run."""
+        if self._finished:
+            return
+        self._post(lambda client, run_id: client.set_terminated(run_id, status))
+        super().finish(status)
+        if self._monitor is not None:
+            self._monitor.finish()  # type: ignore[attr-defined]
+        self._outbox.close(PATIENCE)
+
+    # ---- in the outbox's thread ------------------------------------------------------------------------------------
+
+    def _post(self, call: Callable[[MlflowClient, str], object]) -> None:
+        def deliver() -> None:
+            if self._client is not None and self._run_id is not None:  # else the run could not be opened, as was said
+                call(self._client, self._run_id)
+
+        self._outbox.post(deliver)
+
+    def _open(self) -> None:
+        """Here and not in __init__: making a new SQLite store takes seconds, and a server may be away."""
+        client = MlflowClient(self._uri)
+        self._run_id = self._continue_run(client) or self._start_run(client)
+        self._client = client
+        update_record(self.run_dir, mlflow_run_id=self._run_id, mlflow_uri=self._uri)
+        if self._config.system_metrics:
+            self._monitor = _start_monitor(self._run_id, self._uri, self._continued)
+
+    def _continue_run(self, client: MlflowClient) -> str | None:
+        run_id = read_record(self.run_dir).get("mlflow_run_id")
+        if not isinstance(run_id, str):
+            return None
+        try:
+            client.update_run(run_id, status=MLflowStatus.to_string(MLflowStatus.RUNNING))
+        except MlflowException as error:
+            if not _is_hopeless(error):
+                raise
+            return None  # another server, or deleted there
+        self._continued = True
+        return run_id
+
+    def _start_run(self, client: MlflowClient) -> str:
+        experiment = self._experiment(client)
+        return str(client.create_run(experiment, run_name=self.run_dir.name).info.run_id)
+
+    def _experiment(self, client: MlflowClient) -> str:
+        name = self._config.experiment
+        known = client.get_experiment_by_name(name)
+        if known is not None:
+            return str(known.experiment_id)
+        local = self._uri.startswith("sqlite:")
+        store = (self.run_dir.parent / "mlartifacts" / name).resolve().as_uri() if local else None
+        try:
+            return str(client.create_experiment(name, artifact_location=store))
+        except MlflowException:
+            known = client.get_experiment_by_name(name)  # another run was quicker
+            if known is None:
+                raise
+            return str(known.experiment_id)
+
+
+def history(uri: str, run_id: str, name: str) -> list[tuple[int, float]]:
+    """(frames, value) of one metric, by frames; where a resumed run reported a moment twice, the later value."""
+    found = MlflowClient(uri).get_metric_history(run_id, name)
+    by_frames = {point.step: point.value for point in sorted(found, key=lambda point: point.timestamp)}
+    return sorted(by_frames.items())
+
+
+def _is_hopeless(error: Exception) -> bool:
+    """Whether asking again cannot help: the request is at fault, not the server or the way to it."""
+    return not isinstance(error, (MlflowException, OSError)) or (
+        isinstance(error, MlflowException) and error.get_http_status_code() < 500
+    )
+
+
+def _start_monitor(run_id: str, uri: str, continued: bool) -> object:
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+    monitor = SystemMetricsMonitor(run_id, resume_logging=continued, tracking_uri=uri)
+    monitor.start()
+    return monitor

@@ -1,0 +1,30 @@
+"""`run.json`: what must be known about a run without opening its checkpoint."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+RECORD_NAME = "run.json"
+
+
+def read_record(run_dir: Path) -> dict[str, object]:
+    """The fields of `run.json` (status, commit, mlflow_run_id, seconds, tags); empty if none can be read."""
+    try:
+        record = json.loads((run_dir / RECORD_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def update_record(run_dir: Path, **fields: object) -> None:
+    """Sets fields of `run.json` and keeps the others; atomic, so that a kill leaves the old or the new file.
+
+    Raises:
+        OSError: the directory cannot be written.
+    """
+    record = {**read_record(run_dir), **fields}
+    temporary = run_dir / f".{RECORD_NAME}.tmp"
+    temporary.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    os.replace(temporary, run_dir / RECORD_NAME)

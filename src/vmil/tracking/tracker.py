@@ -1,0 +1,242 @@
+"""The one object through which a run reports: numbers, pictures, films, files and its end.
+
+A tracker may fail, a run may not: what cannot be written is dropped after one warning. An unknown metric name, in
+contrast, is an error of the program and raises.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vmil.config.errors import UserError
+from vmil.config.schema import TrackingConfig
+from vmil.tracking.metrics import check
+from vmil.tracking.pictures import Pixels, histogram_picture, write_png, write_video
+from vmil.tracking.record import update_record
+
+log = logging.getLogger(__name__)
+
+RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
+CSV_NAME = "metrics.csv"
+CSV_HEADER = "frames,seconds,name,value\n"
+
+
+class Tracker(Protocol):
+    """Where a run reports to. `frames` are environment frames; images are uint8 (H, W, 3), videos (T, H, W, 3)."""
+
+    def params(self, flat: Mapping[str, object]) -> None:
+        """The resolved configuration, flat; only its first call in the life of a run counts."""
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """What else identifies the run: commit, digest of the demonstrations."""
+
+    def metrics(self, values: Mapping[str, float], frames: int) -> None:
+        """Numbers of one moment. KeyError if a name is not in the registry."""
+
+    def histogram(self, name: str, values: NDArray[np.generic], frames: int) -> None:
+        """A distribution, as a picture; values of any shape."""
+
+    def image(self, name: str, image: Pixels, frames: int) -> None:
+        """A picture of a series."""
+
+    def video(self, name: str, video: Pixels, frames: int, fps: float) -> None:
+        """A film of a series."""
+
+    def artifact(self, path: Path) -> None:
+        """A file of the run, as it is now."""
+
+    def seconds(self) -> float:
+        """Wall-clock of the run so far, resumed stretches added up."""
+
+    def state_dict(self) -> dict[str, float]:
+        """What a checkpoint must hold so that a resumed run counts nothing twice."""
+
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
+        """Goes back to the moment of `state_dict`: what was written after it is forgotten."""
+
+    def flush(self) -> None:
+        """Brings everything to its place; called at checkpoints."""
+
+    def finish(self, status: RunStatus) -> None:
+        """Ends the run; the first call wins."""
+
+
+class NullTracker:
+    """Keeps nothing but the time; still refuses unknown metrics."""
+
+    def __init__(self) -> None:
+        self._before = 0.0
+        self._started = time.monotonic()
+
+    def params(self, flat: Mapping[str, object]) -> None:
+        """Nothing."""
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Nothing."""
+
+    def metrics(self, values: Mapping[str, float], frames: int) -> None:
+        """Checks the names."""
+        for name in values:
+            check(name)
+
+    def histogram(self, name: str, values: NDArray[np.generic], frames: int) -> None:
+        """Nothing."""
+
+    def image(self, name: str, image: Pixels, frames: int) -> None:
+        """Nothing."""
+
+    def video(self, name: str, video: Pixels, frames: int, fps: float) -> None:
+        """Nothing."""
+
+    def artifact(self, path: Path) -> None:
+        """Nothing."""
+
+    def seconds(self) -> float:
+        """Wall-clock of the run so far."""
+        return self._before + time.monotonic() - self._started
+
+    def state_dict(self) -> dict[str, float]:
+        """The time."""
+        return {"seconds": self.seconds()}
+
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
+        """Counts on from the checkpoint's time."""
+        self._before = float(state["seconds"])
+        self._started = time.monotonic()
+
+    def flush(self) -> None:
+        """Nothing."""
+
+    def finish(self, status: RunStatus) -> None:
+        """Nothing."""
+
+
+class CsvTracker(NullTracker):
+    """`metrics.csv`, `pictures/`, `videos/` and `run.json` in the run's directory."""
+
+    def __init__(self, run_dir: Path) -> None:
+        super().__init__()
+        self.run_dir = run_dir
+        self._csv = run_dir / CSV_NAME
+        self._warned: set[str] = set()
+        self._finished = False
+        with self._surviving("open metrics.csv"):
+            _repair(self._csv)
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Into `run.json`."""
+        with self._surviving("write run.json"):
+            update_record(self.run_dir, tags=dict(values))
+
+    def metrics(self, values: Mapping[str, float], frames: int) -> None:
+        """One row per number."""
+        super().metrics(values, frames)
+        seconds = self.seconds()
+        rows = "".join(f"{frames},{seconds:.1f},{name},{value:.7g}\n" for name, value in values.items())
+        with self._surviving("write metrics.csv"), self._csv.open("ab") as file:
+            file.write(rows.encode())
+
+    def histogram(self, name: str, values: NDArray[np.generic], frames: int) -> None:
+        """As a bar chart in `pictures/`."""
+        self.image(name, histogram_picture(values), frames)
+
+    def image(self, name: str, image: Pixels, frames: int) -> None:
+        """As PNG in `pictures/`."""
+        with self._surviving("write a picture"):
+            write_png(self.run_dir / "pictures" / f"{_file_stem(name, frames)}.png", image)
+
+    def video(self, name: str, video: Pixels, frames: int, fps: float) -> None:
+        """As MP4 in `videos/`."""
+        with self._surviving("write a video"):
+            write_video(self.video_path(name, frames), video, fps)
+
+    def video_path(self, name: str, frames: int) -> Path:
+        """Where that film lies."""
+        return self.run_dir / "videos" / f"{_file_stem(name, frames)}.mp4"
+
+    def state_dict(self) -> dict[str, float]:
+        """The time, and the size of `metrics.csv` in bytes."""
+        size = self._csv.stat().st_size if self._csv.exists() else 0
+        return {**super().state_dict(), "csv_bytes": size}
+
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
+        """Cuts off the rows that were written after the checkpoint: the resumed run will write them again."""
+        super().load_state_dict(state)
+        # A size, not a frame count: a checkpoint in mid-round shares its frame count with rows that come after it.
+        size = int(state.get("csv_bytes", 0))
+        with self._surviving("rewind metrics.csv"):
+            if len(CSV_HEADER) <= size < self._csv.stat().st_size:
+                os.truncate(self._csv, size)
+
+    def flush(self) -> None:
+        """Makes `metrics.csv` survive a power cut, and notes the time in `run.json`."""
+        with self._surviving("flush metrics.csv"):
+            with self._csv.open("ab") as file:
+                os.fsync(file.fileno())
+            update_record(self.run_dir, seconds=round(self.seconds(), 1))
+
+    def finish(self, status: RunStatus) -> None:
+        """Notes the status in `run.json`."""
+        if self._finished:
+            return
+        self._finished = True
+        self.flush()
+        with self._surviving("write run.json"):
+            update_record(self.run_dir, status=status)
+
+    @contextmanager
+    def _surviving(self, action: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001  (disk full, no ffmpeg: it must not cost the run)
+            if action not in self._warned:
+                self._warned.add(action)
+                log.warning("tracking cannot %s (%s); the run goes on without it", action, error)
+
+
+def make_tracker(config: TrackingConfig, run_dir: Path) -> Tracker:
+    """The tracker that the configuration asks for; a run directory that has one already is continued.
+
+    Raises:
+        UserError: MLflow is asked for and not installed.
+    """
+    if config.kind == "none":
+        return NullTracker()
+    if config.kind == "csv":
+        return CsvTracker(run_dir)
+    if config.kind == "mlflow":
+        try:
+            from vmil.tracking.mlflow import MLflowTracker
+        except ModuleNotFoundError as error:
+            raise UserError(f"tracking.kind=mlflow needs {error.name}: install it or take tracking.kind=csv") from error
+        return MLflowTracker(config, run_dir)
+    raise ValueError(f"unknown tracking.kind {config.kind!r}")
+
+
+def tracking_uri(config: TrackingConfig, root: Path) -> str:
+    """Where MLflow keeps runs: the configured URI, else $MLFLOW_TRACKING_URI, else SQLite under `root`."""
+    return config.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root.resolve() / 'mlflow.db'}"
+
+
+def _file_stem(name: str, frames: int) -> str:
+    return f"{name.replace('/', '_')}_{frames:09d}"  # padded: the files sort in time
+
+
+def _repair(path: Path) -> None:
+    """Gives a new file its header, and cuts off a row that a kill left unfinished."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = path.read_bytes() if path.exists() else b""
+    complete = content[: content.rfind(b"\n") + 1]
+    if not complete:
+        path.write_text(CSV_HEADER, encoding="utf-8")
+    elif len(complete) < len(content):
+        os.truncate(path, len(complete))

@@ -1,0 +1,32 @@
+"""The callbacks of every run, in the order in which they must be called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from lightning.pytorch.callbacks import Callback
+from torchrl.envs import EnvBase
+
+from vmil.config.schema import Config
+from vmil.tracking.tracker import Tracker
+from vmil.training.checkpoint import Checkpoint
+from vmil.training.evaluate import Evaluate
+from vmil.training.flush import TrackingFlush
+from vmil.training.progress import Progress
+from vmil.training.stopping import GracefulStop, finishing
+
+__all__ = ["Checkpoint", "Evaluate", "GracefulStop", "Progress", "TrackingFlush", "finishing", "make_callbacks"]
+
+
+def make_callbacks(
+    config: Config, tracker: Tracker, run_dir: Path, make_env: Callable[[int], EnvBase], fps: float = 20.0
+) -> list[Callback]:
+    """Stopping, tracking, evaluation, progress, checkpoints: numbers first, then what reads them, then what saves all.
+
+    `make_env` makes an evaluation environment from a seed; `fps` is the speed of videos, agent steps per second.
+    """
+    flush = TrackingFlush(tracker)
+    evaluate = Evaluate(config.training, tracker, make_env, config.seed, fps)
+    progress = Progress(config.training, flush, evaluate)
+    return [GracefulStop(), flush, evaluate, progress, Checkpoint(config.training, tracker, run_dir / "checkpoints")]

@@ -1,0 +1,105 @@
+"""Checkpoints: complete or absent, never half; the last good one survives whatever happens to the next."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import lightning
+from lightning.pytorch import callbacks
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from vmil.config.schema import TrainingConfig
+from vmil.tracking.tracker import Tracker
+from vmil.training.interfaces import crossed, data_of
+
+log = logging.getLogger(__name__)
+
+LAST, PREVIOUS, REPLAY = "last.ckpt", "previous.ckpt", "replay"
+
+
+class Checkpoint(callbacks.Checkpoint):
+    """Saves after pre-training, every `checkpoint_every_frames`, at the end, and when the run is asked to stop.
+
+    As a descendant of Lightning's base class it is called after all other callbacks, so that their states are final.
+    A stop comes between two updates, and what is saved then resumes in the middle of the round. An *error* comes
+    anywhere in an update, perhaps with weights that are no numbers: it leaves the last checkpoint alone.
+    """
+
+    def __init__(self, config: TrainingConfig, tracker: Tracker, directory: Path) -> None:
+        self.config, self.tracker, self.directory = config, tracker, directory
+        self.last_frames = -1  # frames at the last checkpoint
+
+    @property
+    def last_path(self) -> Path:
+        """What a resumed run starts from."""
+        return self.directory / LAST
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Saves if it is time."""
+        frames = data_of(trainer).frames
+        at_end = frames >= self.config.frames and self.last_frames < frames
+        if self.last_frames < 0 or at_end or crossed(self.last_frames, frames, self.config.checkpoint_every_frames):
+            self.save(trainer)
+
+    def on_exception(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
+    ) -> None:
+        """Saves if the run was asked to stop."""
+        if isinstance(exception, SIGTERMException):
+            self.save(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        """When the last checkpoint was made."""
+        return {"last_frames": self.last_frames}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes it back."""
+        self.last_frames = int(state_dict["last_frames"])
+
+    def save(self, trainer: lightning.Trainer) -> bool:
+        """Saves replay and checkpoint; whether that worked. A full disk costs this checkpoint, not the run."""
+        before, self.last_frames = self.last_frames, data_of(trainer).frames
+        self.tracker.flush()
+        fresh = self.directory / ".next.ckpt"
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            # The replay first: a checkpoint must never name episodes that are not on the disk.
+            data_of(trainer).save_replay(self.directory / REPLAY)
+            trainer.save_checkpoint(fresh, weights_only=False)
+            if trainer.is_global_zero:
+                self._publish(fresh)
+        except OSError as error:
+            self.last_frames = before  # tried again after the next round
+            fresh.unlink(missing_ok=True)
+            reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else str(error)
+            log.warning("no checkpoint at %d frames: %s; the run goes on", data_of(trainer).frames, reason)
+            return False
+        log.debug("checkpoint at %d frames", self.last_frames)
+        return True
+
+    def _publish(self, fresh: Path) -> None:
+        """Makes `fresh` the last checkpoint and the last one the previous; at every moment there is a last one."""
+        _sync(fresh)
+        if self.last_path.exists():
+            spare = self.directory / ".previous.ckpt"
+            spare.unlink(missing_ok=True)
+            try:
+                os.link(self.last_path, spare)
+            except OSError:  # a file system without hard links
+                shutil.copyfile(self.last_path, spare)
+            os.replace(spare, self.directory / PREVIOUS)
+        os.replace(fresh, self.last_path)
+        _sync(self.directory)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,155 @@
+"""What a person sees while a run goes on: a bar on a terminal, lines elsewhere, and everything in `run.log`."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import lightning
+from lightning.pytorch.callbacks import Callback
+from tqdm import tqdm
+
+from vmil.config.schema import TrainingConfig
+from vmil.training.evaluate import Evaluate
+from vmil.training.flush import TrackingFlush
+from vmil.training.interfaces import data_of
+
+log = logging.getLogger(__name__)
+
+LINE_EVERY = 60.0  # seconds without a line, when there is no bar, after which one is written within a round
+WINDOW = 600.0  # seconds over which the speed is measured
+
+
+class Progress(Callback):
+    """Frames, updates per second, time left and the last evaluation."""
+
+    def __init__(
+        self, config: TrainingConfig, flush: TrackingFlush, evaluate: Evaluate, bar: bool | None = None
+    ) -> None:
+        self.config, self._flush, self._evaluate = config, flush, evaluate
+        self._wants_bar = sys.stderr.isatty() if bar is None else bar
+        self._bar: tqdm[Any] | None = None
+        self._updates = 0  # since this process began training
+        self._in_round = 0  # of this round
+        self._window: deque[tuple[float, int]] = deque()
+        self._spoke = 0.0
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Opens the bar."""
+        self._window = deque([(time.monotonic(), 0)])
+        self._spoke = time.monotonic()
+        if self._wants_bar:
+            self._bar = tqdm(
+                total=self.config.frames,
+                initial=data_of(trainer).frames,
+                bar_format="{percentage:3.0f}%|{bar:20}| {desc}",
+                dynamic_ncols=True,
+                leave=True,
+            )
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """A new round."""
+        self._in_round = trainer.fit_loop.epoch_loop.batch_progress.current.ready if trainer.fit_loop.restarting else 0
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *args: Any) -> None:
+        """Moves the bar; without one, says where it is if nothing was said for a while."""
+        self._updates += 1
+        self._in_round += 1
+        if self._bar is not None:
+            self._show(trainer)
+        elif time.monotonic() - self._spoke > LINE_EVERY:
+            self._say(trainer)
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """One line per round in the log."""
+        now = time.monotonic()
+        self._window.append((now, self._updates))
+        while len(self._window) > 2 and now - self._window[1][0] > WINDOW:
+            self._window.popleft()
+        self._say(trainer)
+        self._show(trainer)
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Closes the bar."""
+        self._close()
+
+    def on_exception(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
+    ) -> None:
+        """Closes the bar."""
+        self._close()
+
+    def text(self, frames: int) -> str:
+        """`12,000/60,000 frames · 2.4 updates/s · 31 min left · collected 310 · evaluation 730.1 ± 25.0 …`."""
+        if frames == 0 and self.config.pretrain_updates:
+            where = f"pre-training {self._in_round:,}/{self.config.pretrain_updates:,} updates"
+        else:
+            where = f"{frames:,}/{self.config.frames:,} frames"
+        speed = self._speed()
+        parts = [where, f"{speed:.2f} updates/s", f"{_duration(self._remaining(frames) / speed)} left" if speed else ""]
+        if "collect/return" in self._flush.latest:
+            parts.append(f"collected {self._flush.latest['collect/return']:.0f}")
+        if self._evaluate.last is not None:
+            parts.append(f"evaluation {self._evaluate.last.mean:.0f} at {self._evaluate.last_frames:,}")
+        return " · ".join(part for part in parts if part)
+
+    def _speed(self) -> float:
+        began, updates = self._window[0]
+        return (self._updates - updates) / max(time.monotonic() - began, 1e-9)
+
+    def _remaining(self, frames: int) -> float:
+        """Updates until the end."""
+        config = self.config
+        rounds = max(0, config.frames - frames) / config.frames_per_epoch
+        this_round = config.updates_per_epoch if frames else config.pretrain_updates
+        return rounds * config.updates_per_epoch + max(0, this_round - self._in_round)
+
+    def _show(self, trainer: lightning.Trainer) -> None:
+        if self._bar is not None:
+            frames = data_of(trainer).frames
+            self._bar.n = min(frames, self.config.frames)
+            self._bar.set_description_str(self.text(frames), refresh=False)
+            self._bar.update(0)
+
+    def _say(self, trainer: lightning.Trainer) -> None:
+        self._spoke = time.monotonic()
+        log.info("%s", self.text(data_of(trainer).frames))
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.refresh()
+            self._bar.close()
+            self._bar = None
+
+
+class _AroundBar(logging.Handler):
+    """Writes above the bar rather than into it, and leaves out the lines that say what the bar says."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.name != log.name:
+            tqdm.write(self.format(record), file=sys.stderr)
+
+
+def start_logging(run_dir: Path) -> None:
+    """Sends vmil's messages (INFO and above) to the terminal, and with times to `run.log`; may be called again."""
+    logger = logging.getLogger("vmil")
+    for handler in tuple(logger.handlers):
+        logger.removeHandler(handler)
+        handler.close()
+    file = logging.FileHandler(run_dir / "run.log", encoding="utf-8")
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    terminal: logging.Handler = _AroundBar() if sys.stderr.isatty() else logging.StreamHandler()
+    terminal.setFormatter(logging.Formatter("%(message)s"))
+    logger.addHandler(file)
+    logger.addHandler(terminal)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"

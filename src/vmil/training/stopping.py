@@ -1,0 +1,69 @@
+"""Stopping a run from outside: after the update in hand, with a checkpoint, and marked as what it was."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import lightning
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from vmil.tracking.tracker import Tracker
+
+log = logging.getLogger(__name__)
+
+
+class GracefulStop(Callback):
+    """Makes Ctrl-C stop a run as SIGTERM does; a second Ctrl-C stops at once and saves nothing.
+
+    Lightning 2.6 notes SIGTERM and raises SIGTERMException between two updates, where a checkpoint is exact; Ctrl-C it
+    lets through as KeyboardInterrupt, which may come in the middle of one. So Ctrl-C is turned into SIGTERM.
+    """
+
+    def __init__(self) -> None:
+        self._before: Any = None
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Takes SIGINT over; not earlier, because only now Lightning listens for SIGTERM."""
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._on_interrupt)
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Gives it back."""
+        self._restore()
+
+    def on_exception(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
+    ) -> None:
+        """Gives it back."""
+        self._restore()
+
+    def _on_interrupt(self, signum: int, frame: FrameType | None) -> None:
+        self._restore()
+        log.warning("stopping after this update, with a checkpoint; press Ctrl-C again to stop at once")
+        signal.raise_signal(signal.SIGTERM)
+
+    def _restore(self) -> None:
+        if self._before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, self._before)
+            self._before = None
+
+
+@contextmanager
+def finishing(tracker: Tracker) -> Iterator[None]:
+    """Ends the tracker as the block ends: FINISHED, KILLED (SIGTERM, Ctrl-C) or FAILED; the exception goes on."""
+    try:
+        yield
+    except (SIGTERMException, KeyboardInterrupt, SystemExit):
+        tracker.finish("KILLED")
+        raise
+    except BaseException:
+        tracker.finish("FAILED")
+        raise
+    tracker.finish("FINISHED")

@@ -1,0 +1,271 @@
+"""Variational model-based imitation learning (Rafailov, Yu, Rajeswaran & Finn 2021), as one Lightning module.
+
+`training_step` is the paper's loop: fit the model, dream on-policy in it, tell expert from policy, be the expert.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vmil.acting import ActingPolicy
+from vmil.behaviour.actor import Actor
+from vmil.behaviour.loss import actor_loss, cloning_loss, cloning_weight, critic_loss
+from vmil.behaviour.returns import ReturnRange, lambda_return
+from vmil.config.schema import Config
+from vmil.data.transition import Batch, previous_actions
+from vmil.discriminator.loss import discriminator_loss, noise_std
+from vmil.discriminator.network import Triples
+from vmil.discriminator.reward import reward_from_logit
+from vmil.imagination import Dream, imagine
+from vmil.nets.mlp import frozen
+from vmil.training.build import build_actor, build_critic, build_discriminator, build_world_model
+from vmil.training.meters import Means, Stopwatch
+from vmil.world_model.loss import Frames, elbo_loss
+from vmil.world_model.model import preprocess
+from vmil.world_model.rssm import State
+
+
+class NonFiniteError(RuntimeError):
+    """A loss or gradient stopped being a number."""
+
+
+class VMIL(lightning.LightningModule):
+    """World model, discriminator, actor and critic, with one optimiser for each of the paper's three parts.
+
+    The clock is `frames`: environment frames collected so far, set by the data module. `updates` counts training steps.
+    """
+
+    updates_done: Tensor
+
+    def __init__(self, config: Config, action_size: int, proprio_size: int) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.config = config
+        self.world_model = build_world_model(config, action_size, proprio_size)
+        feat = self.world_model.rssm.feat_size
+        self.discriminator = build_discriminator(config, feat, action_size)
+        self.actor: Actor = build_actor(config, feat, action_size)
+        self.critic = build_critic(config, feat)
+        self.return_range = ReturnRange()
+        self.register_buffer("updates_done", torch.zeros((), dtype=torch.int64))
+        self.updates = 0  # the same number as a plain int: reading a tensor would make a GPU wait
+        self.means, self.stopwatch = Means(), Stopwatch()
+        self.reward_sample: Tensor | None = None
+
+    # ---- the algorithm -------------------------------------------------------------------------------------------
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """One step of the algorithm on a replayed batch (design: "The algorithm")."""
+        with self.stopwatch.stage("update", self.device):
+            posterior = self.fit_model(batch)  # 1. variational model
+            dream = self.dream(posterior)  # 2. on-policy, in the model
+            expert = self.expert_triples(posterior, batch)
+            self.fit_discriminator(expert, dream, posterior, batch)  # 3. who is who
+            self.fit_behaviour(dream, self.reward(dream), expert)  # 4. be the expert
+        self.updates += 1
+        self.updates_done += 1
+
+    def fit_model(self, batch: Batch) -> State:
+        """Step 1: one gradient step on the ELBO; gives the posterior states (T, B, …), without history."""
+        c = self.config.world_model
+        with self.stopwatch.stage("model", self.device):
+            image, before = preprocess(batch.image), previous_actions(batch.action, batch.is_first)
+            posterior, prior_stats = self.world_model.observe(image, batch.proprio, before, batch.is_first)
+            frames = Frames(image.flatten(0, 1), None if batch.proprio is None else batch.proprio.flatten(0, 1))
+            loss, metrics = elbo_loss(
+                self.world_model,
+                posterior,
+                prior_stats,
+                frames,
+                None if batch.reward is None else batch.reward[:-1],
+                kl_scale=c.kl_scale,
+                kl_balance=c.kl_balance,
+                free_nats=c.free_nats,
+                fraction=c.reconstruct_fraction,
+            )
+            self.step("model", 0, loss, [("model", self.world_model, c.clip)])
+        self.means.add(metrics)
+        return posterior.detach()
+
+    def dream(self, posterior: State) -> Dream:
+        """Step 2: from posterior states of expert and agent, H steps of the current policy in the current model."""
+        c = self.config.behaviour
+        with self.stopwatch.stage("dream", self.device):
+            start = State(*(part.flatten(0, 1) for part in posterior))
+            count = start.deter.shape[0]
+            if 0 < c.dream_starts < count:
+                start = start.at(torch.randperm(count, device=start.deter.device)[: c.dream_starts])
+            with frozen(self.world_model):
+                return imagine(self.world_model.rssm, self.actor, start, c.horizon)
+
+    def expert_triples(self, posterior: State, batch: Batch) -> Triples:
+        """(z, a, z') along the demonstrations in the batch, (T−1, E, ·); z' from the model's prior if so configured."""
+        states = posterior.at((slice(None), slice(0, batch.experts)))
+        action, feat = batch.action[:-1, : batch.experts], states.feat
+        if not self.config.discriminator.prior_next_state:
+            return Triples(feat[:-1], action, feat[1:])
+        rssm = self.world_model.rssm
+        start = State(*(part[:-1].flatten(0, 1) for part in states))
+        with torch.no_grad():
+            flat = action.flatten(0, 1)
+            dreamt = rssm.img_step(start, flat, rssm.latent.noise(len(flat), like=flat))
+        return Triples(feat[:-1], action, dreamt.feat.unflatten(0, action.shape[:2]))
+
+    def fit_discriminator(self, expert: Triples, dream: Dream, posterior: State, batch: Batch) -> None:
+        """Step 3: expert triples against dreamt ones, on detached latents."""
+        c = self.config.discriminator
+        with self.stopwatch.stage("discriminator", self.device):
+            expert_inputs = self.discriminator.inputs(expert.flat())
+            policy_inputs = self.discriminator.inputs(dream.triples().detach().flat())
+            replayed = self._replayed(posterior, batch)
+            if c.replay_negatives and replayed is not None:
+                policy_inputs = torch.cat([policy_inputs, replayed])
+            std = noise_std(c.noise, c.noise_std, self.frames, c.noise_anneal_frames)
+            for _ in range(c.updates):
+                loss, metrics = discriminator_loss(
+                    self.discriminator,
+                    expert_inputs,
+                    policy_inputs,
+                    std=std,
+                    penalty=c.penalty,
+                    penalty_scale=c.penalty_scale,
+                    penalty_target=c.penalty_target,
+                )
+                self.step("disc", 1, loss, [("disc", self.discriminator, c.clip)])
+                self.means.add(metrics | {"disc/noise_std": std})
+            self._probe_replay(expert_inputs, replayed)
+
+    def reward(self, dream: Dream) -> Tensor:
+        """r(z, a, z') of the dream, (H, N), differentiable in the dream but not in the judge's weights."""
+        head = self.world_model.reward_head
+        if head is not None:
+            with frozen(head):
+                reward: Tensor = head(dream.feat[1:])[..., 0]
+        else:
+            with frozen(self.discriminator):
+                logit = self.discriminator(self.discriminator.inputs(dream.triples()))
+            reward = reward_from_logit(self.config.discriminator.reward, logit)
+        self.reward_sample = reward.detach()
+        with torch.no_grad():
+            stats = {"mean": reward.mean(), "std": reward.std(), "min": reward.min(), "max": reward.max()}
+        self.means.add({f"reward/{name}": value.detach() for name, value in stats.items()})
+        return reward
+
+    def fit_behaviour(self, dream: Dream, reward: Tensor, expert: Triples) -> None:
+        """Step 4: the actor climbs the λ-return through model and judge, the critic regresses it; one optimiser."""
+        c = self.config.behaviour
+        with self.stopwatch.stage("behaviour", self.device):
+            with frozen(self.critic):
+                if c.bootstrap == "value":
+                    returns = lambda_return(reward, self.critic.target(dream.feat), c.discount, c.lam)
+                else:  # the plain discounted sum of what was dreamt
+                    returns = lambda_return(reward, torch.zeros_like(dream.feat[..., 0]), c.discount, 1.0)
+            scale = self.return_range.update(returns) if c.normalise_returns else returns.new_ones(())
+            act, act_metrics = actor_loss(returns, dream.entropy, scale, discount=c.discount, weight=c.entropy)
+            value = self.critic(dream.feat[:-1].detach())
+            criticise, critic_metrics = critic_loss(value, returns, discount=c.discount)
+            weight = cloning_weight(c.cloning, c.cloning_decay_updates, c.cloning_floor, self.updates)
+            clone, clone_metrics = cloning_loss(self.actor(expert.feat.flatten(0, 1)), expert.action.flatten(0, 1))
+            parts: list[tuple[str, nn.Module, float]] = [("actor", self.actor, c.clip), ("critic", self.critic, c.clip)]
+            self.step("actor", 2, act + criticise + weight * clone, parts)
+            self.critic.follow()
+        self.means.add(act_metrics | critic_metrics | clone_metrics)
+        self.means.add({"actor/cloning_weight": weight, "actor/action_std": dream.std.detach().mean()})
+        self.means.add({"actor/mean_abs": dream.action.detach().abs().mean()})
+
+    # ---- diagnosis -----------------------------------------------------------------------------------------------
+
+    def _replayed(self, posterior: State, batch: Batch) -> Tensor | None:
+        """D's inputs for the agent's own replayed transitions, (M, I); None while the batch is all expert."""
+        if batch.experts == batch.action.shape[1]:
+            return None
+        feat = posterior.feat[:, batch.experts :]
+        return self.discriminator.inputs(Triples(feat[:-1], batch.action[:-1, batch.experts :], feat[1:]).flat())
+
+    @torch.no_grad()
+    def _probe_replay(self, expert: Tensor, replayed: Tensor | None) -> None:
+        """Posteriors against posteriors: if only the training accuracy is high, D tells filter from dream, not who acts."""
+        if replayed is not None:
+            right = (self.discriminator(expert) > 0).float().mean() + (self.discriminator(replayed) <= 0).float().mean()
+            self.means.add({"disc/replay_accuracy": 0.5 * right})
+
+    # ---- optimisation --------------------------------------------------------------------------------------------
+
+    def step(self, name: str, index: int, loss: Tensor, parts: Iterable[tuple[str, nn.Module, float]]) -> None:
+        """One step of optimiser `index` on `loss`; each part's gradient norm is clipped separately, by hand."""
+        optimizer = self.optimizers()[index]  # type: ignore[index]
+        optimizer.zero_grad(set_to_none=True)
+        self.manual_backward(loss)
+        finite = True
+        for part, module, clip in parts:
+            norm = nn.utils.clip_grad_norm_(module.parameters(), clip)
+            self.means.add({f"{part}/grad_norm": norm.detach()})
+            finite = finite and bool(torch.isfinite(norm))
+        if finite:
+            optimizer.step()
+        elif not self.config.training.skip_nonfinite:
+            raise NonFiniteError(f"the gradient of the {name} loss is not finite at update {self.updates} (loss {float(loss)})")
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        """Model; discriminator; actor and critic as two groups of one."""
+        m, d, b = self.config.world_model, self.config.discriminator, self.config.behaviour
+        groups = [
+            {"params": list(self.actor.parameters()), "lr": b.actor_lr},
+            {"params": [p for p in self.critic.parameters() if p.requires_grad], "lr": b.critic_lr},
+        ]
+        return [
+            torch.optim.Adam(self.world_model.parameters(), lr=m.lr, eps=m.eps, fused=True),
+            torch.optim.Adam(self.discriminator.parameters(), lr=d.lr, eps=d.eps, fused=True),
+            torch.optim.Adam(groups, eps=b.eps, fused=True),
+        ]
+
+    # ---- the run around it ---------------------------------------------------------------------------------------
+
+    @property
+    def frames(self) -> int:
+        """Environment frames collected so far."""
+        return int(getattr(getattr(self._trainer, "datamodule", None), "frames", 0))
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes the update counter back as the plain number it is used as."""
+        self.updates = int(checkpoint["state_dict"]["updates_done"])
+
+    def exploration_policy(self) -> ActingPolicy:
+        """Acts for the collector."""
+        return ActingPolicy(self.world_model, self.actor, self.config.behaviour.exploration_std, deterministic=False)
+
+    def evaluation_policy(self) -> ActingPolicy:
+        """Acts for the score."""
+        return ActingPolicy(self.world_model, self.actor, 0.0, deterministic=True)
+
+    def drain_metrics(self) -> dict[str, float]:
+        """Means of everything measured since the last call."""
+        return self.means.drain() | self.stopwatch.drain()
+
+    def reward_histogram(self) -> np.ndarray | None:
+        """The last dream's rewards, flat; None before the first update."""
+        return None if self.reward_sample is None else self.reward_sample.flatten().float().cpu().numpy()
+
+    @torch.no_grad()
+    def open_loop_pictures(self, batch: Batch, context: int = 5) -> tuple[np.ndarray, np.ndarray]:
+        """Truth and the model's open-loop prediction after `context` filtered frames, both (T, B, 64, 64, 3) uint8."""
+        batch = batch.to(self.device)
+        before = previous_actions(batch.action, batch.is_first)
+        dreamt = self.world_model.open_loop(preprocess(batch.image), batch.proprio, before, batch.is_first, context)
+        pictures = ((dreamt + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
+        return batch.image.cpu().numpy(), pictures.cpu().numpy()
+
+
+@contextmanager
+def preserved_randomness() -> Iterator[None]:
+    """What happens inside draws from torch's generators without changing what is drawn afterwards."""
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices=devices):
+        yield

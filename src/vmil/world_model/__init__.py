@@ -1,0 +1,1 @@
+"""The variational latent dynamics model: images and actions in, latent states out, and dreams on demand."""

@@ -1,0 +1,122 @@
+"""The recurrent state-space model (Hafner et al. 2019, "Learning latent dynamics for planning from pixels").
+
+Shape letters: T time, B batch, A action, E embedding, D `deter`, S `stoch`, F `feat` = S + D.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from vmil.nets.distributions import Latent
+from vmil.nets.mlp import Activation, LayerNormGRUCell, Norm, dense
+
+
+Index = int | slice | Tensor | tuple[int | slice | Tensor, ...]
+
+
+class State(NamedTuple):
+    """z_t, in parts: any leading shape, then the size named."""
+
+    deter: Tensor  # (…, D) the recurrent state h
+    stoch: Tensor  # (…, S) the sample s
+    stats: Tensor  # (…, latent.stats_size) of the distribution that s was drawn from
+
+    @property
+    def feat(self) -> Tensor:
+        """What every head reads: [s, h], (…, F)."""
+        return torch.cat([self.stoch, self.deter], -1)
+
+    def detach(self) -> State:
+        """The same values, without their history."""
+        return State(*(part.detach() for part in self))
+
+    def at(self, index: Index) -> State:
+        """The same index into the leading axes of every part."""
+        return State(self.deter[index], self.stoch[index], self.stats[index])
+
+
+class RSSM(nn.Module):
+    """p(z_{t+1} | z_t, a_t) and q(z_{t+1} | x_{t+1}, z_t, a_t), which share the deterministic path."""
+
+    def __init__(
+        self, latent: Latent, embedding: int, action: int, deter: int, hidden: int, act: Activation, norm: Norm
+    ) -> None:
+        super().__init__()
+        self.latent = latent
+        self.deter_size = deter
+        self.feat_size = deter + latent.size
+        self.inputs = dense(latent.size + action, hidden, act, norm)
+        self.cell: nn.Module = nn.GRUCell(hidden, deter) if norm == "none" else LayerNormGRUCell(hidden, deter)
+        self.prior_head = nn.Sequential(dense(deter, hidden, act, norm), nn.Linear(hidden, latent.stats_size))
+        # W [h, e] = W_h h + W_e e: the second term needs no recurrence and is computed for a whole sequence at once.
+        self.from_embedding = nn.Linear(embedding, hidden, bias=False)
+        layers = list(dense(deter, hidden, act, norm))
+        self.from_deter = layers[0]
+        self.posterior_head = nn.Sequential(*layers[1:], nn.Linear(hidden, latent.stats_size))
+
+    def initial(self, batch: int, like: Tensor) -> State:
+        """The state before anything was seen: zeros, (B, …), on the device and of the dtype of `like`."""
+        return State(
+            like.new_zeros(batch, self.deter_size),
+            like.new_zeros(batch, self.latent.size),
+            like.new_zeros(batch, self.latent.stats_size),
+        )
+
+    def advance(self, previous: State, action: Tensor) -> Tensor:
+        """h_{t+1} from z_t (B, …) and a_t (B, A): (B, D)."""
+        deter: Tensor = self.cell(self.inputs(torch.cat([previous.stoch, action], -1)), previous.deter)
+        return deter
+
+    def img_step(self, previous: State, action: Tensor, noise: Tensor) -> State:
+        """Dreams one step: z' ~ p(· | z, a), (B, …)."""
+        deter = self.advance(previous, action)
+        stats = self.prior_head(deter)
+        return State(deter, self.latent.sample(stats, noise), stats)
+
+    def obs_step(self, previous: State, action: Tensor, embedding: Tensor, is_first: Tensor, noise: Tensor) -> State:
+        """Filters one step: z' ~ q(· | x', z, a); `action` (B, A) led to the observation embedded in `embedding` (B, E).
+
+        Where `is_first` (B,) the past is forgotten: state and action are zeroed.
+        """
+        keep = (~is_first).to(embedding.dtype)[:, None]
+        previous = State(previous.deter * keep, previous.stoch * keep, previous.stats)
+        return self._filter(previous, action * keep, self.from_embedding(embedding), noise)
+
+    def _filter(self, previous: State, action: Tensor, projected: Tensor, noise: Tensor) -> State:
+        deter = self.advance(previous, action)
+        stats = self.posterior_head(self.from_deter(deter) + projected)
+        return State(deter, self.latent.sample(stats, noise), stats)
+
+    def observe(
+        self, embedding: Tensor, action: Tensor, is_first: Tensor, noise: Tensor | None = None
+    ) -> tuple[State, Tensor]:
+        """Filters a sequence: equal to T × `obs_step`, with everything that needs no recurrence done once for all t.
+
+        embedding (T, B, E), action (T, B, A) that led to each observation, is_first (T, B), noise (T, B, ·) →
+        posterior states (T, B, …) and the priors' stats (T, B, stats_size).
+        """
+        length, batch = embedding.shape[:2]
+        projected = self.from_embedding(embedding)
+        noise = self.latent.noise(length, batch, like=projected) if noise is None else noise
+        keep = (~is_first).to(projected.dtype)[..., None]  # (T, B, 1)
+        action = action * keep
+        state = self.initial(batch, projected)
+        states = []
+        for t in range(length):
+            state = State(state.deter * keep[t], state.stoch * keep[t], state.stats)
+            state = self._filter(state, action[t], projected[t], noise[t])
+            states.append(state)
+        posterior = State(*(torch.stack(parts) for parts in zip(*states, strict=True)))
+        return posterior, self.prior_head(posterior.deter)
+
+    def imagine(self, start: State, action: Tensor, noise: Tensor | None = None) -> State:
+        """Dreams along given actions (T, B, A) from `start` (B, …): prior states (T, B, …)."""
+        noise = self.latent.noise(*action.shape[:2], like=action) if noise is None else noise
+        state, states = start, []
+        for t in range(action.shape[0]):
+            state = self.img_step(state, action[t], noise[t])
+            states.append(state)
+        return State(*(torch.stack(parts) for parts in zip(*states, strict=True)))

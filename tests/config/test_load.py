@@ -1,0 +1,207 @@
+"""Layers of configuration, in their order, and one sentence for whatever is wrong."""
+
+import dataclasses
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from vmil.config import load
+from vmil.config.errors import UserError
+from vmil.config.keys import flatten, leaves, nearest
+from vmil.config.load import load_config, load_saved_config, presets, save_config
+from vmil.config.schema import Config
+
+
+@pytest.fixture
+def own_conf(tmp_path, monkeypatch):
+    """A conf directory of the test's own, with a preset for each layer."""
+    for group in ("env", "algo", "compute"):
+        (tmp_path / group).mkdir()
+    (tmp_path / "default.yaml").write_text("algo: a\nenv: {name: walker, camera: 1}\nseed: 1\nbehaviour: {horizon: 2}\n")
+    (tmp_path / "env" / "walker.yaml").write_text("env: {camera: 2}\nbehaviour: {horizon: 3}\n")
+    (tmp_path / "algo" / "a.yaml").write_text("behaviour: {horizon: 4}\nworld_model: {deter: 4}\n")
+    (tmp_path / "compute" / "cpu.yaml").write_text("world_model: {deter: 5, stoch: 5}\n")
+    monkeypatch.setattr(load, "conf_dir", lambda: tmp_path)
+    monkeypatch.setattr(load, "cuda_present", lambda: False)
+    return tmp_path
+
+
+def test_later_layers_win(own_conf):
+    config = load_config(["world_model.stoch=6"])
+    assert config.seed == 1  # default.yaml
+    assert config.env.camera == 2  # env over default
+    assert config.behaviour.horizon == 4  # algo over env over default
+    assert config.world_model.deter == 5  # compute over algo
+    assert config.world_model.stoch == 6  # command line over all
+    assert config.discriminator == Config().discriminator  # the schema where nothing is said
+
+
+def test_a_yaml_with_a_wrong_key_is_named(own_conf):
+    (own_conf / "algo" / "a.yaml").write_text("world_model: {detr: 3}\n")
+    with pytest.raises(UserError, match=r"^algo/a\.yaml: unknown key 'world_model.detr'; did you mean 'world_model.deter'\?$"):
+        load_config()
+
+
+def test_a_yaml_with_a_wrong_value_is_named(own_conf):
+    (own_conf / "env" / "walker.yaml").write_text("env: {camera: left}\n")
+    with pytest.raises(UserError, match=r"^env/walker\.yaml: env.camera=left is not an integer$"):
+        load_config()
+
+
+@pytest.mark.parametrize("text", ["a: [1", "- 1\n- 2", "env: {camera: 1}\nenv: {camera: 2}"])
+def test_a_file_that_is_no_mapping_is_named(own_conf, text):
+    (own_conf / "algo" / "a.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"^algo/a\.yaml: "):
+        load_config()
+
+
+@pytest.mark.parametrize("env", presets("env"))
+@pytest.mark.parametrize("algo", presets("algo"))
+@pytest.mark.parametrize("compute", presets("compute"))
+def test_every_preset_composes_with_every_other(env, algo, compute):
+    config = load_config([f"env={env}", f"algo={algo}", f"compute={compute}"])
+    assert (config.env.name, config.algo) == (env, algo)
+
+
+def test_debug_sizes_win_over_every_algorithm():
+    tiny = {algo: load_config([f"algo={algo}", "compute=debug"]) for algo in presets("algo")}
+    for config in tiny.values():
+        assert config.world_model.deter <= 32
+        assert config.training.frames <= 1000
+
+
+def test_any_task_of_dm_control_needs_no_preset():
+    assert load_config(["env=dmc:cartpole-swingup"]).env.name == "dmc:cartpole-swingup"
+
+
+def test_selectors_and_leaves_of_the_same_name():
+    config = load_config(["env=cheetah", "env.camera=1", "tracking=csv", "tracking.experiment=mine", "compute=cpu"])
+    assert (config.env.name, config.env.camera) == ("cheetah", 1)
+    assert (config.tracking.kind, config.tracking.experiment) == ("csv", "mine")
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("env=wlaker", "unknown env 'wlaker' (known: cheetah, counting, walker, dmc:<domain>-<task>); did you mean 'walker'?"),
+        ("env.name=wlaker", "did you mean 'walker'?"),
+        ("env=dmc:cartpole", "env 'dmc:cartpole' is not of the form dmc:<domain>-<task>, such as dmc:cartpole-swingup"),
+        ("algo=vmil_pls", "did you mean 'vmil_plus'?"),
+        ("compute=gpuu", "unknown compute 'gpuu' (known: auto, cpu, debug, gpu); did you mean 'gpu'?"),
+        ("tracking=cvs", "tracking.kind=cvs is not one of mlflow, csv, none; did you mean 'csv'?"),
+        ("world_model.detr=3", "unknown key 'world_model.detr'; did you mean 'world_model.deter'?"),
+        ("deter=3", "unknown key 'deter'; did you mean 'world_model.deter'?"),
+        ("sed=3", "unknown key 'sed'; did you mean 'seed'?"),
+        ("xyzzy=3", "unknown key 'xyzzy'"),
+        ("world_model=3", "'world_model' is a group of keys, such as 'world_model.latent': set one of them"),
+        ("world_model.deter=abc", "world_model.deter=abc is not an integer"),
+        ("world_model.deter=1.5", "world_model.deter=1.5 is not an integer"),
+        ("world_model.deter=", "world_model.deter=null is not an integer"),
+        ("world_model.lr=fast", "world_model.lr=fast is not a number"),
+        ("debug.deterministic=maybe", "debug.deterministic=maybe is not true or false"),
+        ("demos.path=${nowhere}", "demos.path=${nowhere} is not a text or null"),
+        ("discriminator.reward=logits", "did you mean 'logit'?"),
+        ("walker", "'walker' is not of the form key=value"),
+        ("=3", "'=3' is not of the form key=value"),
+    ],
+)
+def test_what_is_wrong_gets_one_sentence(override, sentence):
+    with pytest.raises(UserError) as caught:
+        load_config([override])
+    assert str(caught.value).endswith(sentence)
+    assert "\n" not in str(caught.value)
+
+
+def test_text_keeps_its_digits_and_null_is_null():
+    config = load_config(["run.name=007", "demos.path=null", "world_model.lr=1e-3", "debug.deterministic=true"])
+    assert (config.run.name, config.demos.path) == ("007", None)
+    assert (config.world_model.lr, config.debug.deterministic) == (1e-3, True)
+
+
+def test_a_saved_configuration_comes_back_equal(tmp_path):
+    config = load_config(["env=cheetah", "algo=vmil", "seed=3", "world_model.lr=1e-4", "run.name=007"])
+    save_config(config, tmp_path / "config.yaml")
+    assert load_saved_config(tmp_path / "config.yaml") == config
+
+
+def test_a_saved_configuration_takes_overrides_but_keeps_its_task(tmp_path):
+    path = tmp_path / "config.yaml"
+    save_config(load_config(["compute=gpu"]), path)
+    moved = load_saved_config(path, ["compute=cpu", "training.frames=90000"])
+    assert (moved.compute.device, moved.training.frames) == ("cpu", 90_000)
+    for override in ("env=cheetah", "algo=vmil"):
+        with pytest.raises(UserError, match="cannot change a run that exists"):
+            load_saved_config(path, [override])
+
+
+def test_a_directory_without_a_configuration_is_no_run(tmp_path):
+    with pytest.raises(UserError, match="is not a run"):
+        load_saved_config(tmp_path / "config.yaml")
+
+
+def test_flatten_names_every_leaf():
+    flat = flatten(Config())
+    assert list(flat) == list(leaves(Config))
+    assert flat["world_model.deter"] == Config().world_model.deter
+    assert not any(dataclasses.is_dataclass(value) for value in flat.values())
+
+
+def test_nearest_prefers_the_whole_word_and_stays_silent_when_nothing_is_near():
+    assert nearest("b.horizn", ["a.horizon", "b.horizon"]) == "; did you mean 'b.horizon'?"
+    assert nearest("zzz", ["a.horizon"]) == ""
+
+
+@pytest.mark.parametrize(("present", "device"), [(True, "cuda"), (False, "cpu")])
+def test_compute_is_chosen_by_the_machine_unless_the_device_is_named(monkeypatch, present, device):
+    monkeypatch.setattr(load, "cuda_present", lambda: present)
+    assert load_config().compute.device == device
+    assert load_config(["compute.device=cpu"]).compute.precision == "auto"
+    assert load_config(["compute.device=cuda"]).compute.precision == "bf16"
+
+
+def test_a_cpu_build_of_torch_is_no_cuda(monkeypatch, tmp_path):
+    (tmp_path / "version.py").write_text("from typing import Optional\ncuda: Optional[str] = None\n")
+    monkeypatch.setattr(load.importlib.util, "find_spec", lambda name: FakeSpec(tmp_path / "__init__.py"))
+    monkeypatch.setattr(load.ctypes, "CDLL", lambda name: FakeDriver(devices=1))
+    assert not load.cuda_present()
+    (tmp_path / "version.py").write_text("from typing import Optional\ncuda: Optional[str] = '13.0'\n")
+    assert load.cuda_present()
+    monkeypatch.setattr(load.ctypes, "CDLL", lambda name: FakeDriver(devices=0))
+    assert not load.cuda_present()
+
+
+@dataclasses.dataclass
+class FakeSpec:
+    path: Path
+
+    @property
+    def origin(self):
+        return str(self.path)
+
+
+@dataclasses.dataclass
+class FakeDriver:
+    devices: int
+
+    def cuInit(self, flags):  # noqa: N802  the driver's own name
+        return 0
+
+    def cuDeviceGetCount(self, count):  # noqa: N802
+        count._obj.value = self.devices
+        return 0
+
+
+def test_nothing_heavy_is_imported_to_refuse_a_key():
+    code = (
+        "import sys\nfrom vmil.cli import main\ncode = main(['train', 'world_model.detr=3'])\n"
+        "heavy = {'torch', 'lightning', 'mlflow', 'mujoco', 'dm_control', 'numpy'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else code)"
+    )
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr == "vmil: unknown key 'world_model.detr'; did you mean 'world_model.deter'?\n"
+    assert time.perf_counter() - start < 5  # 0.3 s on an idle core; torch alone takes longer than this

@@ -1,0 +1,40 @@
+"""Which run a person means."""
+
+import os
+
+import pytest
+
+from vmil.config.errors import UserError
+from vmil.config.runs import find_run
+
+
+@pytest.fixture
+def runs(tmp_path):
+    root = tmp_path / "runs"
+    for age, name in enumerate(["walker-a", "walker-b", "other"]):
+        (root / name).mkdir(parents=True)
+        (root / name / "config.yaml").touch()
+        os.utime(root / name / "config.yaml", (1000 - age, 1000 - age))
+    (root / "no-run").mkdir()
+    return root
+
+
+def test_latest_is_the_one_started_last_not_the_first_in_the_alphabet(runs):
+    assert find_run("latest", runs) == runs / "walker-a"
+
+
+def test_by_name_and_by_path(runs):
+    assert find_run("walker-b", runs) == runs / "walker-b"
+    assert find_run(str(runs / "other"), runs.parent / "elsewhere") == runs / "other"
+
+
+def test_what_is_no_run_is_said_with_the_nearest(runs):
+    with pytest.raises(UserError, match=r"did you mean 'walker-b'\?$"):
+        find_run("walkr-b", runs)
+    with pytest.raises(UserError, match="is not a run"):
+        find_run("no-run", runs)
+
+
+def test_no_run_yet(tmp_path):
+    with pytest.raises(UserError, match="there is no run under"):
+        find_run("latest", tmp_path / "runs")

@@ -1,0 +1,87 @@
+"""Ranges of single numbers, and rules between two of them."""
+
+import dataclasses
+import math
+from typing import get_args
+
+import pytest
+
+from vmil.config import validate
+from vmil.config.errors import UserError
+from vmil.config.keys import leaves
+from vmil.config.load import load_config
+from vmil.config.schema import Config
+
+
+@pytest.mark.parametrize(
+    ("interval", "inside", "outside"),
+    [
+        ("[0, 1]", [0, 0.5, 1], [-0.1, 1.1, math.nan]),
+        ("(0, 1)", [0.5], [0, 1]),
+        ("[1, inf)", [1, 1e300], [0, math.inf]),
+    ],
+)
+def test_intervals_mean_what_they_say(interval, inside, outside):
+    assert all(validate.inside(value, interval) for value in inside)
+    assert not any(validate.inside(value, interval) for value in outside)
+
+
+def test_every_number_has_a_range_and_every_range_a_number():
+    numeric = {key for key, hint in leaves(Config).items() if {int, float} & {hint, *get_args(hint)}}
+    assert set(validate.RANGES) == numeric
+
+
+def test_the_defaults_of_the_schema_are_valid():
+    validate.check(Config())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["seed=-1"], "seed=-1 is outside [0, 4294967295]"),
+        (["world_model.lr=nan"], "world_model.lr=nan is outside (0, inf)"),
+        (["world_model.deter=0"], "world_model.deter=0 is outside [1, inf)"),
+        (["behaviour.horizon=0"], "behaviour.horizon=0 is outside [1, inf)"),
+        (["training.demo_fraction=0"], "training.demo_fraction=0.0 is outside (0, 1]"),
+        (["env.image_size=32"], "env.image_size=32 is outside [64, 64]"),
+        (
+            ["env.episode_frames=1001"],
+            "env.episode_frames=1001 is not a multiple of env.action_repeat=2; the next one is 1002",
+        ),
+        (
+            ["training.frames_per_epoch=1500"],
+            "training.frames_per_epoch=1500 is not a multiple of env.episode_frames=1000; the next one is 2000",
+        ),
+        (["training.replay_frames=500"], "cannot hold one round of training.frames_per_epoch=1000"),
+        (["training.batch_length=501"], "is longer than an episode of 500 agent steps (env.episode_frames / env.action_repeat)"),
+        (
+            ["training.batch_size=2", "training.batch_length=8", "behaviour.dream_starts=17"],
+            "exceeds the 16 states of a batch (training.batch_size × training.batch_length)",
+        ),
+        (
+            ["discriminator.replay_negatives=true", "training.demo_fraction=1"],
+            "needs agent sequences in the batch: lower training.demo_fraction or raise training.batch_size",
+        ),
+        (
+            ["behaviour.policy=clipped_normal", "behaviour.min_std=2", "behaviour.max_std=1"],
+            "behaviour.max_std=1.0 must exceed behaviour.min_std=2.0",
+        ),
+        (["run.name=a/b"], "run.name=a/b is not a directory name; its parent is run.root"),
+    ],
+)
+def test_what_cannot_run_is_refused(overrides, sentence):
+    with pytest.raises(UserError) as caught:
+        load_config(overrides)
+    assert str(caught.value).endswith(sentence)
+
+
+def test_edges_are_accepted():
+    load_config(["training.batch_length=500", "training.demo_fraction=1", "behaviour.lam=0", "behaviour.lam=1"])
+    load_config(["training.batch_size=2", "training.batch_length=8", "behaviour.dream_starts=16"])
+
+
+def test_a_configuration_made_in_python_is_checked_alike():
+    config = Config()
+    bad = dataclasses.replace(config, behaviour=dataclasses.replace(config.behaviour, discount=1.5))
+    with pytest.raises(UserError, match=r"behaviour.discount=1.5 is outside \[0, 1\]"):
+        validate.check(bad)

@@ -1,0 +1,129 @@
+"""Evaluation in lock-step."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor
+from torchrl.data import Bounded, Categorical, Composite, Unbounded
+from torchrl.envs import EnvBase
+
+from vmil.evaluation.rollout import SEED_OFFSET, evaluate
+
+
+class SeededEnv(EnvBase):
+    """Episode length is 3 + seed % 4; pixels hold (seed % 256, t, 0); the reward is the action's first entry plus t."""
+
+    opened: list[SeededEnv] = []
+
+    def __init__(self, seed: int, proprio: bool = False) -> None:
+        super().__init__(batch_size=[])
+        self.start_seed, self.proprio, self.episodes_set = seed, proprio, list[int]()
+        pixels = Bounded(0, 255, (4, 4, 3), dtype=torch.uint8)
+        self.observation_spec = Composite(image=pixels)
+        if proprio:
+            self.observation_spec["proprio"] = Unbounded((2,))
+        self.action_spec = Bounded(-1, 1, (2,))
+        self.reward_spec = Unbounded((1,))
+        self.done_spec = Composite(
+            done=Categorical(2, (1,), dtype=torch.bool), terminated=Categorical(2, (1,), dtype=torch.bool)
+        )
+        SeededEnv.opened.append(self)
+
+    def set_episode(self, index: int) -> None:
+        self.episodes_set.append(index)
+
+    def _observe(self) -> dict[str, Tensor]:
+        image = torch.zeros(4, 4, 3, dtype=torch.uint8)
+        image[..., 0], image[..., 1] = self.start_seed % 256, self.t
+        return {"image": image} | ({"proprio": torch.full((2,), float(self.t))} if self.proprio else {})
+
+    def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: object) -> TensorDictBase:
+        self.t = 0
+        done = torch.zeros(1, dtype=torch.bool)
+        return TensorDict({**self._observe(), "done": done, "terminated": done.clone()}, [])
+
+    def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
+        reward = tensordict["action"][:1] + self.t
+        self.t += 1
+        done = torch.tensor([self.t == 3 + self.start_seed % 4])
+        return TensorDict({**self._observe(), "reward": reward, "done": done, "terminated": done.clone()}, [])
+
+    def _set_seed(self, seed: int | None) -> None:
+        pass
+
+
+class RecordingPolicy:
+    """Acts by the seed that it sees (so a mixed-up row shows), and remembers what it was given."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Tensor, Tensor | None, Tensor]] = []
+
+    def __call__(self, image: Tensor, proprio: Tensor | None, is_first: Tensor) -> Tensor:
+        self.calls.append((image, proprio, is_first))
+        return (image[:, 0, 0, :1] / 256).expand(-1, 2)
+
+
+def test_episodes_of_different_lengths_keep_their_own_actions_rewards_and_seeds() -> None:
+    policy = RecordingPolicy()
+    result = evaluate(policy, SeededEnv, episodes=4, seed=1)
+    seeds = [1 + SEED_OFFSET + index for index in range(4)]
+    assert result.lengths == [3 + seed % 4 for seed in seeds]
+    assert sorted(result.lengths) == [3, 4, 5, 6]
+    for rewards, seed, length in zip(result.rewards, seeds, result.lengths, strict=True):
+        assert rewards.tolist() == pytest.approx([seed % 256 / 256 + t for t in range(length)])
+    assert result.returns == pytest.approx([float(rewards.sum()) for rewards in result.rewards])
+    assert result.video is None
+
+
+def test_the_policy_is_called_once_a_step_on_the_stacked_batch_and_told_of_the_first_step() -> None:
+    policy = RecordingPolicy()
+    result = evaluate(policy, SeededEnv, episodes=3, seed=0)
+    assert len(policy.calls) == max(result.lengths)
+    images, proprio, _ = policy.calls[1]
+    assert (images.shape, images.dtype, proprio) == (torch.Size([3, 4, 4, 3]), torch.uint8, None)
+    assert [bool(first.all()) for _, _, first in policy.calls] == [True] + [False] * (len(policy.calls) - 1)
+    assert [bool(first.any()) for _, _, first in policy.calls][1:] == [False] * (len(policy.calls) - 1)
+
+
+def test_the_film_is_the_first_episode_and_stops_with_it() -> None:
+    result = evaluate(RecordingPolicy(), SeededEnv, episodes=4, seed=0, video=True)
+    assert result.video is not None
+    assert result.video.shape == (result.lengths[0], 4, 4, 3)
+    assert result.video[:, 0, 0, 1].tolist() == list(range(result.lengths[0]))
+    assert (result.video[..., 0] == SEED_OFFSET % 256).all()
+
+
+def test_proprioception_reaches_the_policy() -> None:
+    policy = RecordingPolicy()
+    evaluate(policy, lambda seed: SeededEnv(seed, proprio=True), episodes=2, seed=0)
+    proprio = policy.calls[2][1]
+    assert proprio is not None
+    assert proprio.tolist() == [[2.0, 2.0], [2.0, 2.0]]
+
+
+def test_every_evaluation_plays_the_same_episodes_and_closes_its_environments() -> None:
+    SeededEnv.opened.clear()
+    first = evaluate(RecordingPolicy(), SeededEnv, episodes=2, seed=5)
+    second = evaluate(RecordingPolicy(), SeededEnv, episodes=2, seed=5)
+    assert first.returns == second.returns
+    assert [env.start_seed for env in SeededEnv.opened] == [5 + SEED_OFFSET, 6 + SEED_OFFSET] * 2
+    assert all(env.is_closed and env.episodes_set == [0] for env in SeededEnv.opened)
+
+
+def test_breaking_off_closes_the_environments_too() -> None:
+    def break_off(step: int) -> None:
+        if step == 2:
+            raise InterruptedError
+
+    SeededEnv.opened.clear()
+    with pytest.raises(InterruptedError):
+        evaluate(RecordingPolicy(), SeededEnv, episodes=2, seed=0, on_step=break_off)
+    assert len(SeededEnv.opened) == 2
+    assert all(env.is_closed for env in SeededEnv.opened)
+
+
+def test_no_episode_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one episode"):
+        evaluate(RecordingPolicy(), SeededEnv, episodes=0, seed=0)

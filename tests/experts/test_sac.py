@@ -1,0 +1,137 @@
+"""SAC from state: who learns, what is collected, and that a resumed run is the same run."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vmil.config.errors import UserError
+from vmil.config.schema_expert import ExpertConfig
+from vmil.experts.actor import deterministic_policy, load_actor, make_actor_net, save_actor
+from vmil.experts.sac import train_expert
+from vmil.experts.sac_agent import REPLAY_KEYS, SACAgent, make_state_env
+from vmil.experts.state_task import describe_task, load_task
+
+TINY = ExpertConfig(
+    frames=2000, random_frames=500, eval_every=1000, eval_episodes=1, updates_per_step=0.02, batch_size=16, hidden=16
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def _agent(config: ExpertConfig = TINY) -> SACAgent:
+    agent = SACAgent(config, "walker", "walk", seed=0)
+    with torch.no_grad():
+        steps = agent.env.rollout(20, agent.actor)
+    agent.replay.extend(steps.select(*REPLAY_KEYS))
+    return agent
+
+
+def _parts(agent: SACAgent) -> dict[str, torch.Tensor]:
+    names = ("actor_network_params", "qvalue_network_params", "target_qvalue_network_params", "log_alpha")
+    state = {key: value for key, value in agent.loss.state_dict().items() if isinstance(value, torch.Tensor)}
+    return {
+        name: torch.cat([v.flatten().clone() for k, v in state.items() if k.startswith(name) and v.is_floating_point()])
+        for name in names
+    }
+
+
+def test_two_updates_move_every_part_and_the_shared_actor() -> None:
+    agent = _agent()
+    before, weight = _parts(agent), next(agent.actor_net.parameters()).clone()
+    for _ in range(2):
+        losses = agent.update(agent.replay.sample())
+    assert all(torch.isfinite(losses[key]) for key in ("loss_actor", "loss_qvalue", "loss_alpha"))
+    assert all(not torch.equal(before[name], after) for name, after in _parts(agent).items())
+    assert not torch.equal(
+        weight, next(agent.actor_net.parameters())
+    )  # the network that is saved is the one that learns
+
+
+def test_target_follows_at_the_configured_rate() -> None:
+    agent = _agent(dataclasses.replace(TINY, target_rate=0.25))
+    old = _parts(agent)["target_qvalue_network_params"]
+    agent.update(agent.replay.sample())
+    new = _parts(agent)
+    expected = 0.75 * old + 0.25 * new["qvalue_network_params"]
+    torch.testing.assert_close(new["target_qvalue_network_params"], expected)
+
+
+def test_rewards_are_summed_over_the_repeat_and_the_end_is_no_termination() -> None:
+    spec = describe_task("walker", "walk", hidden=8, action_repeat=2)
+    env = make_state_env(spec)
+    env.set_seed(3)
+    episode = env.rollout(1000)
+    assert len(episode) == 500  # of 1000 frames
+    assert episode["next", "truncated"][-1]
+    assert not episode["next", "terminated"].any()  # the value behind the time limit still counts
+
+
+def test_reward_is_that_of_both_frames() -> None:
+    spec = describe_task("walker", "walk", hidden=8, action_repeat=2)
+    env, control = make_state_env(spec), load_task("walker", "walk", seed=3)
+    first, action = env.reset(), env.action_spec.rand()
+    control.reset()
+    with control.physics.reset_context():
+        control.physics.set_state(env.base_env._env.physics.get_state())
+    both = [control.step(action.numpy()).reward for _ in range(2)]
+    assert env.step(first.set("action", action))["next", "reward"].item() == pytest.approx(sum(both), rel=1e-5)
+
+
+def test_observation_order_is_that_of_the_policy_from_numpy() -> None:
+    spec = describe_task("walker", "walk", hidden=8, action_repeat=2)
+    assert spec.obs_keys == ("orientations", "height", "velocity")
+    env = make_state_env(spec)
+    first = env.reset()
+    raw = env.base_env._env.task.get_observation(env.base_env._env.physics)
+    net = make_actor_net(spec)
+    expected = net(first["observation"])[: spec.action_dim].tanh().detach().numpy()
+    np.testing.assert_allclose(deterministic_policy(net, spec)(raw), expected, atol=1e-6)
+
+
+def test_actor_file_rebuilds_the_actor(tmp_path: Path) -> None:
+    spec = describe_task("walker", "walk", hidden=8, action_repeat=2)
+    net = make_actor_net(spec)
+    save_actor(tmp_path / "actor.safetensors", net, spec)
+    again, read = load_actor(tmp_path / "actor.safetensors")
+    assert read == spec
+    x = torch.randn(4, spec.obs_dim)
+    assert torch.equal(net(x), again(x))
+
+
+def test_resumed_is_the_same_as_never_stopped(tmp_path: Path) -> None:
+    score = train_expert(TINY, "walker", tmp_path / "whole", seed=1, progress=False)
+    train_expert(dataclasses.replace(TINY, frames=1000), "walker", tmp_path / "parts", seed=1, progress=False)
+    resumed = train_expert(TINY, "walker", tmp_path / "parts", seed=1, progress=False)
+    whole, parts = (torch.load(tmp_path / d / "checkpoint.pt", weights_only=True) for d in ("whole", "parts"))
+    assert resumed == score
+    assert parts["frames"] == whole["frames"] == 2000
+    assert len(whole["replay"]["0"]) == 1000  # what is filled, at two frames a step
+    for key, value in whole["loss"].items():
+        if isinstance(value, torch.Tensor):
+            assert torch.equal(value, parts["loss"][key]), key
+    for key, value in whole["replay"].items():
+        assert torch.equal(value, parts["replay"][key])
+    record = json.loads((tmp_path / "parts" / "expert.json").read_text())
+    assert np.mean(record["returns"]) == pytest.approx(score)
+    assert [point["frames"] for point in record["curve"]] == [1000, 2000]
+    with pytest.raises(UserError, match="seed 1"):
+        train_expert(TINY, "walker", tmp_path / "parts", seed=2, progress=False)
+
+
+def test_target_return_stops_early(tmp_path: Path) -> None:
+    train_expert(dataclasses.replace(TINY, target_return=0.1), "walker", tmp_path, seed=0, progress=False)
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["frames"] == 1000
+
+
+def test_frames_that_do_not_divide_are_refused() -> None:
+    with pytest.raises(UserError, match="multiple"):
+        SACAgent(dataclasses.replace(TINY, collect_frames=300), "walker", "walk", seed=0)

@@ -1,0 +1,51 @@
+"""The doctor's findings, and its verdict."""
+
+import pytest
+
+from vmil import doctor
+from vmil.envs import rendering
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """A doctor without its slow measurements."""
+    monkeypatch.setattr(doctor, "_matmul_ms", lambda dtype: 10.0)
+    monkeypatch.setattr(doctor, "_frame_ms", lambda profile: 4.0)
+    monkeypatch.setattr(rendering, "choose_backend", lambda: "osmesa")
+
+
+def test_it_is_ready_when_one_backend_renders(quick, monkeypatch):
+    reports = [
+        rendering.BackendReport("egl", False, None, "no display"),
+        rendering.BackendReport("osmesa", True, 2.5, ""),
+    ]
+    monkeypatch.setattr(rendering, "probe_backends", lambda: reports)
+    lines = []
+    assert doctor.examine(lines.append)
+    found = {line[:20].strip(): line[21:] for line in lines}
+    assert found["render egl"] == "no display"
+    assert found["render osmesa"] == "works, 2.5 ms a frame"
+    assert found["walker, fast"] == "4.0 ms a frame"
+    assert found["torch"].startswith("2.")
+    assert lines[-1] == "ready"
+    for what in ("python", "cpu", "cpu cores", "memory", "disk here", "bf16 on the cpu", "gpu", "MUJOCO_GL"):
+        assert what in found or f"{what} 0" in found
+
+
+def test_it_is_not_ready_when_none_does(quick, monkeypatch):
+    monkeypatch.setattr(rendering, "probe_backends", lambda: [rendering.BackendReport("egl", False, None, "no display")])
+    lines = []
+    assert not doctor.examine(lines.append)
+    assert lines[-1].startswith("not ready")
+
+
+def test_a_check_that_breaks_does_not_end_the_examination(quick, monkeypatch):
+    monkeypatch.setattr(rendering, "probe_backends", lambda: [rendering.BackendReport("egl", True, 1.0, "")])
+    monkeypatch.setattr(doctor.shutil, "disk_usage", broken)
+    lines = []
+    assert doctor.examine(lines.append)
+    assert any(line.startswith("disk") and "cannot be examined" in line for line in lines)
+
+
+def broken(path):
+    raise OSError("no such disk")
