@@ -110,7 +110,11 @@ def test_ui_listens_on_this_machine_only(monkeypatch, tmp_path):
     assert path == arguments[0] == sys.executable
     assert arguments[1:4] == ["-m", "mlflow", "ui"]
     options = dict(zip(arguments[4::2], arguments[5::2], strict=True))
-    assert options == {"--backend-store-uri": f"sqlite:///{tmp_path}/mlflow.db", "--host": "127.0.0.1", "--port": "5005"}
+    assert options == {
+        "--backend-store-uri": f"sqlite:///{tmp_path}/mlflow.db",
+        "--host": "127.0.0.1",
+        "--port": "5005",
+    }
 
 
 @pytest.mark.parametrize(
@@ -141,7 +145,11 @@ def test_misuse_is_one_sentence_and_exit_code_2(arguments, sentence, capsys):
     ("raised", "code", "message"),
     [
         (UserError("demo_03.npz is truncated"), 2, "vmil: demo_03.npz is truncated\n"),
-        (OSError(errno.ENOSPC, "No space left", "x.pt"), 2, "vmil: no space left on the disk for 'x.pt': free some, then resume\n"),
+        (
+            OSError(errno.ENOSPC, "No space left", "x.pt"),
+            2,
+            "vmil: no space left on the disk for 'x.pt': free some, then resume\n",
+        ),
         (KeyboardInterrupt(), 130, "vmil: interrupted\n"),
     ],
 )

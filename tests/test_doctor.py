@@ -33,7 +33,9 @@ def test_it_is_ready_when_one_backend_renders(quick, monkeypatch):
 
 
 def test_it_is_not_ready_when_none_does(quick, monkeypatch):
-    monkeypatch.setattr(rendering, "probe_backends", lambda: [rendering.BackendReport("egl", False, None, "no display")])
+    monkeypatch.setattr(
+        rendering, "probe_backends", lambda: [rendering.BackendReport("egl", False, None, "no display")]
+    )
     lines = []
     assert not doctor.examine(lines.append)
     assert lines[-1].startswith("not ready")

@@ -22,6 +22,7 @@ class ActingPolicy:
         self.exploration_std, self.deterministic = exploration_std, deterministic
         self.state: State | None = None
         self.last_action: Tensor | None = None
+        self.trace: list[tuple[Tensor, Tensor]] | None = None  # set to a list to keep (feat, action) of every step
 
     @torch.no_grad()
     def __call__(self, image: Tensor, proprio: Tensor | None, is_first: Tensor) -> Tensor:
@@ -35,6 +36,8 @@ class ActingPolicy:
             state = state._replace(stoch=self.model.rssm.latent.mode(state.stats))
         action = self._act(state)
         self.state, self.last_action = state, action
+        if self.trace is not None:
+            self.trace.append((state.feat, action))
         return action.to(image.device)
 
     def _act(self, state: State) -> Tensor:

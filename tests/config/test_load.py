@@ -20,7 +20,9 @@ def own_conf(tmp_path, monkeypatch):
     """A conf directory of the test's own, with a preset for each layer."""
     for group in ("env", "algo", "compute"):
         (tmp_path / group).mkdir()
-    (tmp_path / "default.yaml").write_text("algo: a\nenv: {name: walker, camera: 1}\nseed: 1\nbehaviour: {horizon: 2}\n")
+    (tmp_path / "default.yaml").write_text(
+        "algo: a\nenv: {name: walker, camera: 1}\nseed: 1\nbehaviour: {horizon: 2}\n"
+    )
     (tmp_path / "env" / "walker.yaml").write_text("env: {camera: 2}\nbehaviour: {horizon: 3}\n")
     (tmp_path / "algo" / "a.yaml").write_text("behaviour: {horizon: 4}\nworld_model: {deter: 4}\n")
     (tmp_path / "compute" / "cpu.yaml").write_text("world_model: {deter: 5, stoch: 5}\n")
@@ -41,7 +43,9 @@ def test_later_layers_win(own_conf):
 
 def test_a_yaml_with_a_wrong_key_is_named(own_conf):
     (own_conf / "algo" / "a.yaml").write_text("world_model: {detr: 3}\n")
-    with pytest.raises(UserError, match=r"^algo/a\.yaml: unknown key 'world_model.detr'; did you mean 'world_model.deter'\?$"):
+    with pytest.raises(
+        UserError, match=r"^algo/a\.yaml: unknown key 'world_model.detr'; did you mean 'world_model.deter'\?$"
+    ):
         load_config()
 
 
@@ -86,7 +90,10 @@ def test_selectors_and_leaves_of_the_same_name():
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [
-        ("env=wlaker", "unknown env 'wlaker' (known: cheetah, counting, walker, dmc:<domain>-<task>); did you mean 'walker'?"),
+        (
+            "env=wlaker",
+            "unknown env 'wlaker' (known: cheetah, counting, walker, dmc:<domain>-<task>); did you mean 'walker'?",
+        ),
         ("env.name=wlaker", "did you mean 'walker'?"),
         ("env=dmc:cartpole", "env 'dmc:cartpole' is not of the form dmc:<domain>-<task>, such as dmc:cartpole-swingup"),
         ("algo=vmil_pls", "did you mean 'vmil_plus'?"),
@@ -186,10 +193,10 @@ class FakeSpec:
 class FakeDriver:
     devices: int
 
-    def cuInit(self, flags):  # noqa: N802  the driver's own name
+    def cuInit(self, flags):
         return 0
 
-    def cuDeviceGetCount(self, count):  # noqa: N802
+    def cuDeviceGetCount(self, count):
         count._obj.value = self.devices
         return 0
 

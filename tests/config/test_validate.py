@@ -53,7 +53,10 @@ def test_the_defaults_of_the_schema_are_valid():
             "training.frames_per_epoch=1500 is not a multiple of env.episode_frames=1000; the next one is 2000",
         ),
         (["training.replay_frames=500"], "cannot hold one round of training.frames_per_epoch=1000"),
-        (["training.batch_length=501"], "is longer than an episode of 500 agent steps (env.episode_frames / env.action_repeat)"),
+        (
+            ["training.batch_length=501"],
+            "is longer than an episode of 500 agent steps (env.episode_frames / env.action_repeat)",
+        ),
         (
             ["training.batch_size=2", "training.batch_length=8", "behaviour.dream_starts=17"],
             "exceeds the 16 states of a batch (training.batch_size × training.batch_length)",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 import torch
 from tensordict import TensorDict, TensorDictBase
@@ -15,7 +17,7 @@ from vmil.evaluation.rollout import SEED_OFFSET, evaluate
 class SeededEnv(EnvBase):
     """Episode length is 3 + seed % 4; pixels hold (seed % 256, t, 0); the reward is the action's first entry plus t."""
 
-    opened: list[SeededEnv] = []
+    opened: ClassVar[list[SeededEnv]] = []
 
     def __init__(self, seed: int, proprio: bool = False) -> None:
         super().__init__(batch_size=[])

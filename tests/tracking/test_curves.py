@@ -15,7 +15,7 @@ def run_dir(tmp_path: Path) -> Path:
     run = tmp_path / "walker-vmil-s3"
     run.mkdir()
     (run / "config.yaml").write_text("algo: vmil\nseed: 3\nenv:\n  name: walker\n")
-    update_record(run, commit="0123abc")
+    update_record(run, tags={"commit": "0123abc"})
     tracker = CsvTracker(run)
     tracker.load_state_dict({"seconds": 3600.0})
     tracker.metrics({"eval/return": 26.5, "model/loss": 9.0}, frames=0)

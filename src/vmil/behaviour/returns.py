@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
@@ -26,8 +28,15 @@ def discount_weights(horizon: int, discount: float, like: Tensor) -> Tensor:
     return (discount ** torch.arange(horizon, dtype=like.dtype, device=like.device))[:, None]
 
 
+Normalise = Literal["none", "returns", "advantages"]
+
+
 class ReturnRange(nn.Module):
-    """A running 5–95 % range of returns (DreamerV3, eq. 7), without its floor of 1, which D ∈ (0, 1) would never reach."""
+    """A running 5–95 % range by which returns are divided (DreamerV3, eq. 7), without its floor of 1.
+
+    DreamerV3 takes the range of the returns. Between an expert's states and a beginner's those differ by far more than any
+    action can change, which drowns the actor's signal; the range of the advantages G − V is that of what actions do.
+    """
 
     range: Tensor
     initialised: Tensor
@@ -39,9 +48,17 @@ class ReturnRange(nn.Module):
         self.register_buffer("initialised", torch.zeros(()))
 
     @torch.no_grad()
-    def update(self, returns: Tensor) -> Tensor:
-        """Takes in a batch of returns, gives the scale to divide by, ()."""
-        low, high = torch.quantile(returns.detach().flatten(), returns.new_tensor([0.05, 0.95]))
+    def update(self, kind: Normalise, returns: Tensor, value: Tensor) -> Tensor:
+        """Takes in a batch of returns and the values that foretold them (same shape); gives the scale to divide by, ()."""
+        if kind == "none":
+            return returns.new_ones(())
+        if kind == "returns":
+            spread = returns.detach()
+        elif kind == "advantages":
+            spread = returns.detach() - value.detach()
+        else:
+            raise ValueError(f"unknown normalisation {kind!r}")
+        low, high = torch.quantile(spread.flatten(), returns.new_tensor([0.05, 0.95]))
         keep = self.decay * self.initialised  # the first batch sets the range
         self.range.copy_(torch.lerp(high - low, self.range, keep))
         self.initialised.fill_(1.0)

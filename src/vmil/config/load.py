@@ -20,6 +20,7 @@ from yaml import YAMLError
 import vmil
 from vmil.config import keys, validate
 from vmil.config.errors import UserError
+from vmil.config.keys import flatten as flatten
 from vmil.config.schema import Config
 
 SELECTORS = ("env", "algo", "compute", "tracking")  # `env=walker` picks a preset, `env.camera=1` sets a leaf

@@ -22,6 +22,7 @@ Bootstrap = Literal["value", "none"]
 TrackingKind = Literal["mlflow", "csv", "none"]
 Precision = Literal["auto", "fp32", "bf16"]
 PolicyKind = Literal["tanh_normal", "clipped_normal"]
+Normalise = Literal["none", "returns", "advantages"]
 Device = Literal["auto", "cpu", "cuda"]
 
 
@@ -104,7 +105,7 @@ class BehaviourConfig:
     lam: float = 0.95  # λ of the return [D1]
     bootstrap: Bootstrap = "value"  # value: λ-return ends in V(z_H); none: Monte-Carlo sum of rewards [V-MAIL's code]
     dream_starts: int = 0  # posterior states dreamt from, drawn without replacement; 0: all of them [D1]
-    normalise_returns: bool = False  # divide by a running 5–95 % range, without a floor [D3, own]
+    normalise: Normalise = "none"  # divide returns by the running 5–95 % range of returns [D3] or of advantages [own]
     entropy: float = 0.0  # weight of the bonus −log π
     actor_units: int = 400  # [V-MAIL]
     actor_layers: int = 4  # [V-MAIL]

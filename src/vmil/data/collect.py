@@ -65,7 +65,7 @@ class EpisodeCollector:
         episodes: list[TensorDict] = []
         while sum(len(episode) for episode in episodes) * self._frames_per_step < frames:
             episodes.append(self.collect_episode(random))
-        return torch.cat(episodes)  # type: ignore[call-overload, no-any-return]
+        return torch.cat(episodes)
 
     def collect_episode(self, random: bool = False) -> TensorDict:
         """The next whole episode (time,); its last observation, which has no action, is left out."""
@@ -96,11 +96,13 @@ class EpisodeCollector:
         self._opening, self._step = True, 0
 
     def _act(self, image: Tensor, proprio: Tensor | None = None) -> Tensor:
+        size = self._env.action_spec.shape
+        if self._env.episode != self.episode:  # this one ended early: what follows is thrown away
+            return torch.zeros(size)
         before = time.perf_counter()
         is_first = torch.tensor([self._opening])
         self._opening = False
         if self._random:
-            size = self._env.action_spec.shape
             action = 2 * torch.rand(size, generator=self._generator) - 1
         else:
             assert self.policy is not None
@@ -122,5 +124,5 @@ class EpisodeCollector:
         self._generator.set_state(state["generator"])
 
     def close(self) -> None:
-        """Closes the environment too."""
+        """Closes the environment too; may be called twice, and `state_dict` still works."""
         self._collector.shutdown()

@@ -39,6 +39,9 @@ class Rounds(IterableDataset[Batch]):
         super().__init__()
         self.data = data
 
+    def __len__(self) -> int:
+        return self.data.round_length
+
     def __iter__(self) -> Iterator[Batch]:
         yield from self.data.epoch()
 
@@ -63,6 +66,7 @@ class VMILDataModule(lightning.LightningDataModule):
         self.on_collect: Callable[[int], None] | None = None
         self.demos: Demonstrations | None = None
         self._policy = policy
+        self._pinned = config.compute.device != "cpu" and torch.cuda.is_available()
         self._goal = 0  # frames to have collected before the running epoch's batches
         self._owed = config.training.pretrain_updates  # batches that the running epoch has yet to yield
         self._collector: EpisodeCollector | None = None
@@ -105,8 +109,15 @@ class VMILDataModule(lightning.LightningDataModule):
         return self.replay_dir / "scratch"
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Endless for Lightning: it has no length, since epochs differ in theirs."""
-        return DataLoader(Rounds(self), batch_size=None, num_workers=0)
+        """Batches of the running or next epoch.
+
+        Without a length Lightning draws one batch ahead, which a stopped run would lose; and unless it asks for a new
+        loader at each epoch, it takes the first one's length for all.
+        """
+        if self.trainer is not None:
+            self.trainer.reload_dataloaders_every_n_epochs = 1  # type: ignore[attr-defined]
+        # With a generator of its own, it does not draw from torch's global one at each epoch.
+        return DataLoader(Rounds(self), batch_size=None, num_workers=0, generator=torch.Generator())
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """One asynchronous copy per tensor."""
@@ -121,10 +132,9 @@ class VMILDataModule(lightning.LightningDataModule):
         self.close()
 
     def close(self) -> None:
-        """Closes the environment; may be called twice."""
+        """Closes the environment; may be called twice. A checkpoint can still be taken, nothing be collected."""
         if self._collector is not None:
             self._collector.close()
-            self._collector = None
             self.replay.close()
 
     # ---- the plan
@@ -136,6 +146,18 @@ class VMILDataModule(lightning.LightningDataModule):
         return int(training.pretrain_updates > 0) + math.ceil(training.frames / training.frames_per_epoch)
 
     @property
+    def round_length(self) -> int:
+        """Batches of the running epoch, or of the next one between two of them."""
+        pretraining = self._goal == 0 and self._owed > 0
+        return self.config.training.pretrain_updates if pretraining else self.config.training.updates_per_epoch
+
+    @property
+    def digest(self) -> str:
+        """Which demonstrations the run imitates: SHA-256 (hex) of their files."""
+        assert self.demos is not None
+        return self.demos.digest
+
+    @property
     def experts(self) -> int:
         """Expert columns of a batch outside pre-training."""
         training = self.config.training
@@ -145,7 +167,7 @@ class VMILDataModule(lightning.LightningDataModule):
     def collector(self) -> EpisodeCollector:
         """The collector, once set up."""
         if self._collector is None:
-            raise RuntimeError("the data module is not set up, or closed")
+            raise RuntimeError("the data module is not set up")
         return self._collector
 
     def set_policy(self, policy: Policy) -> None:
@@ -186,6 +208,8 @@ class VMILDataModule(lightning.LightningDataModule):
             self.frames += len(episode) * self.info.frames_per_step
             self.episode_returns.append(float(episode["reward"].sum()))
             seconds.update(collector.seconds)
+        if max(shelf.length for shelf in self.replay.shelves) < self.config.training.batch_length:
+            raise UserError("every episode ended in fewer agent steps than training.batch_length: lower it")
         self.metrics = {
             **seconds,
             "time/collect": time.perf_counter() - started,
@@ -209,7 +233,7 @@ class VMILDataModule(lightning.LightningDataModule):
         keys = ["image", "action", "is_first"]
         keys += ["proprio"] if self.config.env.proprio else []
         keys += ["reward"] if self.config.debug.use_ground_truth_reward else []
-        stacked = stack_windows(windows, training.batch_length, keys, pinned=torch.cuda.is_available())
+        stacked = stack_windows(windows, training.batch_length, keys, pinned=self._pinned)
         return Batch(
             image=stacked["image"],
             proprio=stacked.get("proprio"),

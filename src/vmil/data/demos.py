@@ -70,23 +70,30 @@ def read_recording(path: Path) -> Recording:
         if path.stat().st_size > MAX_BYTES:
             raise UserError(f"{path} is larger than {MAX_BYTES >> 20} MiB and is no demonstration")
         payload = path.read_bytes()
-        with zipfile.ZipFile(io.BytesIO(payload)) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
-                raise UserError(f"{path} unpacks to more than {MAX_BYTES >> 20} MiB and is no demonstration")
-        with np.load(io.BytesIO(payload), allow_pickle=False) as file:
-            arrays = {name: file[name] for name in ("physics", "action", "reward", "meta")}
-        meta = json.loads(str(arrays["meta"][()]))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    try:
+        arrays = _unpack(payload)
+        meta = json.loads(str(arrays.pop("meta")[()]))
     except KeyError as error:
         raise UserError(f"{path} is no demonstration: {error.args[0]}") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError) as error:
-        raise UserError(f"{path} is corrupt or truncated ({error})") from error
+    except UserError as error:
+        raise UserError(f"{path} {error}") from error
+    except Exception as error:  # a damaged archive raises what it likes: zlib, struct, tokenize, memory
+        raise UserError(f"{path} is corrupt or truncated") from error
     if not isinstance(meta, dict):
         raise UserError(f"{path} is no demonstration: its meta is not a JSON object")
-    recording = Recording(
-        path, hashlib.sha256(payload).hexdigest(), arrays["physics"], arrays["action"], arrays["reward"], meta
-    )
+    recording = Recording(path=path, digest=hashlib.sha256(payload).hexdigest(), meta=meta, **arrays)
     _check_arrays(recording)
     return recording
+
+
+def _unpack(payload: bytes) -> dict[str, np.ndarray]:
+    with zipfile.ZipFile(io.BytesIO(payload)) as archive:
+        if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
+            raise UserError(f"unpacks to more than {MAX_BYTES >> 20} MiB and is no demonstration")
+    with np.load(io.BytesIO(payload), allow_pickle=False) as file:
+        return {name: file[name] for name in ("physics", "action", "reward", "meta")}
 
 
 def _check_arrays(recording: Recording) -> None:
@@ -114,10 +121,12 @@ def _check_arrays(recording: Recording) -> None:
 def check_matches(recording: Recording, env: EnvConfig, action_size: int) -> None:
     """UserError if the demonstration is of another task, action size, action repeat or picture than the run's."""
     path, meta = recording.path, recording.meta
-    recorded = (meta.get("domain"), meta.get("task"))
-    wanted = ("counting", "counting") if env.name == "counting" else dmc_task(env.name)
+    wanted = {"env": env.name}
+    if env.name != "counting":
+        wanted = dict(zip(("domain", "task"), dmc_task(env.name), strict=True))
+    recorded = {key: meta.get(key) for key in wanted}
     if recorded != wanted:
-        raise UserError(f"{path} shows {recorded[0]}-{recorded[1]}, but env {env.name} is {wanted[0]}-{wanted[1]}")
+        raise UserError(f"{path} shows {_join(recorded)}, but env.name={env.name} is {_join(wanted)}")
     if recording.action.shape[1] != action_size:
         raise UserError(f"{path} has {recording.action.shape[1]} action dimensions, env {env.name} has {action_size}")
     settings = {
@@ -130,6 +139,10 @@ def check_matches(recording: Recording, env: EnvConfig, action_size: int) -> Non
         # physics states can be drawn in any way: only demonstrations that once were pixels say more than action_repeat
         if (key == "action_repeat" or key in meta) and meta.get(key) != value:
             raise UserError(f"{path} was recorded with {key}={meta.get(key)}, but this run has env.{key}={value}")
+
+
+def _join(names: dict[str, Any]) -> str:
+    return "-".join(str(name) for name in names.values())
 
 
 class Demonstrations:
@@ -211,5 +224,8 @@ def _render_cached(recording: Recording, env: EnvConfig, cache: Path) -> dict[st
             pixels["proprio"] = torch.from_numpy(proprio_of_states(env, recording.physics))
     except UserError as error:
         raise UserError(f"{recording.path}: {error}") from error
-    write_tensors(path, pixels)
+    try:
+        write_tensors(path, pixels)
+    except UserError as error:
+        raise UserError(f"{error}; demos.cache_dir chooses another place") from error
     return pixels

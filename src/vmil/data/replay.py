@@ -43,7 +43,6 @@ class Replay:
             writer=self._writer,
             sampler=self._sampler,
             generator=self._generator,
-            batch_size=1,
         )
         self._digests: dict[int, str] = {}
         self._written: set[int] = set()  # episodes that lie whole in the checkpoint directory

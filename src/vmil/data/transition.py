@@ -39,11 +39,17 @@ class Batch:
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """The same batch on another device."""
 
-        moved = {
-            name: value.to(device, non_blocking=non_blocking) if isinstance(value, Tensor) else value
-            for name, value in vars(self).items()
-        }
-        return Batch(**moved)
+        def move(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=non_blocking)
+
+        return Batch(
+            image=move(self.image),
+            proprio=None if self.proprio is None else move(self.proprio),
+            action=move(self.action),
+            is_first=move(self.is_first),
+            experts=self.experts,
+            reward=None if self.reward is None else move(self.reward),
+        )
 
 
 def previous_actions(action: Tensor, is_first: Tensor) -> Tensor:
@@ -61,8 +67,8 @@ def stack_windows(
 ) -> dict[str, Tensor]:
     """Copies B slices of `length` steps once, into contiguous time-major tensors (T, B, ...).
 
-    Contiguous slices and one stack: gathering the same pixels by index takes ten times as long. pinned: into page-locked
-    memory, from which the copy to a GPU overlaps with its work.
+    Contiguous slices and one stack: gathering the same pixels by index takes ten times as long. pinned: into
+    page-locked memory, from which the copy to a GPU overlaps with its work.
     """
     stacked = {}
     for key in keys:

@@ -10,20 +10,10 @@ import numpy as np
 from vmil.config.errors import UserError
 from vmil.config.schema import EnvConfig
 from vmil.envs.episodes import EpisodicEnv, Outcome, seed_from
-from vmil.envs.rendering import Renderer, choose_backend
+from vmil.envs.rendering import Renderer
+from vmil.envs.suite import load_task
 
 log = logging.getLogger(__name__)
-
-
-def load_task(domain: str, task: str) -> Any:
-    """Load a dm_control environment without a time limit of its own.
-
-    The load-time seed is fixed: where a task draws its very model (lqr), all runs get the same one.
-    """
-    choose_backend()
-    from dm_control import suite
-
-    return suite.load(domain, task, task_kwargs={"random": 0, "time_limit": float("inf")})
 
 
 def action_map(control: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -115,23 +105,49 @@ def _drop_own_contexts(physics: Any) -> None:
 def revisit(config: EnvConfig, domain: str, task: str, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Pictures (T, H, W, 3) uint8 and vector observations (T, P) float32 of recorded states (T, S).
 
-    UserError if the states are another task's.
+    UserError if the states are another task's, or the task draws its scene anew in each episode.
     """
     control = load_task(domain, task)
-    physics = control.physics
-    size = len(physics.get_state())
-    if states.ndim != 2 or states.shape[1] != size:
-        raise UserError(f"Recorded states of shape {states.shape} are not {domain}-{task}'s: (any, {size}) expected.")
-    renderer = open_renderer(control, config)
-    images, vectors = [], []
     try:
-        control.reset()
-        for state in np.asarray(states, dtype=np.float64):
-            physics.set_state(state)
-            physics.forward()
+        _check_recorded(control, f"{domain}-{task}", states)
+        return _draw_states(control, config, np.asarray(states, dtype=np.float64))
+    finally:
+        control.physics.free()
+
+
+def _check_recorded(control: Any, name: str, states: np.ndarray) -> None:
+    size = len(control.physics.get_state())
+    if states.ndim != 2 or states.shape[1] != size:
+        raise UserError(f"Recorded states of shape {states.shape} are not {name}'s: (any, {size}) expected.")
+    if _scene(control, seed=0) != _scene(control, seed=1):
+        raise UserError(
+            f"{name} draws its scene anew in each episode, which physics states do not hold: "
+            "its demonstrations must come as images."
+        )
+
+
+def _scene(control: Any, seed: int) -> bytes:
+    """All that a reset decides about the picture besides the physics state: the model and the bodies moved by hand."""
+    import mujoco
+
+    control.task.random.seed(seed)
+    control.reset()
+    physics = control.physics
+    _drop_own_contexts(physics)
+    buffer = np.zeros(mujoco.mj_sizeModel(physics.model.ptr), dtype=np.uint8)
+    mujoco.mj_saveModel(physics.model.ptr, None, buffer)
+    return b"".join(part.tobytes() for part in (buffer, physics.data.mocap_pos, physics.data.mocap_quat))
+
+
+def _draw_states(control: Any, config: EnvConfig, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    images, vectors = [], []
+    renderer = open_renderer(control, config)
+    try:
+        for state in states:
+            control.physics.set_state(state)
+            control.physics.forward()
             images.append(renderer())
             vectors.append(proprio_vector(control))
     finally:
         renderer.close()
-        physics.free()
     return np.stack(images), np.stack(vectors)

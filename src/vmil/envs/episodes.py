@@ -30,8 +30,8 @@ class Outcome(NamedTuple):
 class EpisodicEnv(EnvBase):
     """A sequence of episodes, each determined by (seed, index), seen as pixels.
 
-    Keys: "image" (H, W, 3) uint8 · "proprio" (P,) float32 if `config.proprio` · "action" (A,) float32 in [-1, 1], clipped
-    to it · "reward" (1,) float32 · "done", "terminated", "truncated" (1,) bool. The time limit truncates.
+    Keys: "image" (H, W, 3) uint8 · "proprio" (P,) float32 if `config.proprio` · "action" (A,) float32, clipped to
+    [-1, 1] · "reward" (1,) float32 · "done", "terminated", "truncated" (1,) bool. The time limit truncates.
     """
 
     def __init__(self, config: EnvConfig, seed: int, action_size: int, proprio_size: int) -> None:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 from dataclasses import dataclass
 
 import numpy as np
 
-from vmil.config.errors import UserError
 from vmil.config.schema import EnvConfig
 from vmil.envs import counting, dmc
 from vmil.envs.episodes import EpisodicEnv
-from vmil.envs.rendering import choose_backend
+from vmil.envs.suite import dmc_task, load_task
 
-ALIASES = {"walker": ("walker", "walk"), "cheetah": ("cheetah", "run")}
-PREFIX = "dmc:"
+__all__ = ["EnvInfo", "dmc_task", "env_info", "make_env", "proprio_of_states", "render_states"]
 
 
 @dataclass(frozen=True)
@@ -27,31 +24,6 @@ class EnvInfo:
     image_size: int  # pixels, square
     steps_per_episode: int  # agent steps
     frames_per_step: int
-
-
-def dmc_task(name: str) -> tuple[str, str]:
-    """Domain and task of a dm_control environment's name; UserError names the nearest right one."""
-    if name in ALIASES:
-        return ALIASES[name]
-    if not name.startswith(PREFIX):
-        raise UserError(_unknown(name, [*ALIASES, "counting", *_suite_names()]))
-    if name not in _suite_names():
-        raise UserError(_unknown(name, list(_suite_names())))
-    domain, _, task = name.removeprefix(PREFIX).partition("-")
-    return domain, task
-
-
-@functools.cache
-def _suite_names() -> tuple[str, ...]:
-    choose_backend()
-    from dm_control import suite
-
-    return tuple(f"{PREFIX}{domain}-{task}" for domain, task in suite.ALL_TASKS)
-
-
-def _unknown(name: str, known: list[str]) -> str:
-    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-    return f"Unknown env.name {name!r}: did you mean {nearest!r}?"
 
 
 def make_env(config: EnvConfig, seed: int) -> EpisodicEnv:
@@ -78,7 +50,7 @@ def env_info(config: EnvConfig) -> EnvInfo:
 
 @functools.cache
 def _dmc_sizes(domain: str, task: str) -> tuple[int, int]:
-    control = dmc.load_task(domain, task)
+    control = load_task(domain, task)
     sizes = control.action_spec().shape[0], len(dmc.proprio_vector(control))
     control.physics.free()
     return sizes

@@ -1,6 +1,6 @@
 """Pictures of a MuJoCo model without a screen: which OpenGL to use, and how good the picture has to be.
 
-Nothing here is forced at import: `choose_backend` runs before the first import of mujoco's or dm_control's OpenGL parts.
+Nothing is forced at import: `choose_backend` runs before the first import of mujoco's or dm_control's OpenGL parts.
 On a machine without a GPU, EGL and OSMesa are the same software rasteriser (llvmpipe) and equally fast; EGL comes first
 because it also finds a GPU.
 """
@@ -30,8 +30,8 @@ INSTALL_HINT = "install libegl1 and libgl1-mesa-dri (or libosmesa6), for example
 
 # Runs in a child process: a broken OpenGL can abort its process or leave half-loaded libraries behind.
 _PROBE = """
-import sys, time, importlib
-import mujoco
+import importlib, sys, time
+import mujoco, numpy
 context = importlib.import_module("mujoco." + sys.argv[1]).GLContext(64, 64)
 context.make_current()
 model = mujoco.MjModel.from_xml_string(
@@ -43,9 +43,7 @@ gpu = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
 mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, gpu)
 scene, camera, rect = mujoco.MjvScene(model, 100), mujoco.MjvCamera(), mujoco.MjrRect(0, 0, 64, 64)
 mujoco.mjv_defaultFreeCamera(model, camera)
-pixels = bytearray(64 * 64 * 3)
-import numpy
-image = numpy.frombuffer(pixels, numpy.uint8).reshape(64, 64, 3)
+image = numpy.zeros((64, 64, 3), numpy.uint8)
 def frame():
     mujoco.mjv_updateScene(model, data, mujoco.MjvOption(), None, camera, mujoco.mjtCatBit.mjCAT_ALL.value, scene)
     mujoco.mjr_render(rect, scene, gpu)
@@ -75,7 +73,8 @@ class BackendReport:
 def probe_backend(name: str, timeout: float = 60.0) -> BackendReport:
     """Render small pictures with one backend in a child process."""
     environment = dict(os.environ, MUJOCO_GL=name)
-    environment.pop("PYOPENGL_PLATFORM", None)  # another backend's choice, should one be loaded in this process
+    if "OpenGL" in sys.modules:  # then it is not the user's setting but the backend's that this process has loaded
+        environment.pop("PYOPENGL_PLATFORM", None)
     command = [sys.executable, "-W", "ignore", "-c", _PROBE, name]
     try:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
@@ -93,27 +92,37 @@ def probe_backends() -> list[BackendReport]:
     return [probe_backend(name) for name in BACKENDS]
 
 
-def choose_backend() -> str:
-    """Set MUJOCO_GL, unless it is set already, to the first backend that renders, and return it.
+_found_working: set[str] = set()  # by this process
 
-    Call it before mujoco or dm_control are imported. Child processes inherit the choice and probe nothing.
-    Raises UserError, naming the packages to install, when no backend works.
+
+def choose_backend() -> str:
+    """Make MUJOCO_GL a backend that renders, and return it: the one it names already, else the first that works.
+
+    Call it before mujoco, dm_control or torchrl (which imports mujoco) are imported: they fail on a broken choice in
+    their own words. Raises UserError, naming the packages to install, when no backend works.
     """
     wanted = os.environ.get("MUJOCO_GL", "").strip().lower()
-    if wanted in BACKENDS:
-        return wanted
-    if wanted:
+    if wanted and wanted not in BACKENDS:
         raise UserError(f"MUJOCO_GL={wanted!r} cannot render here: unset it or choose one of {', '.join(BACKENDS)}.")
-    os.environ["MUJOCO_GL"] = chosen = _first_working_backend()
-    return chosen
+    if wanted not in _found_working:
+        wanted = _find_working(wanted)
+        _found_working.add(wanted)
+    os.environ["MUJOCO_GL"] = wanted  # in lower case: dm_control knows no other
+    return wanted
 
 
-@functools.cache
-def _first_working_backend() -> str:
-    for name in BACKENDS:
-        if probe_backend(name).ok:
+def _find_working(wanted: str) -> str:
+    for name in [wanted] if wanted else BACKENDS:
+        report = probe_backend(name)
+        if report.ok:
             return name
+    if wanted:
+        raise _unusable(wanted, report.error)
     raise UserError(f"No headless OpenGL works on this machine: {INSTALL_HINT}.")
+
+
+def _unusable(backend: str, reason: str) -> UserError:
+    return UserError(f"MUJOCO_GL={backend} does not render here ({reason.rstrip('.')}): unset it, or {INSTALL_HINT}.")
 
 
 @dataclass(frozen=True)
@@ -126,6 +135,7 @@ class RenderProfileSettings:
     reflection: bool
 
 
+# One 64x64 picture of the walker, drawn by one processor core: standard 17-24 ms, fast 0.8-1.3 ms.
 PROFILES: dict[RenderProfile, RenderProfileSettings] = {
     "standard": RenderProfileSettings(shadowsize=None, offsamples=None, shadow=True, reflection=True),
     "fast": RenderProfileSettings(shadowsize=0, offsamples=0, shadow=False, reflection=False),
@@ -170,7 +180,7 @@ class Renderer:
             self._gl.make_current()
             self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_150.value)
         except Exception as error:
-            raise UserError(f"OpenGL backend {backend} cannot render here ({error}): {INSTALL_HINT}.") from error
+            raise _unusable(backend, (str(error).strip() or repr(error)).splitlines()[0]) from error
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
         self._scene = mujoco.MjvScene(model, maxgeom=10_000)
         self._scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] &= settings.shadow

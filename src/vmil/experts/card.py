@@ -52,7 +52,7 @@ def _expert_part(training: dict[str, Any] | None) -> list[str]:
         "## Expert",
         "",
         f"- Made by `make expert ENV={training['env']} SEED={training['seed']}`: SAC from state "
-        f"(`vmil.experts.sac.train_expert`), settings {changed}.",
+        f"(`vmil.experts.sac.train_expert`, seed={training['seed']}), settings {changed}.",
         f"- The actor is the best of {len(training['curve'])} evaluations, after {training['actor_frames']:,} of "
         f"{training['frames']:,} environment frames; all of it took {training['seconds'] / 60:.0f} minutes on one "
         f"thread of a machine with {training['machine']}.",
@@ -74,8 +74,9 @@ def _demo_part(lines: list[DemoLine], rejected: int, seed: int, min_return: floa
     return [
         "## Demonstrations",
         "",
-        f"{len(lines)} deterministic episodes, from seed {seed} on; kept if the return is at least {min_return:g}; "
-        f"{rejected} left out. Mean return **{totals.mean():.1f}**. "
+        f"Made by `vmil.experts.record.record_demos`, count={len(lines)}, seed={seed}, min_return={min_return:g}: "
+        f"deterministic episodes, from that seed on, that return at least that much; {rejected} left out. "
+        f"Mean return **{totals.mean():.1f}**. "
         f"Versions: {_join(versions('dm_control', 'mujoco'))}.",
         "",
         "| file | seed | agent steps | return | kB |",

@@ -71,7 +71,8 @@ def result_rows(run_dir: Path, metrics: Sequence[str]) -> Iterator[ResultRow]:
     for name in metrics:
         check(name)
     config = OmegaConf.load(run_dir / "config.yaml")
-    commit = str(read_record(run_dir).get("commit") or "")
+    tags = read_record(run_dir).get("tags")
+    commit = str(tags.get("commit", "")) if isinstance(tags, dict) else ""
     run = (str(config.env.name), str(config.algo), int(config.seed))
     for point in read_points(run_dir):
         if point.name in metrics:

@@ -24,7 +24,7 @@ from vmil.tracking.tracker import CsvTracker, RunStatus, tracking_uri
 
 PARAMS_PER_CALL = 100  # MLflow's limit
 PARAM_LENGTH = 6000  # MLflow's limit; longer values are cut, the resolved YAML artifact has them whole
-PATIENCE = 30.0  # seconds that a checkpoint or the end of a run waits for the server
+PATIENCE = 30.0  # seconds that a checkpoint waits for the server; the end of a run waits twice as long
 
 # One retry and a short patience: the outbox is who tries again. MLflow reads these at every request.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
@@ -105,7 +105,7 @@ class MLflowTracker(CsvTracker):
         super().finish(status)
         if self._monitor is not None:
             self._monitor.finish()  # type: ignore[attr-defined]
-        self._outbox.close(PATIENCE)
+        self._outbox.close(2 * PATIENCE)
 
     # ---- in the outbox's thread ------------------------------------------------------------------------------------
 

@@ -14,8 +14,8 @@ log = logging.getLogger(__name__)
 class Outbox:
     """Makes calls one after the other in a thread of its own; whoever posts them never waits and never sees an error.
 
-    A call that fails for good is dropped; one that may yet succeed is tried again every `pause` seconds, and what comes
-    after it waits, up to `capacity` calls, of which the oldest go first.
+    A call that fails for good is dropped. One that may yet succeed is tried again, after a second at first, then at
+    growing intervals up to `pause` seconds; what comes after it waits, up to `capacity` calls, of which the oldest go.
     """
 
     def __init__(self, name: str, hopeless: Callable[[Exception], bool], capacity: int = 10_000, pause: float = 30.0):
@@ -61,6 +61,7 @@ class Outbox:
         return not self._calls and not self._busy
 
     def _work(self) -> None:
+        wait = min(1.0, self._pause)
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._calls or self._closing)
@@ -78,10 +79,13 @@ class Outbox:
                 if retry:
                     self._calls.appendleft(call)
                 self._changed.notify_all()
-                if retry and self._closing:
+                if not retry:
+                    wait = min(1.0, self._pause)
+                elif self._closing:
                     return
-                if retry:
-                    self._changed.wait_for(lambda: self._closing, self._pause)
+                else:
+                    self._changed.wait_for(lambda: self._closing, wait)
+                    wait = min(2 * wait, self._pause)
 
     def _warn(self, error: Exception) -> None:
         if not self._warned:

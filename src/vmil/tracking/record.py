@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from pathlib import Path
 
 RECORD_NAME = "run.json"
+_writing = threading.Lock()  # the trackers' threads each set fields of their own
 
 
 def read_record(run_dir: Path) -> dict[str, object]:
-    """The fields of `run.json` (status, commit, mlflow_run_id, seconds, tags); empty if none can be read."""
+    """The fields of `run.json` (status, seconds, tags, mlflow_run_id, mlflow_uri); empty if none can be read."""
     try:
         record = json.loads((run_dir / RECORD_NAME).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -24,7 +26,8 @@ def update_record(run_dir: Path, **fields: object) -> None:
     Raises:
         OSError: the directory cannot be written.
     """
-    record = {**read_record(run_dir), **fields}
-    temporary = run_dir / f".{RECORD_NAME}.tmp"
-    temporary.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    os.replace(temporary, run_dir / RECORD_NAME)
+    with _writing:
+        record = {**read_record(run_dir), **fields}
+        temporary = run_dir / f".{RECORD_NAME}.tmp"
+        temporary.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        os.replace(temporary, run_dir / RECORD_NAME)

@@ -10,16 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import torch
 from lightning.pytorch import callbacks
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from vmil.config.errors import UserError
 from vmil.config.schema import TrainingConfig
 from vmil.tracking.tracker import Tracker
 from vmil.training.interfaces import crossed, data_of
 
 log = logging.getLogger(__name__)
 
-LAST, PREVIOUS, REPLAY = "last.ckpt", "previous.ckpt", "replay"
+LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
+REPLAY = "replay"  # the directory beside them where the data module keeps the episodes
 
 
 class Checkpoint(callbacks.Checkpoint):
@@ -28,16 +31,28 @@ class Checkpoint(callbacks.Checkpoint):
     As a descendant of Lightning's base class it is called after all other callbacks, so that their states are final.
     A stop comes between two updates, and what is saved then resumes in the middle of the round. An *error* comes
     anywhere in an update, perhaps with weights that are no numbers: it leaves the last checkpoint alone.
+
+    Torch's global generators are saved here, since learner and policy draw from them in turn; what else is random
+    (environment, replay, demonstrations) has generators of its own.
     """
 
     def __init__(self, config: TrainingConfig, tracker: Tracker, directory: Path) -> None:
         self.config, self.tracker, self.directory = config, tracker, directory
         self.last_frames = -1  # frames at the last checkpoint
+        self._random: dict[str, Any] | None = None
 
     @property
     def last_path(self) -> Path:
         """What a resumed run starts from."""
         return self.directory / LAST
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Goes on with the checkpoint's random numbers; not earlier, since setting up may draw some."""
+        if self._random is not None:
+            torch.set_rng_state(self._random["cpu"].cpu())
+            for index, state in enumerate(self._random["cuda"][: torch.cuda.device_count()]):
+                torch.cuda.set_rng_state(state.cpu(), index)
+            self._random = None
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Saves if it is time."""
@@ -54,29 +69,30 @@ class Checkpoint(callbacks.Checkpoint):
             self.save(trainer)
 
     def state_dict(self) -> dict[str, Any]:
-        """When the last checkpoint was made."""
-        return {"last_frames": self.last_frames}
+        """When the last checkpoint was made, and the random states now."""
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        return {"last_frames": self.last_frames, "random": {"cpu": torch.get_rng_state(), "cuda": cuda}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes it back."""
-        self.last_frames = int(state_dict["last_frames"])
+        self.last_frames, self._random = int(state_dict["last_frames"]), state_dict["random"]
 
     def save(self, trainer: lightning.Trainer) -> bool:
-        """Saves replay and checkpoint; whether that worked. A full disk costs this checkpoint, not the run."""
+        """Saves; whether that worked. A full disk costs this checkpoint, not the run."""
         before, self.last_frames = self.last_frames, data_of(trainer).frames
         self.tracker.flush()
         fresh = self.directory / ".next.ckpt"
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            # The replay first: a checkpoint must never name episodes that are not on the disk.
-            data_of(trainer).save_replay(self.directory / REPLAY)
+            # The data module's state_dict writes the replay's new episodes, before any checkpoint that names them.
             trainer.save_checkpoint(fresh, weights_only=False)
             if trainer.is_global_zero:
                 self._publish(fresh)
-        except OSError as error:
+        except (OSError, UserError) as error:
             self.last_frames = before  # tried again after the next round
             fresh.unlink(missing_ok=True)
-            reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else str(error)
+            full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+            reason = "the disk is full" if full else str(error)
             log.warning("no checkpoint at %d frames: %s; the run goes on", data_of(trainer).frames, reason)
             return False
         log.debug("checkpoint at %d frames", self.last_frames)

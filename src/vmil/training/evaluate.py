@@ -107,7 +107,8 @@ class Evaluate(Callback):
         policy = learner_of(pl_module).evaluation_policy()
         episodes = self.config.eval_episodes
         rollout = evaluate(policy, self.make_env, episodes, self.seed, video=pictures, on_step=stop_if_asked)
-        self.last = score(rollout.returns, data_of(trainer).expert_return)
+        demos = data_of(trainer).demos
+        self.last = score(rollout.returns, None if demos is None else demos.mean_return)
         self.tracker.metrics(self._metrics(rollout, pl_module), frames)
         log.info("evaluation after %d frames: %s", frames, self.last)
         if pictures:

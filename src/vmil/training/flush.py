@@ -63,7 +63,7 @@ class TrackingFlush(Callback):
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Sends."""
         data = data_of(trainer)
-        values = self._rates(data.frames) | data.drain_metrics() | learner_of(pl_module).drain_metrics()
+        values = self._rates(data.frames) | data.metrics | learner_of(pl_module).drain_metrics()
         self.tracker.metrics(values, data.frames)
         self._watchdog(values, data.frames)
         self.latest = values

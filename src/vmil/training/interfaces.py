@@ -2,42 +2,51 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, Protocol, cast
 
 import lightning
-import numpy as np
-from numpy.typing import NDArray
 
 from vmil.data.collect import Policy
-from vmil.evaluation.rollout import Rollout
 
 
 class Learner(Protocol):
     """A LightningModule in manual optimisation.
 
-    It may also have `open_loop_pictures(batch) -> (truth, model)`, each (T, B, H, W, 3) uint8, `reward_histogram()
-    -> values of any shape or None`, and `evaluation_metrics(rollout) -> dict` for what else an evaluation shows.
+    It may also have `open_loop_pictures(batch) -> (truth, model)`, each (T, B, H, W, 3) uint8; `reward_histogram() ->
+    values of any shape, or None`; `evaluation_metrics(rollout) -> dict`, what else an evaluation shows.
     """
 
     def drain_metrics(self) -> dict[str, float]:
         """Means of its metrics since the last call."""
+        ...
 
     def evaluation_policy(self) -> Policy:
         """A deterministic policy, its state fresh."""
+        ...
+
+
+class Scored(Protocol):
+    """Demonstrations whose returns are known."""
+
+    @property
+    def mean_return(self) -> float:
+        """What a normalised score of one means."""
+        ...
 
 
 class Data(Protocol):
-    """A LightningDataModule that collects."""
+    """A LightningDataModule that collects.
+
+    For a stopped run to continue exactly, its dataset must know its length (else Lightning draws one batch ahead, which
+    is lost), its loader must have a `generator` (else each pass draws a seed from the global one), and its state must
+    hold how many batches of the round are still to come.
+    """
 
     frames: int  # environment frames collected so far: the clock of everything public
-    expert_return: float | None  # mean return of the demonstrations, if known
-
-    def drain_metrics(self) -> dict[str, float]:
-        """collect/*, time/*, replay/* since the last call."""
-
-    def save_replay(self, directory: Path) -> None:
-        """Writes what a checkpoint taken now will need from the replay and is not yet in `directory`."""
+    metrics: dict[str, float]  # collect/*, time/*, replay/* of the last round
+    demos: Scored | None
+    on_collect: Callable[[int], None] | None  # called with the frames so far, after every agent step
 
 
 def learner_of(pl_module: lightning.LightningModule) -> Learner:
@@ -59,7 +68,3 @@ def answer(pl_module: lightning.LightningModule, question: str, *args: object) -
 def crossed(before: int, now: int, every: int) -> bool:
     """Whether a multiple of `every` frames lies in (before, now]."""
     return now // every > before // every
-
-
-Pictures = tuple[NDArray[np.uint8], NDArray[np.uint8]]
-__all__ = ["Data", "Learner", "Pictures", "Rollout", "answer", "crossed", "data_of", "learner_of"]

@@ -50,17 +50,21 @@ class Progress(Callback):
                 dynamic_ncols=True,
                 leave=True,
             )
+            data_of(trainer).on_collect = self._show
+            self._show(data_of(trainer).frames)
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """A new round."""
-        self._in_round = trainer.fit_loop.epoch_loop.batch_progress.current.ready if trainer.fit_loop.restarting else 0
+        self._in_round = 0
 
-    def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *args: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Moves the bar; without one, says where it is if nothing was said for a while."""
         self._updates += 1
-        self._in_round += 1
+        self._in_round = batch_idx + 1  # not counted here: a resumed run may begin in the middle of a round
         if self._bar is not None:
-            self._show(trainer)
+            self._show(data_of(trainer).frames)
         elif time.monotonic() - self._spoke > LINE_EVERY:
             self._say(trainer)
 
@@ -71,7 +75,7 @@ class Progress(Callback):
         while len(self._window) > 2 and now - self._window[1][0] > WINDOW:
             self._window.popleft()
         self._say(trainer)
-        self._show(trainer)
+        self._show(data_of(trainer).frames)
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Closes the bar."""
@@ -84,7 +88,7 @@ class Progress(Callback):
         self._close()
 
     def text(self, frames: int) -> str:
-        """`12,000/60,000 frames · 2.4 updates/s · 31 min left · collected 310 · evaluation 730.1 ± 25.0 …`."""
+        """`12,000/60,000 frames · 2.40 updates/s · 31 min left · collected 310 · evaluation 730 at 10,000`."""
         if frames == 0 and self.config.pretrain_updates:
             where = f"pre-training {self._in_round:,}/{self.config.pretrain_updates:,} updates"
         else:
@@ -108,9 +112,8 @@ class Progress(Callback):
         this_round = config.updates_per_epoch if frames else config.pretrain_updates
         return rounds * config.updates_per_epoch + max(0, this_round - self._in_round)
 
-    def _show(self, trainer: lightning.Trainer) -> None:
+    def _show(self, frames: int) -> None:
         if self._bar is not None:
-            frames = data_of(trainer).frames
             self._bar.n = min(frames, self.config.frames)
             self._bar.set_description_str(self.text(frames), refresh=False)
             self._bar.update(0)

@@ -5,14 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from typing import Any
-
-import lightning
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vmil.acting import ActingPolicy
 from vmil.behaviour.actor import Actor
@@ -23,41 +18,29 @@ from vmil.data.transition import Batch, previous_actions
 from vmil.discriminator.loss import discriminator_loss, noise_std
 from vmil.discriminator.network import Triples
 from vmil.discriminator.reward import reward_from_logit
+from vmil.evaluation.rollout import Rollout
 from vmil.imagination import Dream, imagine
 from vmil.nets.mlp import frozen
 from vmil.training.build import build_actor, build_critic, build_discriminator, build_world_model
-from vmil.training.meters import Means, Stopwatch
+from vmil.training.module import ImitationModule, Part
 from vmil.world_model.loss import Frames, elbo_loss
 from vmil.world_model.model import preprocess
 from vmil.world_model.rssm import State
 
 
-class NonFiniteError(RuntimeError):
-    """A loss or gradient stopped being a number."""
-
-
-class VMIL(lightning.LightningModule):
-    """World model, discriminator, actor and critic, with one optimiser for each of the paper's three parts.
-
-    The clock is `frames`: environment frames collected so far, set by the data module. `updates` counts training steps.
-    """
-
-    updates_done: Tensor
+class VMIL(ImitationModule):
+    """World model, discriminator, actor and critic, with one optimiser for each of the paper's three parts."""
 
     def __init__(self, config: Config, action_size: int, proprio_size: int) -> None:
-        super().__init__()
-        self.automatic_optimization = False
-        self.config = config
+        super().__init__(config)
         self.world_model = build_world_model(config, action_size, proprio_size)
         feat = self.world_model.rssm.feat_size
         self.discriminator = build_discriminator(config, feat, action_size)
         self.actor: Actor = build_actor(config, feat, action_size)
         self.critic = build_critic(config, feat)
         self.return_range = ReturnRange()
-        self.register_buffer("updates_done", torch.zeros((), dtype=torch.int64))
-        self.updates = 0  # the same number as a plain int: reading a tensor would make a GPU wait
-        self.means, self.stopwatch = Means(), Stopwatch()
         self.reward_sample: Tensor | None = None
+        self._witness: list[tuple[Tensor, Tensor]] = []  # what the last evaluation policy saw and did
 
     # ---- the algorithm -------------------------------------------------------------------------------------------
 
@@ -69,8 +52,7 @@ class VMIL(lightning.LightningModule):
             expert = self.expert_triples(posterior, batch)
             self.fit_discriminator(expert, dream, posterior, batch)  # 3. who is who
             self.fit_behaviour(dream, self.reward(dream), expert)  # 4. be the expert
-        self.updates += 1
-        self.updates_done += 1
+        self.count_update()
 
     def fit_model(self, batch: Batch) -> State:
         """Step 1: one gradient step on the ELBO; gives the posterior states (T, B, …), without history."""
@@ -90,7 +72,7 @@ class VMIL(lightning.LightningModule):
                 free_nats=c.free_nats,
                 fraction=c.reconstruct_fraction,
             )
-            self.step("model", 0, loss, [("model", self.world_model, c.clip)])
+            self.step("model", 0, loss, [Part("model", self.world_model, c.clip)])
         self.means.add(metrics)
         return posterior.detach()
 
@@ -138,7 +120,7 @@ class VMIL(lightning.LightningModule):
                     penalty_scale=c.penalty_scale,
                     penalty_target=c.penalty_target,
                 )
-                self.step("disc", 1, loss, [("disc", self.discriminator, c.clip)])
+                self.step("disc", 1, loss, [Part("disc", self.discriminator, c.clip)])
                 self.means.add(metrics | {"disc/noise_std": std})
             self._probe_replay(expert_inputs, replayed)
 
@@ -163,17 +145,19 @@ class VMIL(lightning.LightningModule):
         c = self.config.behaviour
         with self.stopwatch.stage("behaviour", self.device):
             with frozen(self.critic):
-                if c.bootstrap == "value":
-                    returns = lambda_return(reward, self.critic.target(dream.feat), c.discount, c.lam)
-                else:  # the plain discounted sum of what was dreamt
-                    returns = lambda_return(reward, torch.zeros_like(dream.feat[..., 0]), c.discount, 1.0)
-            scale = self.return_range.update(returns) if c.normalise_returns else returns.new_ones(())
+                value = self.critic.target(dream.feat)  # (H+1, N)
+            if c.bootstrap == "value":
+                returns = lambda_return(reward, value, c.discount, c.lam)
+            else:  # the plain discounted sum of what was dreamt
+                returns = lambda_return(reward, torch.zeros_like(value), c.discount, 1.0)
+            scale = self.return_range.update(c.normalise, returns, value[:-1])
             act, act_metrics = actor_loss(returns, dream.entropy, scale, discount=c.discount, weight=c.entropy)
-            value = self.critic(dream.feat[:-1].detach())
-            criticise, critic_metrics = critic_loss(value, returns, discount=c.discount)
+            criticise, critic_metrics = critic_loss(
+                self.critic(dream.feat[:-1].detach()), returns, discount=c.discount
+            )
             weight = cloning_weight(c.cloning, c.cloning_decay_updates, c.cloning_floor, self.updates)
             clone, clone_metrics = cloning_loss(self.actor(expert.feat.flatten(0, 1)), expert.action.flatten(0, 1))
-            parts: list[tuple[str, nn.Module, float]] = [("actor", self.actor, c.clip), ("critic", self.critic, c.clip)]
+            parts = [Part("actor", self.actor, c.clip), Part("critic", self.critic, c.clip)]
             self.step("actor", 2, act + criticise + weight * clone, parts)
             self.critic.follow()
         self.means.add(act_metrics | critic_metrics | clone_metrics)
@@ -196,22 +180,7 @@ class VMIL(lightning.LightningModule):
             right = (self.discriminator(expert) > 0).float().mean() + (self.discriminator(replayed) <= 0).float().mean()
             self.means.add({"disc/replay_accuracy": 0.5 * right})
 
-    # ---- optimisation --------------------------------------------------------------------------------------------
-
-    def step(self, name: str, index: int, loss: Tensor, parts: Iterable[tuple[str, nn.Module, float]]) -> None:
-        """One step of optimiser `index` on `loss`; each part's gradient norm is clipped separately, by hand."""
-        optimizer = self.optimizers()[index]  # type: ignore[index]
-        optimizer.zero_grad(set_to_none=True)
-        self.manual_backward(loss)
-        finite = True
-        for part, module, clip in parts:
-            norm = nn.utils.clip_grad_norm_(module.parameters(), clip)
-            self.means.add({f"{part}/grad_norm": norm.detach()})
-            finite = finite and bool(torch.isfinite(norm))
-        if finite:
-            optimizer.step()
-        elif not self.config.training.skip_nonfinite:
-            raise NonFiniteError(f"the gradient of the {name} loss is not finite at update {self.updates} (loss {float(loss)})")
+    # ---- the run around it ---------------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Model; discriminator; actor and critic as two groups of one."""
@@ -226,28 +195,29 @@ class VMIL(lightning.LightningModule):
             torch.optim.Adam(groups, eps=b.eps, fused=True),
         ]
 
-    # ---- the run around it ---------------------------------------------------------------------------------------
-
-    @property
-    def frames(self) -> int:
-        """Environment frames collected so far."""
-        return int(getattr(getattr(self._trainer, "datamodule", None), "frames", 0))
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes the update counter back as the plain number it is used as."""
-        self.updates = int(checkpoint["state_dict"]["updates_done"])
-
     def exploration_policy(self) -> ActingPolicy:
         """Acts for the collector."""
         return ActingPolicy(self.world_model, self.actor, self.config.behaviour.exploration_std, deterministic=False)
 
     def evaluation_policy(self) -> ActingPolicy:
-        """Acts for the score."""
-        return ActingPolicy(self.world_model, self.actor, 0.0, deterministic=True)
+        """Acts for the score, and leaves a trace for `evaluation_metrics`."""
+        policy = ActingPolicy(self.world_model, self.actor, 0.0, deterministic=True)
+        policy.trace = self._witness = []
+        return policy
 
-    def drain_metrics(self) -> dict[str, float]:
-        """Means of everything measured since the last call."""
-        return self.means.drain() | self.stopwatch.drain()
+    @torch.no_grad()
+    def evaluation_metrics(self, rollout: Rollout) -> dict[str, float]:
+        """How well D's reward agrees with the environment's along the last evaluation; for diagnosis only."""
+        feats, actions = (torch.stack(parts) for parts in zip(*self._witness, strict=True))  # (T, N, F), (T, N, A)
+        self._witness = []
+        length = min(len(feats) - 1, *rollout.lengths)
+        triples = Triples(feats[:length], actions[:length], feats[1 : length + 1])
+        logit = self.discriminator(self.discriminator.inputs(triples)).cpu()
+        true = torch.stack([torch.from_numpy(reward[:length]) for reward in rollout.rewards], dim=1)
+        return {
+            "eval/reward_correlation": float(torch.corrcoef(torch.stack([logit.flatten(), true.flatten()]))[0, 1]),
+            "eval/expert_prob": float(logit.sigmoid().mean()),
+        }
 
     def reward_histogram(self) -> np.ndarray | None:
         """The last dream's rewards, flat; None before the first update."""
@@ -262,10 +232,3 @@ class VMIL(lightning.LightningModule):
         pictures = ((dreamt + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
         return batch.image.cpu().numpy(), pictures.cpu().numpy()
 
-
-@contextmanager
-def preserved_randomness() -> Iterator[None]:
-    """What happens inside draws from torch's generators without changing what is drawn afterwards."""
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices=devices):
-        yield

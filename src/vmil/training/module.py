@@ -1,0 +1,94 @@
+"""What every algorithm here needs of a LightningModule: manual steps, meters, an exact resume."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import lightning
+import torch
+from torch import Tensor, nn
+
+from vmil.config.schema import Config
+from vmil.training.meters import Means, Stopwatch
+
+
+class NonFiniteError(RuntimeError):
+    """A loss or gradient stopped being a number."""
+
+
+class Part(NamedTuple):
+    """A piece of network whose gradient norm is clipped, and logged as `<name>/grad_norm`, on its own."""
+
+    name: str
+    module: nn.Module
+    clip: float
+
+
+class ImitationModule(lightning.LightningModule):
+    """Manual optimisation with several optimisers, metrics drained by the callbacks, random states in the checkpoint.
+
+    The clock is `frames`: environment frames collected so far, kept by the data module. `updates` counts training steps.
+    """
+
+    updates_done: Tensor
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.config = config
+        self.register_buffer("updates_done", torch.zeros((), dtype=torch.int64))
+        self.updates = 0  # the same number as a plain int: reading a tensor would make a GPU wait
+        self.means, self.stopwatch = Means(), Stopwatch()
+        self._random_state: dict[str, Tensor] | None = None  # of a checkpoint, until training goes on
+
+    @property
+    def frames(self) -> int:
+        """Environment frames collected so far."""
+        return int(getattr(getattr(self._trainer, "datamodule", None), "frames", 0))
+
+    def step(self, name: str, optimizer: int, loss: Tensor, parts: Iterable[Part]) -> None:
+        """One step of the optimiser of that index on `loss`, each part clipped by hand.
+
+        Raises:
+            NonFiniteError: a gradient is not finite, unless `training.skip_nonfinite` leaves such a step out.
+        """
+        chosen = self.optimizers()[optimizer]  # type: ignore[index]
+        chosen.zero_grad(set_to_none=True)
+        self.manual_backward(loss)
+        norms = {f"{part.name}/grad_norm": nn.utils.clip_grad_norm_(part.module.parameters(), part.clip) for part in parts}
+        self.means.add({key: norm.detach() for key, norm in norms.items()})
+        if all(bool(torch.isfinite(norm)) for norm in norms.values()):
+            chosen.step()
+        elif not self.config.training.skip_nonfinite:
+            raise NonFiniteError(
+                f"the gradient of the {name} loss is not finite at update {self.updates} (the loss is {float(loss):g})"
+            )
+
+    def count_update(self) -> None:
+        """Ends a training step."""
+        self.updates += 1
+        self.updates_done += 1
+
+    def drain_metrics(self) -> dict[str, float]:
+        """Means of everything measured since the last call."""
+        return self.means.drain() | self.stopwatch.drain()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds torch's random states: exploration, dreams and noise go on as they would have."""
+        checkpoint["random"] = {"cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            checkpoint["random"]["cuda"] = torch.cuda.get_rng_state(self.device)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes back the update counter, as the plain number it is used as, and the random states."""
+        self.updates = int(checkpoint["state_dict"]["updates_done"])
+        self._random_state = checkpoint["random"]
+
+    def on_train_epoch_start(self) -> None:
+        """Restores the random states here, after everything that Lightning draws while it starts up."""
+        if self._random_state is not None:
+            torch.set_rng_state(self._random_state["cpu"])
+            if self.device.type == "cuda" and "cuda" in self._random_state:
+                torch.cuda.set_rng_state(self._random_state["cuda"], self.device)
+            self._random_state = None

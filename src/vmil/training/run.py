@@ -1,0 +1,218 @@
+"""A run from start to end: checks, assembly, training, resuming, evaluating."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import lightning
+import torch
+
+from vmil.config.errors import UserError
+from vmil.config.load import flatten, load_saved_config, save_config
+from vmil.config.runs import CONFIG_FILE
+from vmil.config.schema import Config
+from vmil.data.datamodule import VMILDataModule
+from vmil.data.demos import Demonstrations, load_demonstrations
+from vmil.envs.factory import env_info, make_env
+from vmil.envs.rendering import choose_backend
+from vmil.evaluation.rollout import evaluate
+from vmil.evaluation.scores import Score, score
+from vmil.tracking.pictures import write_video
+from vmil.tracking.tracker import Tracker, make_tracker
+from vmil.training.allocator import keep_memory
+from vmil.training.build import choose_device, choose_threads
+from vmil.training.callbacks import finishing, make_callbacks
+from vmil.training.checkpoint import LAST, REPLAY
+from vmil.training.progress import start_logging
+from vmil.training.rundir import create_run_dir, git_commit, locked, require_disk
+from vmil.training.vmil import VMIL
+
+log = logging.getLogger(__name__)
+
+
+def train(config: Config) -> Path:
+    """Trains from the start; gives the run's directory.
+
+    Raises:
+        UserError: something that a person can mend, found before training starts where it can be.
+    """
+    choose_backend()
+    run_dir = create_run_dir(config)
+    with locked(run_dir):
+        start_logging(run_dir)
+        _fit(config, run_dir, None)
+    return run_dir
+
+
+def resume(run_dir: Path, overrides: Sequence[str] = ()) -> Path:
+    """Goes on exactly where the run's last checkpoint was made; `overrides` may raise its budget, for instance.
+
+    Raises:
+        UserError: the run is in use, has no checkpoint, or its checkpoint does not fit the configuration.
+    """
+    with locked(run_dir):
+        config = load_saved_config(run_dir / CONFIG_FILE, overrides)
+        checkpoint = run_dir / "checkpoints" / LAST
+        if not checkpoint.is_file():
+            raise UserError(f"'{run_dir}' was stopped before its first checkpoint: start again with `make train`")
+        choose_backend()
+        start_logging(run_dir)
+        if overrides:
+            save_config(config, run_dir / CONFIG_FILE)
+        _fit(config, run_dir, checkpoint)
+    return run_dir
+
+
+def evaluate_run(run_dir: Path, episodes: int, video: Path | None) -> Score:
+    """Plays `episodes` deterministic episodes with the run's last checkpoint, prints the score, films the first.
+
+    Raises:
+        UserError: no checkpoint, or one that does not fit the run's configuration.
+    """
+    config = load_saved_config(run_dir / CONFIG_FILE)
+    choose_backend()
+    prepare_torch(config)
+    info = env_info(config.env)
+    learner = VMIL(config, info.action_size, info.proprio_size)
+    learner.load_state_dict(read_checkpoint(run_dir / "checkpoints" / LAST, learner)["state_dict"])
+    learner.to(choose_device(config)).eval()
+    expert = _expert_return(config)
+    rollout = evaluate(
+        learner.evaluation_policy(), partial(make_env, config.env), episodes, config.seed, video=video is not None
+    )
+    result = score(rollout.returns, expert)
+    print(f"{run_dir.name}: {result}")
+    if video is not None and rollout.video is not None:
+        video.parent.mkdir(parents=True, exist_ok=True)
+        write_video(video, rollout.video, fps=frames_per_second(config))
+        print(f"video: {video}")
+    return result
+
+
+def prepare_torch(config: Config) -> None:
+    """Threads, allocator and determinism of this process."""
+    keep_memory()
+    torch.set_num_threads(choose_threads(config))
+    torch.set_float32_matmul_precision("high")
+    torch.use_deterministic_algorithms(config.debug.deterministic, warn_only=True)
+
+
+def frames_per_second(config: Config) -> float:
+    """Speed of a video with one picture per agent step: half the tasks' real time, which is easier to watch."""
+    return 40.0 / config.env.action_repeat
+
+
+def read_checkpoint(path: Path, learner: VMIL) -> dict[str, object]:
+    """The checkpoint's content, without executing anything in it, checked against the networks it is meant for.
+
+    Raises:
+        UserError: unreadable, or of another architecture.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        weights = content["state_dict"]
+    except FileNotFoundError as error:
+        raise UserError(f"there is no checkpoint '{path}' yet") from error
+    except Exception as error:  # noqa: BLE001  (zip, pickle, key and I/O errors all mean the same to a person)
+        raise UserError(f"the checkpoint '{path}' cannot be read: it is damaged, or not a checkpoint of vmil") from error
+    expected = {name: tuple(value.shape) for name, value in learner.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in weights.items()}
+    if expected != found:
+        name = sorted(set(expected.items()) ^ set(found.items()))[0][0]
+        raise UserError(
+            f"the checkpoint '{path}' is of another architecture: '{name}' is {found.get(name, 'absent')} there "
+            f"and {expected.get(name, 'absent')} in this configuration"
+        )
+    return dict(content)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a run is made of."""
+
+    learner: VMIL
+    data: VMILDataModule
+    tracker: Tracker
+    trainer: lightning.Trainer
+
+
+def assemble(config: Config, run_dir: Path) -> Parts:
+    """Builds the learner, its data, the tracker and Lightning's trainer."""
+    prepare_torch(config)
+    lightning.seed_everything(config.seed, workers=True, verbose=False)
+    data = VMILDataModule(config, replay_dir=run_dir / "checkpoints" / REPLAY)
+    learner = VMIL(config, data.info.action_size, data.info.proprio_size)
+    tracker = make_tracker(config.tracking, run_dir)
+    trainer = lightning.Trainer(
+        accelerator="gpu" if choose_device(config).type == "cuda" else "cpu",
+        devices=1,
+        max_epochs=data.epochs,
+        callbacks=make_callbacks(config, tracker, run_dir, partial(make_env, config.env), frames_per_second(config)),
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        default_root_dir=run_dir,
+    )
+    return Parts(learner, data, tracker, trainer)
+
+
+def _fit(config: Config, run_dir: Path, checkpoint: Path | None) -> None:
+    _quieten()
+    parts = assemble(config, run_dir)
+    if checkpoint is not None:
+        read_checkpoint(checkpoint, parts.learner)
+    with finishing(parts.tracker):
+        _introduce(config, run_dir, parts)
+        parts.data.setup("fit")
+        parts.data.set_policy(parts.learner.exploration_policy())
+        if checkpoint is None:
+            parts.tracker.params(flatten(config))
+        parts.tracker.tags({"commit": git_commit(), "demos": parts.data.digest, "algo": config.algo, "env": config.env.name})
+        parts.tracker.artifact(run_dir / CONFIG_FILE)
+        parts.trainer.fit(parts.learner, datamodule=parts.data, ckpt_path=checkpoint, weights_only=True)
+    log.info("done: `make evaluate RUN=%s` scores and films it, `make ui` shows its curves", run_dir)
+
+
+def _introduce(config: Config, run_dir: Path, parts: Parts) -> None:
+    """Says what is about to run, on what, and what it will take."""
+    size, device = parts.data.footprint, choose_device(config)
+    free = require_disk(run_dir, size.checkpoint_bytes)
+    log.info("run: %s", run_dir)
+    log.info(
+        "%s on %s: %s frames, seed %d; device %s, %d threads, convolutions in %s",
+        config.algo,
+        config.env.name,
+        f"{config.training.frames:,}",
+        config.seed,
+        device,
+        torch.get_num_threads(),
+        "bf16" if parts.learner.world_model.bf16 else "fp32",
+    )
+    log.info(
+        "memory: replay up to %.1f GB, demonstrations %.2f GB, networks about 1.5 GB; disk: up to %.1f GB of %.0f GB free",
+        size.replay_bytes / 1e9,
+        size.demo_bytes / 1e9,
+        size.checkpoint_bytes / 1e9,
+        free / 1e9,
+    )
+    if config.debug.use_ground_truth_reward:
+        log.warning("NOT IMITATION: debug.use_ground_truth_reward puts the environment's reward in the discriminator's place")
+
+
+def _expert_return(config: Config) -> float | None:
+    demos: Demonstrations = load_demonstrations(config.env, config.demos, config.seed, 0)
+    return demos.mean_return
+
+
+def _quieten() -> None:
+    """Lightning's advice that does not apply to a manual loop over an endless data set."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")

@@ -1,0 +1,142 @@
+"""The collector: whole episodes, each from its own initial state, the policy asked exactly once a step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from counting_run import REPEAT, STEPS, CountingPolicy, action_of
+from torch import Tensor
+
+from vmil.config.schema import Config
+from vmil.data.collect import EpisodeCollector
+from vmil.envs.counting import CountingEnv
+from vmil.envs.episodes import Outcome
+from vmil.envs.factory import make_env
+
+
+@pytest.fixture
+def make(config: Config) -> Iterator[Callable[..., EpisodeCollector]]:
+    made: list[EpisodeCollector] = []
+
+    def build(env: CountingEnv | None = None, policy: CountingPolicy | None = None) -> EpisodeCollector:
+        environment = make_env(config.env, seed=0) if env is None else env
+        made.append(EpisodeCollector(environment, STEPS, REPEAT, seed=5, policy=policy or CountingPolicy()))
+        return made[-1]
+
+    yield build
+    for collector in made:
+        collector.close()
+
+
+def test_action_t_was_taken_at_image_t(
+    make: Callable[..., EpisodeCollector], decode: Callable[[Tensor], Tensor]
+) -> None:
+    episodes = make().collect(3 * STEPS * REPEAT)
+    assert len(episodes) == 3 * STEPS
+    seen = decode(episodes["image"])
+    assert seen.tolist() == [[episode, t] for episode in range(3) for t in range(STEPS)]
+    assert episodes["action"][:, 0].tolist() == [action_of(*pair) for pair in seen.tolist()]
+    assert torch.equal(episodes["episode"], seen[:, 0])
+    assert torch.equal(episodes["t"], seen[:, 1])
+    assert torch.equal(episodes["is_first"], seen[:, 1] == 0)
+    assert episodes["reward"].shape == (3 * STEPS,)
+    assert "next" not in set(episodes.keys())  # no picture is kept twice
+
+
+def test_three_at_once_are_one_and_two_after_a_resume(make: Callable[..., EpisodeCollector]) -> None:
+    whole = make().collect(3 * STEPS * REPEAT)
+    first = make()
+    parts = [first.collect(STEPS * REPEAT)]
+    second = make()
+    second.load_state_dict(first.state_dict())
+    parts += [second.collect(2 * STEPS * REPEAT)]
+    assert (torch.cat(parts) == whole).all()
+
+
+def test_initial_states_do_not_shift_on_a_simulator(config: Config) -> None:
+    """The same with physics: TorchRL resets once when it is made and once at the end of each episode."""
+    config.env.name, config.env.episode_frames = "walker", 8
+
+    def collect(start: int, count: int) -> list[Tensor]:
+        env = make_env(config.env, seed=3)
+        collector = EpisodeCollector(env, 4, REPEAT, seed=5)
+        collector.load_state_dict(collector.state_dict() | {"episode": start})
+        images = [collector.collect_episode(random=True)["image"][0] for _ in range(count)]
+        collector.close()
+        return images
+
+    images = collect(0, 3)
+    assert torch.equal(collect(1, 2)[1], images[2])
+    assert not torch.equal(images[0], images[1])
+
+
+def test_the_policy_is_asked_once_a_step_and_told_where_episodes_open(make: Callable[..., EpisodeCollector]) -> None:
+    policy = CountingPolicy()
+    collector = make(policy=policy)
+    assert policy.opened == []  # not tried out when the collector is made
+    collector.collect(2 * STEPS * REPEAT)
+    assert policy.opened == [0, 1]
+
+
+def test_proprio_reaches_the_policy(config: Config, make: Callable[..., EpisodeCollector]) -> None:
+    config.env.proprio = True
+    policy = CountingPolicy()
+    episode = make(policy=policy).collect_episode()
+    assert policy.proprio is not None
+    assert policy.proprio.tolist() == [[0.0, STEPS - 1.0]]
+    assert episode["proprio"].tolist() == [[0.0, t] for t in range(STEPS)]
+
+
+def test_random_actions_are_uniform_its_own_and_resumable(make: Callable[..., EpisodeCollector]) -> None:
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    collector = make()
+    first = collector.collect(10 * STEPS * REPEAT, random=True)["action"]
+    assert torch.equal(torch.get_rng_state(), before)
+    assert first.min() < -0.9
+    assert first.max() > 0.9
+    assert first.mean().abs() < 0.15  # its standard deviation is 0.04
+    other = make()
+    other.load_state_dict(collector.state_dict())
+    assert torch.equal(collector.collect_episode(random=True)["action"], other.collect_episode(random=True)["action"])
+
+
+class Stumbling(CountingEnv):
+    """Its second episode, and no other, ends after seven steps."""
+
+    def _advance(self, action: object) -> Outcome:
+        return Outcome(reward=1.0, terminated=self.episode == 1 and self.time == 6)
+
+
+def test_an_episode_that_ends_early_is_whole(config: Config, make: Callable[..., EpisodeCollector]) -> None:
+    policy = CountingPolicy()
+    collector = make(env=Stumbling(config.env, seed=0), policy=policy)
+    lengths = []
+    for index in range(4):
+        episode = collector.collect_episode()
+        assert set(episode["episode"].tolist()) == {index}
+        assert episode["image"][:, 0, 0, 0].unique().tolist() == [index]
+        assert episode["reward"].sum() == len(episode)
+        lengths.append(len(episode))
+    assert lengths == [STEPS, 7, STEPS, STEPS]
+    assert policy.opened == [0, 1, 2, 3]
+
+
+def test_reports_steps_and_where_the_time_goes(make: Callable[..., EpisodeCollector]) -> None:
+    collector, frames = make(), []
+    collector.on_step = frames.append
+    collector.collect_episode()
+    assert frames == [REPEAT * (t + 1) for t in range(STEPS)]
+    assert set(collector.seconds) == {"time/act", "time/render", "time/env"}
+    assert all(value > 0 for value in collector.seconds.values())
+
+
+def test_no_policy_is_an_error(config: Config) -> None:
+    collector = EpisodeCollector(make_env(config.env, 0), STEPS, REPEAT, seed=0)
+    with pytest.raises(RuntimeError, match="no policy"):
+        collector.collect_episode()
+    collector.close()
+    collector.close()  # twice does no harm
+    assert collector.state_dict()["episode"] == 0

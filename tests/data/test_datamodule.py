@@ -1,0 +1,336 @@
+"""The data module under Lightning: the plan of epochs, what a batch holds, and stopping at any place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning
+import pytest
+import torch
+from counting_run import DEMO_EPISODE, REPEAT, STEPS, CountingPolicy, action_of
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from vmil.config.errors import UserError
+from vmil.config.schema import Config
+from vmil.data import datamodule
+from vmil.data.datamodule import VMILDataModule
+from vmil.data.demos import Demonstrations
+from vmil.data.footprint import _container_memory, estimate, replay_steps
+from vmil.data.transition import Batch, previous_actions
+from vmil.envs.factory import EnvInfo
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::lightning.pytorch.utilities.warnings.PossibleUserWarning"),
+    pytest.mark.filterwarnings("ignore:Your `IterableDataset` has `__len__` defined"),  # meant: one process loads
+]
+
+
+def module(config: Config, directory: Path | None = None) -> VMILDataModule:
+    data = VMILDataModule(config, CountingPolicy(), directory)
+    data.setup()
+    return data
+
+
+def same(first: Batch, second: Batch) -> bool:
+    return all(torch.equal(getattr(first, name), getattr(second, name)) for name in ("image", "action", "is_first"))
+
+
+def test_from_the_counting_environment_to_triples(config: Config, decode: Callable[[Tensor], Tensor]) -> None:
+    """Collector, replay, slice, batch: (x_t, a_t, x_t+1) and what led to x_t, for expert and policy alike."""
+    config.training.pretrain_updates = 0
+    data = module(config)
+    columns: list[set[int]] = [set(), set()]
+    firsts = 0
+    for _ in range(4):
+        for batch in data.train_dataloader():
+            episode, t = decode(batch.image).unbind(-1)  # (T, B)
+            assert (episode[1:] == episode[:-1]).all()  # no slice leaves its episode
+            assert (t[1:] == t[:-1] + 1).all()
+            expected = torch.tensor([[action_of(*pair) for pair in row] for row in decode(batch.image).tolist()])
+            assert torch.equal(batch.action[..., 0], expected)
+            previous = previous_actions(batch.action, batch.is_first)
+            assert torch.equal(previous[1:, :, 0], expected[:-1])
+            assert (previous[0] == 0).all()
+            assert torch.equal(batch.is_first, t == 0)
+            firsts += int(batch.is_first.sum())
+            columns[0] |= set(episode[:, : batch.experts].unique().tolist())
+            columns[1] |= set(episode[:, batch.experts :].unique().tolist())
+    assert firsts > 0
+    assert columns[0] <= {DEMO_EPISODE + index for index in range(3)}
+    assert columns[1] <= set(range(8))
+    assert len(columns[1]) > 2
+    data.close()
+
+
+def test_the_plan_of_epochs(config: Config) -> None:
+    data = module(config)
+    assert data.epochs == 1 + 400 // 80
+    frames, batches, experts = [], [], []
+    for _ in range(3):
+        length = data.round_length
+        epoch = list(data.train_dataloader())
+        assert len(epoch) == length
+        frames.append(data.frames)
+        batches.append(len(epoch))
+        experts.append({batch.experts for batch in epoch})
+    assert frames == [0, 80, 160]
+    assert batches == [2, 3, 3]
+    assert experts == [{8}, {2}, {2}]  # pre-training sees the demonstrations alone; then round(8 * 0.25)
+    assert len(data.episode_returns) == 2
+    assert data.metrics["replay/frames"] == 160
+    assert data.metrics["collect/episodes"] == 4
+    assert data.metrics["collect/return"] == 0
+    assert {"time/act", "time/render", "time/env", "time/collect", "time/sample"} <= set(data.metrics)
+    data.close()
+
+
+@pytest.mark.parametrize(("fraction", "experts"), [(0.0, 1), (0.25, 2), (0.5, 4), (1.0, 8)])
+def test_expert_columns(config: Config, fraction: float, experts: int) -> None:
+    config.training.demo_fraction, config.training.pretrain_updates = fraction, 0
+    data = module(config)
+    batch = next(data.epoch())
+    assert batch.experts == data.experts == experts
+    assert (batch.image[0, :experts, 0, 0, 0] >= DEMO_EPISODE).all()
+    assert (batch.image[0, experts:, 0, 0, 0] < DEMO_EPISODE).all()
+    assert batch.image.is_contiguous()
+    assert batch.image.shape == (6, 8, 8, 8, 3)
+    data.close()
+
+
+def test_reward_is_absent_unless_asked_for(config: Config) -> None:
+    data = module(config)
+    assert next(data.epoch()).reward is None
+    data.close()
+    config.debug.use_ground_truth_reward = True
+    data = module(config)
+    reward = next(data.epoch()).reward
+    assert reward is not None
+    assert (reward == 0.5).all()  # what the demonstrations say
+    data.close()
+
+
+def test_proprio_is_in_the_batch_if_the_task_has_it(config: Config) -> None:
+    config.env.proprio = True
+    data = module(config)
+    batch = next(data.epoch())
+    assert batch.proprio is not None
+    assert torch.equal(batch.proprio[..., 0], batch.image[..., 0, 0, 0].float())
+    data.close()
+
+
+def test_seed_frames_are_random_and_then_the_policy_acts(config: Config) -> None:
+    config.training.seed_frames, config.training.pretrain_updates = 80, 0
+    data = module(config)
+    policy = CountingPolicy()
+    data.set_policy(policy)
+    list(data.train_dataloader())
+    assert policy.opened == []
+    list(data.train_dataloader())
+    assert policy.opened == [2, 3]
+    data.close()
+
+
+def test_on_collect_counts_the_frames(config: Config) -> None:
+    config.training.pretrain_updates = 0
+    data, frames = module(config), []
+    data.on_collect = frames.append
+    list(data.train_dataloader())
+    list(data.train_dataloader())
+    assert frames == list(range(REPEAT, 161, REPEAT))
+    data.close()
+
+
+def test_short_demonstrations_are_refused_before_training(config: Config) -> None:
+    config.training.batch_length = STEPS + 1
+    with pytest.raises(UserError, match=r"fewer than training\.batch_length=21"):
+        module(config)
+
+
+# ---- stopping and resuming
+
+
+@pytest.mark.parametrize("stop", [0, 1, 2, 3, 4, 5, 6, 8])
+def test_stopped_after_any_batch_and_resumed_equals_never_stopped(config: Config, tmp_path: Path, stop: int) -> None:
+    """2 batches of pre-training, then 3 an epoch: stops lie at the ends of epochs and within them."""
+    whole = module(config)
+    wanted = [batch for _ in range(4) for batch in whole.epoch()]
+    first = module(config, tmp_path / "replay")
+    got: list[Batch] = []
+    while len(got) < stop:
+        for batch in first.epoch():
+            got.append(batch)
+            if len(got) == stop:
+                break
+    torch.save(first.state_dict(), tmp_path / "state.pt")
+    first.close()
+    second = VMILDataModule(config, CountingPolicy(), tmp_path / "replay")
+    second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))  # Lightning may ask before setup
+    second.setup()
+    while len(got) < len(wanted):
+        got.extend(second.epoch())
+    assert len(got) == len(wanted)
+    assert all(same(*pair) for pair in zip(got, wanted, strict=True))
+    assert second.replay.digest() == whole.replay.digest()
+    assert second.frames == whole.frames
+    for data in (whole, second):
+        data.close()
+
+
+def test_resuming_with_other_demonstrations_is_refused(config: Config, tmp_path: Path) -> None:
+    data = module(config, tmp_path / "replay")
+    state = data.state_dict()
+    data.close()
+    config.demos.count = 3
+    other = module(config, tmp_path / "replay")
+    with pytest.raises(UserError, match="the demonstrations are not those"):
+        other.load_state_dict(state)
+    other.close()
+    config.demos.count = 2
+    nowhere = module(config)
+    with pytest.raises(UserError, match="without its replay directory"):
+        nowhere.load_state_dict(state)
+    nowhere.close()
+
+
+class Recorder(lightning.LightningModule):
+    """Trains nothing and remembers what it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.given: list[tuple[int, Batch]] = []
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        self.given.append((self.current_epoch, batch))
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        return [torch.optim.SGD(self.parameters())]
+
+
+class StopAfter(Callback):
+    """Saves after that many batches, or at that epoch's end, and stops with an exception."""
+
+    def __init__(self, path: Path, batches: int | None = None, epochs: int | None = None) -> None:
+        self.path, self.batches, self.epochs = path, batches, epochs
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Recorder, *args: Any) -> None:
+        if len(pl_module.given) == self.batches:
+            self.stop(trainer)
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Recorder) -> None:
+        if trainer.current_epoch + 1 == self.epochs:
+            self.stop(trainer)
+
+    def stop(self, trainer: lightning.Trainer) -> None:
+        trainer.save_checkpoint(self.path)
+        raise RuntimeError("stopped")
+
+
+def fit(config: Config, tmp_path: Path, *callbacks: Callback, ckpt: Path | None = None) -> Recorder:
+    data, recorder = VMILDataModule(config, CountingPolicy(), tmp_path / "replay"), Recorder()
+    trainer = lightning.Trainer(
+        accelerator="cpu",
+        max_epochs=data.epochs,
+        callbacks=list(callbacks),
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    try:
+        trainer.fit(recorder, datamodule=data, ckpt_path=ckpt, weights_only=True)
+    except RuntimeError as error:
+        assert str(error) == "stopped"  # noqa: PT017
+    assert data.collector._collector.closed  # after teardown as after an exception
+    return recorder
+
+
+@pytest.mark.parametrize("pretrain", [0, 2, 5])
+def test_lightning_gives_each_epoch_its_batches(config: Config, tmp_path: Path, pretrain: int) -> None:
+    config.training.pretrain_updates = pretrain
+    epochs = [epoch for epoch, _ in fit(config, tmp_path).given]
+    lengths = [pretrain] * (pretrain > 0) + [3] * 5
+    assert epochs == [epoch for epoch, length in enumerate(lengths) for _ in range(length)]
+
+
+@pytest.mark.parametrize("stop", [{"epochs": 1}, {"epochs": 3}, {"batches": 1}, {"batches": 4}, {"batches": 7}])
+@pytest.mark.parametrize("pretrain", [2, 5])
+def test_lightning_resumes_exactly(config: Config, tmp_path: Path, pretrain: int, stop: dict[str, int]) -> None:
+    config.training.pretrain_updates = pretrain
+    whole = fit(config, tmp_path / "whole").given
+    first = fit(config, tmp_path, StopAfter(tmp_path / "last.ckpt", **stop)).given
+    second = fit(config, tmp_path, ckpt=tmp_path / "last.ckpt").given
+    assert 0 < len(first) < len(whole)
+    assert [epoch for epoch, _ in first + second] == [epoch for epoch, _ in whole]
+    assert all(same(one, other) for (_, one), (_, other) in zip(first + second, whole, strict=True))
+
+
+# ---- memory and disk
+
+
+def test_capacity_is_no_more_than_the_budget(config: Config) -> None:
+    assert replay_steps(config) == 200  # 400 frames, two of them a step
+    config.training.frames = 100_000
+    assert replay_steps(config) == 200  # replay_frames
+    config.training.replay_frames, config.training.frames = 10_000, 90
+    assert replay_steps(config) == 80  # two rounds of 80 frames
+    config.training.replay_frames = 130
+    assert replay_steps(config) == 60  # whole episodes only
+
+
+def test_estimate_is_what_is_taken_when_full(config: Config, tmp_path: Path) -> None:
+    config.env.proprio = True
+    data = module(config, tmp_path / "replay")
+    for _ in range(data.epochs):
+        list(data.epoch())
+    assert isinstance(data.demos, Demonstrations)
+    assert data.replay.memory_bytes() == data.footprint.replay_bytes
+    assert data.demos.replay.memory_bytes() == data.footprint.demo_bytes
+    data.state_dict()
+    written = sum(path.stat().st_size for path in (tmp_path / "replay").iterdir())
+    assert written < data.footprint.checkpoint_bytes + 10 * 1024  # a header for each of ten episodes
+    data.close()
+
+
+def test_replay_goes_to_disk_when_memory_is_short(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    wanted = [batch for data in [module(config)] for _ in range(2) for batch in data.epoch()]
+    monkeypatch.setattr(datamodule, "available_memory", lambda: 60_000)
+    data = module(config, tmp_path / "replay")
+    assert "kept on disk" in caplog.text
+    got = [batch for _ in range(2) for batch in data.epoch()]
+    assert (tmp_path / "replay" / "scratch").is_dir()
+    assert all(same(*pair) for pair in zip(got, wanted, strict=True))
+    data.close()
+    assert not (tmp_path / "replay" / "scratch").exists()
+    with pytest.raises(UserError, match=r"does not fit into 0\.0 GiB of free memory: lower training\.replay_frames"):
+        module(config)
+
+
+def test_no_room_anywhere_is_one_sentence(config: Config, tmp_path: Path) -> None:
+    config.training.frames = config.training.replay_frames = 10**15
+    with pytest.raises(UserError, match="nor on the disk of"):
+        module(config, tmp_path / "replay")
+
+
+def test_a_container_counts_its_cache_as_free(tmp_path: Path) -> None:
+    assert _container_memory(tmp_path) is None
+    (tmp_path / "memory.current").write_text("700\n")
+    (tmp_path / "memory.stat").write_text("anon 500\ninactive_file 150\n")
+    (tmp_path / "memory.max").write_text("1000\n")
+    assert _container_memory(tmp_path) == 450
+    (tmp_path / "memory.max").write_text("max\n")
+    assert _container_memory(tmp_path) is None
+
+
+def test_default_run_fits_a_small_machine() -> None:
+    size = estimate(
+        Config(), EnvInfo(action_size=6, proprio_size=0, image_size=64, steps_per_episode=500, frames_per_step=2)
+    )
+    assert size.replay_bytes < 0.4 * 2**30
+    assert size.demo_bytes < 0.1 * 2**30

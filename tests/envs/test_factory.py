@@ -1,0 +1,58 @@
+"""From names to tasks and sizes, and what a person hears about a wrong name."""
+
+import subprocess
+import sys
+
+import pytest
+
+from vmil.config.errors import UserError
+from vmil.config.schema import EnvConfig
+from vmil.envs.factory import EnvInfo, dmc_task, env_info, make_env
+
+
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [
+        ("walker", ("walker", "walk")),
+        ("cheetah", ("cheetah", "run")),
+        ("dmc:walker-walk", ("walker", "walk")),
+        ("dmc:ball_in_cup-catch", ("ball_in_cup", "catch")),
+        ("dmc:humanoid_CMU-run", ("humanoid_CMU", "run")),
+    ],
+)
+def test_names_of_tasks(name: str, task: tuple[str, str]) -> None:
+    assert dmc_task(name) == task
+
+
+@pytest.mark.parametrize(
+    ("wrong", "nearest"),
+    [
+        ("walkr", "walker"),
+        ("Cheetah", "cheetah"),
+        ("count", "counting"),
+        ("dmc:walker-wlak", "dmc:walker-walk"),
+        ("dmc:chetah-run", "dmc:cheetah-run"),
+        ("dmc:cheetah", "dmc:cheetah-run"),
+        ("quadruped-walk", "dmc:quadruped-walk"),
+    ],
+)
+def test_wrong_names_get_the_nearest_right_one(wrong: str, nearest: str) -> None:
+    with pytest.raises(UserError) as caught:
+        make_env(EnvConfig(name=wrong), 0)
+    assert str(caught.value) == f"Unknown env.name {wrong!r}: did you mean {nearest!r}?"
+
+
+def test_sizes() -> None:
+    assert env_info(EnvConfig()) == EnvInfo(6, 0, 64, 500, 2)
+    cheetah = EnvConfig(name="cheetah", proprio=True, action_repeat=4, image_size=84)
+    assert env_info(cheetah) == EnvInfo(6, 17, 84, 250, 4)
+    assert env_info(EnvConfig(name="counting", proprio=True, episode_frames=10)) == EnvInfo(1, 2, 64, 5, 2)
+
+
+def test_names_are_read_before_anything_heavy_is_imported() -> None:
+    program = (
+        "import sys\nfrom vmil.envs.suite import dmc_task\n"
+        "assert dmc_task('walker') == ('walker', 'walk')\n"
+        "assert not {'torch', 'torchrl', 'mujoco', 'dm_control'} & set(sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

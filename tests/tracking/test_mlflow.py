@@ -1,0 +1,143 @@
+"""MLflow beside the CSV file, on a SQLite store of its own."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("mlflow")
+
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from vmil.config.errors import UserError
+from vmil.config.schema import TrackingConfig
+from vmil.tracking import mlflow as tracking_mlflow
+from vmil.tracking.curves import read_curve, read_mlflow_curve
+from vmil.tracking.mlflow import MLflowTracker
+from vmil.tracking.record import read_record
+from vmil.tracking.tracker import make_tracker
+
+PARAMS = {f"world_model.knob{index}": index for index in range(150)} | {"long": "x" * 7000}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One run, then its continuation after a checkpoint at 2000 frames; making a SQLite store takes seconds."""
+    root = tmp_path_factory.mktemp("runs")
+    run_dir = root / "walker-vmil-s0"
+    run_dir.mkdir()
+    (run_dir / "config.yaml").write_text("algo: vmil\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        first = make_tracker(TrackingConfig(experiment="night"), run_dir)
+        first.params(PARAMS)
+        first.tags({"commit": "0123abc", "demos": "d1"})
+        first.artifact(run_dir / "config.yaml")
+        first.metrics({"model/loss": 3.0, "model/kl": 1.0}, frames=1000)
+        first.metrics({"model/loss": 2.0}, frames=2000)
+        state = first.state_dict()
+        first.image("model/open_loop", np.full((8, 8, 3), 9, np.uint8), frames=2000)
+        first.histogram("reward/histogram", np.arange(9.0), frames=2000)
+        first.video("eval/episode", np.zeros((4, 16, 16, 3), np.uint8), frames=2000, fps=10)
+        first.metrics({"model/loss": 99.0}, frames=3000)
+        first.finish("KILLED")
+
+        second = make_tracker(TrackingConfig(experiment="night"), run_dir)
+        second.params(PARAMS | {"long": "changed, which MLflow would refuse"})
+        second.load_state_dict(state)
+        second.metrics({"model/loss": 1.0}, frames=3000)
+        second.finish("FINISHED")
+    return root
+
+
+def the_run(root: Path) -> Any:
+    client = MlflowClient(f"sqlite:///{root.resolve()}/mlflow.db")
+    (run,) = client.search_runs([client.get_experiment_by_name("night").experiment_id])
+    return client, run
+
+
+def test_a_resumed_run_is_one_run_with_its_first_parameters(root: Path) -> None:
+    _, run = the_run(root)
+    assert run.info.run_name == "walker-vmil-s0"
+    assert run.info.status == "FINISHED"
+    assert len(run.data.params) == len(PARAMS)
+    assert run.data.params["world_model.knob149"] == "149"
+    assert run.data.params["long"] == "x" * 6000
+    assert (run.data.tags["commit"], run.data.tags["demos"]) == ("0123abc", "d1")
+    assert read_record(root / "walker-vmil-s0")["mlflow_run_id"] == run.info.run_id
+
+
+def test_curves_count_frames_and_agree_with_the_csv(root: Path) -> None:
+    run_dir = root / "walker-vmil-s0"
+    expected = [(1000, 3.0), (2000, 2.0), (3000, 1.0)]
+    assert read_mlflow_curve(run_dir, "model/loss") == expected
+    assert read_curve(run_dir, "model/loss") == expected
+
+
+def test_pictures_films_and_files_are_artifacts_beside_the_store(root: Path) -> None:
+    client, run = the_run(root)
+    assert (root / "mlartifacts" / "night" / run.info.run_id).is_dir()
+    assert {item.path for item in client.list_artifacts(run.info.run_id)} == {"config.yaml", "images", "videos"}
+    assert [item.path for item in client.list_artifacts(run.info.run_id, "videos")] == [
+        "videos/eval_episode_000002000.mp4"
+    ]
+    images = " ".join(item.path for item in client.list_artifacts(run.info.run_id, "images"))
+    assert "open_loop" in images
+    assert "histogram" in images
+
+
+def test_a_run_without_mlflow_says_so(tmp_path: Path) -> None:
+    with pytest.raises(LookupError, match="names no MLflow run"):
+        read_mlflow_curve(tmp_path, "model/loss")
+
+
+class BrokenClient:
+    """A server that is away."""
+
+    def __init__(self, uri: str) -> None:
+        raise MlflowException(f"API request to {uri} failed with connection refused")
+
+
+class RefusingClient:
+    """A server that knows us and says no."""
+
+    def __init__(self, uri: str) -> None:
+        error = MlflowException("permission denied")
+        error.get_http_status_code = lambda: 403  # type: ignore[method-assign]
+        raise error
+
+
+@pytest.mark.parametrize("client", [BrokenClient, RefusingClient])
+def test_a_broken_server_costs_one_warning_and_no_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, client: type
+) -> None:
+    monkeypatch.setattr(tracking_mlflow, "MlflowClient", client)
+    with caplog.at_level(logging.WARNING, "vmil"):
+        tracker = MLflowTracker(TrackingConfig(uri="http://nowhere:1"), tmp_path)
+        for frames in range(1000, 5000, 1000):
+            tracker.metrics({"model/loss": 1.0}, frames)
+            tracker.flush()
+        tracker.finish("FINISHED")
+    assert len(read_curve(tmp_path, "model/loss")) == 4
+    assert "MLflow at http://nowhere:1: MlflowException" in caplog.records[0].message
+    assert len(caplog.records) <= 2  # the second says how much was lost
+    assert json.loads((tmp_path / "run.json").read_text())["status"] == "FINISHED"
+
+
+def test_without_mlflow_the_other_kinds_work_and_mlflow_says_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "vmil.tracking.mlflow")
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    for name in [name for name in sys.modules if name.startswith("mlflow.")]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(UserError, match=r"needs mlflow.*tracking\.kind=csv"):
+        make_tracker(TrackingConfig(kind="mlflow"), tmp_path)
+    make_tracker(TrackingConfig(kind="csv"), tmp_path).metrics({"model/loss": 1.0}, 0)
