@@ -277,10 +277,14 @@ def test_python_3_13_gets_what_dm_control_needs_but_labmaze():
 def imported_modules(path):
     """Top-level names that a file imports, at its head or inside its functions."""
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name.partition(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            yield node.module.partition(".")[0]
+        yield from modules_of(node)
+
+
+def modules_of(node):
+    if isinstance(node, ast.Import):
+        yield from (alias.name.partition(".")[0] for alias in node.names)
+    elif isinstance(node, ast.ImportFrom) and not node.level:
+        yield node.module.partition(".")[0]
 
 
 def imported_packages(folder):
@@ -370,3 +374,13 @@ def test_no_knob_is_dead():
         ):
             dead.append(key)
     assert not dead
+
+
+# ---- code ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "src").rglob("*.py")), ids=lambda path: path.stem)
+def test_mujoco_is_imported_inside_functions_only(path):
+    """OpenGL must be chosen before it, and torchrl's triton loaded: the other way round their two LLVMs crash."""
+    at_import = [node for node in ast.parse(path.read_text()).body if isinstance(node, (ast.Import, ast.ImportFrom))]
+    assert not {name for node in at_import for name in modules_of(node)} & {"mujoco", "dm_control"}

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vmil.config.errors import UserError
 from vmil.config.schema import Config
-from vmil.data import datamodule
+from vmil.data import footprint
 from vmil.data.datamodule import VMILDataModule
 from vmil.data.demos import Demonstrations
 from vmil.data.footprint import _container_memory, estimate, replay_steps
@@ -300,7 +300,7 @@ def test_replay_goes_to_disk_when_memory_is_short(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     wanted = [batch for data in [module(config)] for _ in range(2) for batch in data.epoch()]
-    monkeypatch.setattr(datamodule, "available_memory", lambda: 60_000)
+    monkeypatch.setattr(footprint, "available_memory", lambda: 60_000)
     data = module(config, tmp_path / "replay")
     assert "kept on disk" in caplog.text
     got = [batch for _ in range(2) for batch in data.epoch()]

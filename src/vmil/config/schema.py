@@ -105,6 +105,7 @@ class BehaviourConfig:
     lam: float = 0.95  # λ of the return [D1]
     bootstrap: Bootstrap = "value"  # value: λ-return ends in V(z_H); none: Monte-Carlo sum of rewards [V-MAIL's code]
     dream_starts: int = 0  # posterior states dreamt from, drawn without replacement; 0: all of them [D1]
+    reward_scale: float = 1.0  # rewards are multiplied by it; 1 − γ gives values the size of one reward, easier to learn
     normalise: Normalise = "none"  # divide returns by the running 5–95 % range of returns [D3] or of advantages [own]
     entropy: float = 0.0  # weight of the bonus −log π
     actor_units: int = 400  # [V-MAIL]

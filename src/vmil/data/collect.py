@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -21,6 +22,17 @@ class Policy(Protocol):
     def __call__(self, image: Tensor, proprio: Tensor | None, is_first: Tensor) -> Tensor:
         """(N, H, W, 3) uint8, (N, P) float32 or None, (N,) bool -> actions (N, A) float32 in [-1, 1]."""
         ...
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Keeps torch to one CPU thread: on single observations, handing work around takes longer than doing it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class EpisodeCollector:
@@ -73,7 +85,8 @@ class EpisodeCollector:
             raise RuntimeError("EpisodeCollector has no policy")
         self._random = random
         self._acting, started, rendering = 0.0, time.perf_counter(), self._env.render_seconds
-        rollout = next(self._rollouts)
+        with one_thread():
+            rollout = next(self._rollouts)
         seconds, rendering = time.perf_counter() - started, self._env.render_seconds - rendering
         self.seconds = {
             "time/act": self._acting,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import math
-import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -20,14 +18,11 @@ from vmil.config.errors import UserError
 from vmil.config.schema import Config
 from vmil.data.collect import EpisodeCollector, Policy
 from vmil.data.demos import Demonstrations, load_demonstrations
-from vmil.data.footprint import available_memory, estimate, replay_steps
+from vmil.data.footprint import choose_scratch, estimate, replay_steps
 from vmil.data.replay import Replay
 from vmil.data.transition import Batch, stack_windows
 from vmil.envs.factory import EnvInfo, env_info, make_env
 
-log = logging.getLogger(__name__)
-
-MEMORY_SHARE = 0.6  # of the free memory that the replay may fill; networks and their activations need the rest
 # Streams drawn from the run's seed; the numbers only have to differ.
 _REPLAY, _DEMOS, _RANDOM_ACTIONS = 1, 2, 3
 
@@ -82,7 +77,10 @@ class VMILDataModule(lightning.LightningDataModule):
         self.demos = load_demonstrations(config.env, config.demos, config.seed, _stream(config.seed, _DEMOS))
         self.demos.check_length(config.training.batch_length)
         self.replay = Replay(
-            replay_steps(config), info.frames_per_step, _stream(config.seed, _REPLAY), scratch=self._scratch()
+            replay_steps(config),
+            info.frames_per_step,
+            _stream(config.seed, _REPLAY),
+            scratch=choose_scratch(self.footprint, self.replay_dir),
         )
         self._collector = EpisodeCollector(
             make_env(config.env, config.seed),
@@ -93,20 +91,6 @@ class VMILDataModule(lightning.LightningDataModule):
         )
         if self._pending is not None:
             self.load_state_dict(self._pending)
-
-    def _scratch(self) -> Path | None:
-        """Where the replay lives if memory is short: beside the checkpoints, if the disk has the room."""
-        needed, available = self.footprint.replay_bytes, available_memory() - self.footprint.demo_bytes
-        if needed < MEMORY_SHARE * available:
-            return None
-        said = f"a replay of {needed / 2**30:.1f} GiB does not fit into {available / 2**30:.1f} GiB of free memory"
-        if self.replay_dir is None:
-            raise UserError(f"{said}: lower training.replay_frames")
-        self.replay_dir.mkdir(parents=True, exist_ok=True)
-        if shutil.disk_usage(self.replay_dir).free < needed:
-            raise UserError(f"{said}, nor on the disk of {self.replay_dir}: lower training.replay_frames")
-        log.warning("%s and is kept on disk, which is slower: training.replay_frames lowers it", said)
-        return self.replay_dir / "scratch"
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches of the running or next epoch.

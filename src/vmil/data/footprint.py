@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
+from vmil.config.errors import UserError
 from vmil.config.schema import Config
 from vmil.envs.factory import EnvInfo
 
-# float32 reward, int64 episode and t, bool is_first
-_BYTES_BESIDES = 4 + 8 + 8 + 1
+log = logging.getLogger(__name__)
+
+MEMORY_SHARE = 0.6  # of the free memory that the replay may fill; networks and their activations need the rest
+_BYTES_BESIDES = 4 + 8 + 8 + 1  # float32 reward, int64 episode and t, bool is_first
 _CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -43,6 +48,24 @@ def estimate(config: Config, info: EnvInfo) -> Footprint:
     replay = replay_steps(config) * step_bytes(info)
     demos = config.demos.count * info.steps_per_episode * step_bytes(info)
     return Footprint(replay_bytes=replay, demo_bytes=demos, checkpoint_bytes=replay)
+
+
+def choose_scratch(footprint: Footprint, replay_dir: Path | None) -> Path | None:
+    """Where the replay lives if memory is short: beside the checkpoints; None: in memory.
+
+    Raises UserError if it fits into neither.
+    """
+    needed, available = footprint.replay_bytes, available_memory() - footprint.demo_bytes
+    if needed < MEMORY_SHARE * available:
+        return None
+    said = f"a replay of {needed / 2**30:.1f} GiB does not fit into {max(0, available) / 2**30:.1f} GiB of free memory"
+    if replay_dir is None:
+        raise UserError(f"{said}: lower training.replay_frames")
+    replay_dir.mkdir(parents=True, exist_ok=True)
+    if shutil.disk_usage(replay_dir).free < needed:
+        raise UserError(f"{said}, nor on the disk of {replay_dir}: lower training.replay_frames")
+    log.warning("%s and is kept on disk, which is slower: training.replay_frames lowers it", said)
+    return replay_dir / "scratch"
 
 
 def available_memory() -> int:

@@ -20,7 +20,7 @@ from vmil.data.slices import EpisodeSlices, EpisodeWriter, Shelf
 from vmil.data.transition import Window, stack_windows
 
 KEYS = ("image", "action", "reward", "episode", "t", "is_first")  # and "proprio", where the task has one
-KEPT_CHECKPOINTS = 3  # whose episodes stay on disk: the newest may not be complete yet
+KEPT_CHECKPOINTS = 8  # whose episodes stay on disk: the newest may not be complete yet, or fail on a full disk
 
 logging.getLogger("torchrl").setLevel(logging.WARNING)  # its storages announce their shapes
 

@@ -1,4 +1,4 @@
-"""dm_control's suite: the names of its tasks, and loading them. Light to import, so that a wrong name answers at once."""
+"""dm_control's suite: its names and how to load it. Light to import, so that a wrong name answers at once."""
 
 from __future__ import annotations
 

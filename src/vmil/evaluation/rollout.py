@@ -13,7 +13,7 @@ from tensordict import TensorDictBase
 from torch import Tensor
 from torchrl.envs import EnvBase
 
-from vmil.data.collect import Policy
+from vmil.data.collect import Policy, one_thread
 
 # Evaluation draws its start states from seeds that no training run of a usual seed touches.
 SEED_OFFSET = 10_000
@@ -60,7 +60,8 @@ def evaluate(
     try:
         for index in range(episodes):
             envs.append(_opened(make_env, seed + SEED_OFFSET + index))
-        rewards, film = _play(policy, envs, video, on_step)
+        with one_thread():
+            rewards, film = _play(policy, envs, video, on_step)
     finally:
         for env in envs:
             env.close()

@@ -1,4 +1,4 @@
-"""What every algorithm here needs of a LightningModule: manual steps, meters, an exact resume."""
+"""What every algorithm here needs of a LightningModule: manual steps, meters, a counter that survives."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Part(NamedTuple):
 
 
 class ImitationModule(lightning.LightningModule):
-    """Manual optimisation with several optimisers, metrics drained by the callbacks, random states in the checkpoint.
+    """Manual optimisation with several optimisers, metrics drained by the callbacks.
 
     The clock is `frames`: environment frames collected so far, kept by the data module. `updates` counts training steps.
     """
@@ -40,7 +40,6 @@ class ImitationModule(lightning.LightningModule):
         self.register_buffer("updates_done", torch.zeros((), dtype=torch.int64))
         self.updates = 0  # the same number as a plain int: reading a tensor would make a GPU wait
         self.means, self.stopwatch = Means(), Stopwatch()
-        self._random_state: dict[str, Tensor] | None = None  # of a checkpoint, until training goes on
 
     @property
     def frames(self) -> int:
@@ -74,21 +73,6 @@ class ImitationModule(lightning.LightningModule):
         """Means of everything measured since the last call."""
         return self.means.drain() | self.stopwatch.drain()
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds torch's random states: exploration, dreams and noise go on as they would have."""
-        checkpoint["random"] = {"cpu": torch.get_rng_state()}
-        if self.device.type == "cuda":
-            checkpoint["random"]["cuda"] = torch.cuda.get_rng_state(self.device)
-
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes back the update counter, as the plain number it is used as, and the random states."""
+        """Takes back the update counter, as the plain number it is used as."""
         self.updates = int(checkpoint["state_dict"]["updates_done"])
-        self._random_state = checkpoint["random"]
-
-    def on_train_epoch_start(self) -> None:
-        """Restores the random states here, after everything that Lightning draws while it starts up."""
-        if self._random_state is not None:
-            torch.set_rng_state(self._random_state["cpu"])
-            if self.device.type == "cuda" and "cuda" in self._random_state:
-                torch.cuda.set_rng_state(self._random_state["cuda"], self.device)
-            self._random_state = None

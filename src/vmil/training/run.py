@@ -154,10 +154,10 @@ def assemble(config: Config, run_dir: Path) -> Parts:
         max_epochs=data.epochs,
         callbacks=make_callbacks(config, tracker, run_dir, partial(make_env, config.env), frames_per_second(config)),
         logger=False,
-        enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
+        reload_dataloaders_every_n_epochs=1,
         default_root_dir=run_dir,
     )
     return Parts(learner, data, tracker, trainer)

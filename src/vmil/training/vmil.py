@@ -147,9 +147,9 @@ class VMIL(ImitationModule):
             with frozen(self.critic):
                 value = self.critic.target(dream.feat)  # (H+1, N)
             if c.bootstrap == "value":
-                returns = lambda_return(reward, value, c.discount, c.lam)
+                returns = lambda_return(c.reward_scale * reward, value, c.discount, c.lam)
             else:  # the plain discounted sum of what was dreamt
-                returns = lambda_return(reward, torch.zeros_like(value), c.discount, 1.0)
+                returns = lambda_return(c.reward_scale * reward, torch.zeros_like(value), c.discount, 1.0)
             scale = self.return_range.update(c.normalise, returns, value[:-1])
             act, act_metrics = actor_loss(returns, dream.entropy, scale, discount=c.discount, weight=c.entropy)
             criticise, critic_metrics = critic_loss(
