@@ -9,7 +9,7 @@ A *frame* is one control step of the simulator; an *agent step* is `env.action_r
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, Optional
+from typing import Literal
 
 RenderProfile = Literal["standard", "fast"]
 LatentKind = Literal["gaussian", "categorical"]
@@ -43,7 +43,7 @@ class EnvConfig:
 class DemosConfig:
     """Which demonstrations the run imitates."""
 
-    path: Optional[str] = None  # a directory of demo_*.npz; null: the ones shipped for env.name
+    path: str | None = None  # a directory of demo_*.npz; null: the ones shipped for env.name
     count: int = 10  # how many of them, drawn by `seed`
     cache_dir: str = "~/.cache/vmil"  # rendered demonstrations, keyed by their digest and the render settings
 
@@ -166,7 +166,7 @@ class TrackingConfig:
     """Where numbers and pictures go."""
 
     kind: TrackingKind = "mlflow"
-    uri: Optional[str] = None  # null: $MLFLOW_TRACKING_URI, else SQLite under run.root
+    uri: str | None = None  # null: $MLFLOW_TRACKING_URI, else SQLite under run.root
     experiment: str = "vmil"
     system_metrics: bool = False
 
@@ -176,7 +176,7 @@ class RunConfig:
     """Where the run lives."""
 
     root: str = "runs"
-    name: Optional[str] = None  # directory under root; null: <env>-<algo>-s<seed>-<date>-<time>
+    name: str | None = None  # directory under root; null: <env>-<algo>-s<seed>-<date>-<time>
 
 
 @dataclass

@@ -118,7 +118,7 @@ def read_checkpoint(path: Path, learner: VMIL) -> dict[str, object]:
         weights = content["state_dict"]
     except FileNotFoundError as error:
         raise UserError(f"there is no checkpoint '{path}' yet") from error
-    except Exception as error:  # noqa: BLE001  (zip, pickle, key and I/O errors all mean the same to a person)
+    except Exception as error:
         raise UserError(f"the checkpoint '{path}' cannot be read: it is damaged, or not a checkpoint of vmil") from error
     expected = {name: tuple(value.shape) for name, value in learner.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in weights.items()}

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from vmil.nets.distributions import Latent
 from vmil.nets.mlp import Activation, LayerNormGRUCell, Norm, dense
 
-
 Index = int | slice | Tensor | tuple[int | slice | Tensor, ...]
 
 
