@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vmil.behaviour.actor import Actor
+from vmil.behaviour.actor import ActionDistribution, Actor
 from vmil.world_model.model import WorldModel, preprocess
 from vmil.world_model.rssm import State
 
 
 class ActingPolicy:
-    """Acts in N environments in lock-step; it remembers its latent states and last actions, and forgets where `is_first`.
+    """Acts in N environments in lock-step; remembers its latent states and last actions, forgets them where `is_first`.
 
     Weights are shared with the learner: what is learnt acts at once. With `deterministic` both the latent state and the
     action are the distributions' modes; else both are sampled and N(0, exploration_std²) is added to the action.
@@ -26,7 +26,7 @@ class ActingPolicy:
 
     @torch.no_grad()
     def __call__(self, image: Tensor, proprio: Tensor | None, is_first: Tensor) -> Tensor:
-        """Images (N, H, W, 3) uint8, vectors (N, P), is_first (N,) → actions (N, A) in [−1, 1], on the images' device."""
+        """Images (N, H, W, 3) uint8, vectors (N, P), is_first (N,) → actions (N, A) in [−1, 1] on their device."""
         device = next(self.actor.parameters()).device
         seen = self.model.encode(preprocess(image.to(device)), None if proprio is None else proprio.to(device))
         previous, last_action = self._memory(seen)
@@ -41,7 +41,7 @@ class ActingPolicy:
         return action.to(image.device)
 
     def _act(self, state: State) -> Tensor:
-        policy = self.actor(state.feat)
+        policy: ActionDistribution = self.actor(state.feat)
         if self.deterministic:
             return policy.mode().clamp(-1.0, 1.0)
         action, _ = policy.sample(torch.randn_like(policy.std))

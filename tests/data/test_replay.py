@@ -299,3 +299,11 @@ def test_a_full_disk_is_one_sentence_and_leaves_the_old_file(tmp_path: Path, mon
         episodes.write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["x"]
+
+
+def test_openings_begin_where_episodes_begin() -> None:
+    buffer = filled([20, 20, 20])
+    assert {start % 20 for _, start in buffer.windows(400, 4, openings=1.0)} == {0}
+    some = [start % 20 for _, start in buffer.windows(4000, 4, openings=0.25)]
+    assert 0.25 < some.count(0) / 4000 < 0.25 + 0.75 / 17 + 0.03  # a quarter, and those drawn there anyway
+    assert set(some) == set(range(17))

@@ -16,7 +16,17 @@ from vmil.behaviour.returns import ReturnRange, lambda_return
 
 def make_actor(kind: str, init_std: float) -> Actor:
     return Actor(
-        5, 2, 8, 1, "elu", "none", kind=kind, mean_scale=5.0, init_std=init_std, min_std=0.1, max_std=1.1  # type: ignore[arg-type]
+        5,
+        2,
+        8,
+        1,
+        "elu",
+        "none",
+        kind=kind,  # type: ignore[arg-type]
+        mean_scale=5.0,
+        init_std=init_std,
+        min_std=0.1,
+        max_std=1.1,
     )
 
 

@@ -114,9 +114,11 @@ def test_ground_truth_reward_takes_the_judges_place_only_when_asked(make_learner
     assert make_learner().world_model.reward_head is None
     learner, batch = make_learner("debug.use_ground_truth_reward=true"), make_batch(reward=True)
     model = learner.world_model
-    assert model.reward_head is not None and batch.reward is not None
+    assert model.reward_head is not None
+    assert batch.reward is not None
     torch.manual_seed(5)
-    posterior, _ = model.observe(preprocess(batch.image), None, previous_actions(batch.action, batch.is_first), batch.is_first)
+    before = previous_actions(batch.action, batch.is_first)
+    posterior, _ = model.observe(preprocess(batch.image), None, before, batch.is_first)
     told = model.reward_head(posterior.feat[1:])[..., 0]  # the reward of a_t is told by z_{t+1}
     by_hand = 0.5 * float((told - batch.reward[:-1]).square().mean().detach())
     torch.manual_seed(5)
@@ -152,7 +154,8 @@ def test_prior_next_states_come_from_the_model_not_the_filter(make_learner: Call
 def learner_next_deter(learner: VMIL, posterior: State, batch: Batch) -> Tensor:
     with torch.no_grad():
         flat = State(*(part[:-1, :EXPERTS].flatten(0, 1) for part in posterior))
-        return learner.world_model.rssm.advance(flat, batch.action[:-1, :EXPERTS].flatten(0, 1)).unflatten(0, (T - 1, 2))
+        deter = learner.world_model.rssm.advance(flat, batch.action[:-1, :EXPERTS].flatten(0, 1))
+        return deter.unflatten(0, (T - 1, 2))
 
 
 def test_dreams_follow_policy_and_model_step_by_step(make_learner: Callable[..., VMIL]) -> None:

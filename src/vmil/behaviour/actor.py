@@ -59,7 +59,7 @@ class TanhNormal:
 
 
 class ClippedNormal:
-    """A normal around a mean in (−1, 1), clipped to [−1, 1] with the gradient of the unclipped sample (DreamerV3's actor).
+    """A normal around a mean in (−1, 1), clipped to [−1, 1] with the unclipped sample's gradient (DreamerV3's actor).
 
     The clip matters here more than for Dreamer: a discriminator would know the policy by its actions beyond ±1.
     """
@@ -114,7 +114,9 @@ class Actor(nn.Module):
             self.raw_init_std = math.log(math.expm1(init_std))
         elif kind == "clipped_normal":
             if not min_std < init_std < max_std:
-                raise ValueError(f"behaviour.init_std {init_std} must lie between min_std {min_std} and max_std {max_std}")
+                raise ValueError(
+                    f"behaviour.init_std {init_std} must lie between min_std {min_std} and max_std {max_std}"
+                )
             share = (init_std - min_std) / (max_std - min_std)
             self.raw_init_std = math.log(share / (1 - share))
         else:

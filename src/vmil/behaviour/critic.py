@@ -11,7 +11,7 @@ from vmil.nets.mlp import MLP, Activation, Norm
 
 
 class Critic(nn.Module):
-    """z → V(z); with `slow` > 0 a target network follows by that share per update, else the critic is its own target."""
+    """z → V(z); a target network follows by the share `slow` per update; at 0 the critic is its own target."""
 
     def __init__(self, feat: int, units: int, layers: int, act: Activation, norm: Norm, slow: float) -> None:
         super().__init__()
@@ -33,5 +33,6 @@ class Critic(nn.Module):
     def follow(self) -> None:
         """Moves the target network one step."""
         if self.target_net is not None:
-            targets, weights = list(self.target_net.parameters()), list(self.net.parameters())
+            targets: list[Tensor] = list(self.target_net.parameters())
+            weights: list[Tensor] = list(self.net.parameters())
             torch._foreach_lerp_(targets, weights, self.slow)

@@ -13,7 +13,9 @@ from vmil.behaviour.returns import discount_weights
 Metrics = dict[str, Tensor]
 
 
-def actor_loss(returns: Tensor, entropy: Tensor, scale: Tensor, *, discount: float, weight: float) -> tuple[Tensor, Metrics]:
+def actor_loss(
+    returns: Tensor, entropy: Tensor, scale: Tensor, *, discount: float, weight: float
+) -> tuple[Tensor, Metrics]:
     """−E[γ^t (G_t / scale + weight · H_t)]: gradients reach the actor through the returns, that is through model and D.
 
     returns (H, N), entropy (H, N) in nats, scale ().

@@ -34,8 +34,8 @@ Normalise = Literal["none", "returns", "advantages"]
 class ReturnRange(nn.Module):
     """A running 5–95 % range by which returns are divided (DreamerV3, eq. 7), without its floor of 1.
 
-    DreamerV3 takes the range of the returns. Between an expert's states and a beginner's those differ by far more than any
-    action can change, which drowns the actor's signal; the range of the advantages G − V is that of what actions do.
+    DreamerV3 takes the range of the returns. Between an expert's states and a beginner's those differ by far more than
+    any action can change, which drowns the actor's signal; the range of advantages G − V is that of what actions do.
     """
 
     range: Tensor
@@ -49,7 +49,7 @@ class ReturnRange(nn.Module):
 
     @torch.no_grad()
     def update(self, kind: Normalise, returns: Tensor, value: Tensor) -> Tensor:
-        """Takes in a batch of returns and the values that foretold them (same shape); gives the scale to divide by, ()."""
+        """Takes in returns and the values that foretold them (same shape); gives the scale to divide by, ()."""
         if kind == "none":
             return returns.new_ones(())
         if kind == "returns":

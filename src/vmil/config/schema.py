@@ -1,8 +1,8 @@
 """Every knob of a run: its type, unit, default and source.
 
 `conf/*.yaml` and the command line override these defaults; `load.py` refuses anything that is not here.
-Sources: [VMIL] Rafailov et al. 2021; [V-MAIL] its successor's released DeepMind Control settings; [D1] [D2] [D3] Dreamer,
-DreamerV2, DreamerV3; [B] Blondé et al. 2020, "Lipschitzness is all you need"; [own] measured by us.
+Sources: [VMIL] Rafailov et al. 2021; [V-MAIL] its successor's released DeepMind Control settings; [D1] [D2] [D3]
+Dreamer, DreamerV2, DreamerV3; [B] Blondé et al. 2020, "Lipschitzness is all you need"; [own] measured by us.
 A *frame* is one control step of the simulator; an *agent step* is `env.action_repeat` frames.
 """
 
@@ -35,7 +35,7 @@ class EnvConfig:
     camera: int = 0  # index of the model's camera
     action_repeat: int = 2  # frames per agent step, repeated below the renderer [D1]
     episode_frames: int = 1000  # frames per episode; a multiple of action_repeat
-    render_profile: RenderProfile = "fast"  # standard: dm_control's own picture; fast: no shadows, reflections, multisampling
+    render_profile: RenderProfile = "fast"  # standard: dm_control's own; fast: no shadows, reflections, multisampling
     proprio: bool = False  # add the task's own vector observation to the image
 
 
@@ -81,7 +81,7 @@ class DiscriminatorConfig:
     activation: Activation = "elu"
     next_state: bool = True  # read (z, a, z') rather than (z, a) [VMIL]
     spectral_norm: bool = False  # [own]
-    prior_next_state: bool = False  # draw the expert's z' from the model's prior too, so that D cannot tell filter from dream
+    prior_next_state: bool = False  # expert's z' from the model's prior too, so that D cannot tell filter from dream
     penalty: Penalty = "input"  # gradient penalty on D's input [VMIL], on its weights [V-MAIL's code], or none
     penalty_scale: float = 1.0  # λ; [B] takes 10
     penalty_target: float = 0.0  # gradient norm aimed at: 1 is WGAN-GP's, 0 is R1's
@@ -105,7 +105,7 @@ class BehaviourConfig:
     lam: float = 0.95  # λ of the return [D1]
     bootstrap: Bootstrap = "value"  # value: λ-return ends in V(z_H); none: Monte-Carlo sum of rewards [V-MAIL's code]
     dream_starts: int = 0  # posterior states dreamt from, drawn without replacement; 0: all of them [D1]
-    reward_scale: float = 1.0  # rewards are multiplied by it; 1 − γ gives values the size of one reward, easier to learn
+    reward_scale: float = 1.0  # multiplies rewards; 1 − γ gives values the size of one reward, easier to learn
     normalise: Normalise = "none"  # divide returns by the running 5–95 % range of returns [D3] or of advantages [own]
     entropy: float = 0.0  # weight of the bonus −log π
     actor_units: int = 400  # [V-MAIL]
@@ -142,6 +142,7 @@ class TrainingConfig:
     batch_size: int = 16  # sequences
     batch_length: int = 50  # agent steps per sequence
     demo_fraction: float = 0.25  # share of the sequences that are the expert's, at least one
+    opening_share: float = 0.0  # share of the sequences that begin where their episode does; the rest anywhere [own]
     replay_frames: int = 500_000  # capacity; the oldest episodes go first
     eval_every_frames: int = 10_000
     eval_episodes: int = 5

@@ -45,6 +45,7 @@ RANGES: dict[str, str] = {
     "behaviour.horizon": "[1, inf)",
     "behaviour.discount": "[0, 1]",
     "behaviour.lam": "[0, 1]",
+    "behaviour.reward_scale": "(0, inf)",
     "behaviour.dream_starts": "[0, inf)",
     "behaviour.entropy": "[0, inf)",
     "behaviour.actor_units": "[1, inf)",
@@ -72,6 +73,7 @@ RANGES: dict[str, str] = {
     "training.batch_size": "[1, inf)",
     "training.batch_length": "[2, inf)",  # a triple needs a next state
     "training.demo_fraction": "(0, 1]",
+    "training.opening_share": "[0, 1]",
     "training.replay_frames": "[1, inf)",
     "training.eval_every_frames": "[1, inf)",
     "training.eval_episodes": "[1, inf)",

@@ -12,7 +12,7 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 
 from vmil.config.errors import UserError
 from vmil.config.schema import Config
@@ -20,25 +20,12 @@ from vmil.data.collect import EpisodeCollector, Policy
 from vmil.data.demos import Demonstrations, load_demonstrations
 from vmil.data.footprint import choose_scratch, estimate, replay_steps
 from vmil.data.replay import Replay
+from vmil.data.rounds import Rounds
 from vmil.data.transition import Batch, stack_windows
 from vmil.envs.factory import EnvInfo, env_info, make_env
 
 # Streams drawn from the run's seed; the numbers only have to differ.
 _REPLAY, _DEMOS, _RANDOM_ACTIONS = 1, 2, 3
-
-
-class Rounds(IterableDataset[Batch]):
-    """One pass is one epoch of the data module's plan; its length differs between pre-training and the rest."""
-
-    def __init__(self, data: VMILDataModule) -> None:
-        super().__init__()
-        self.data = data
-
-    def __len__(self) -> int:
-        return self.data.round_length
-
-    def __iter__(self) -> Iterator[Batch]:
-        yield from self.data.epoch()
 
 
 class VMILDataModule(lightning.LightningDataModule):
@@ -76,12 +63,8 @@ class VMILDataModule(lightning.LightningDataModule):
         config, info = self.config, self.info
         self.demos = load_demonstrations(config.env, config.demos, config.seed, _stream(config.seed, _DEMOS))
         self.demos.check_length(config.training.batch_length)
-        self.replay = Replay(
-            replay_steps(config),
-            info.frames_per_step,
-            _stream(config.seed, _REPLAY),
-            scratch=choose_scratch(self.footprint, self.replay_dir),
-        )
+        scratch = choose_scratch(self.footprint, self.replay_dir)
+        self.replay = Replay(replay_steps(config), info.frames_per_step, _stream(config.seed, _REPLAY), scratch=scratch)
         self._collector = EpisodeCollector(
             make_env(config.env, config.seed),
             info.steps_per_episode,
@@ -211,9 +194,11 @@ class VMILDataModule(lightning.LightningDataModule):
         """A batch whose first `experts` columns are demonstrations and the others replay."""
         assert self.demos is not None
         training = self.config.training
-        windows = self.demos.replay.windows(experts, training.batch_length)
+        windows = self.demos.replay.windows(experts, training.batch_length, training.opening_share)
         if experts < training.batch_size:
-            windows += self.replay.windows(training.batch_size - experts, training.batch_length)
+            windows += self.replay.windows(
+                training.batch_size - experts, training.batch_length, training.opening_share
+            )
         keys = ["image", "action", "is_first"]
         keys += ["proprio"] if self.config.env.proprio else []
         keys += ["reward"] if self.config.debug.use_ground_truth_reward else []

@@ -98,9 +98,9 @@ class Replay:
 
     # ---- sampling
 
-    def windows(self, count: int, length: int) -> list[Window]:
-        """`count` slices of `length` steps, each inside one episode, without copying a pixel."""
-        self._sampler.length = length
+    def windows(self, count: int, length: int, openings: float = 0.0) -> list[Window]:
+        """`count` slices of `length` steps, each inside one episode, the share `openings` at its start; copies no pixel."""
+        self._sampler.length, self._sampler.openings = length, openings
         return [(self._steps, start) for start in self._sampler.starts(count).tolist()]
 
     def sample(self, batch: int, length: int) -> TensorDict:

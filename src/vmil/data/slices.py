@@ -66,6 +66,9 @@ class EpisodeWriter(RoundRobinWriter):
 class EpisodeSlices(Sampler):
     """Slices of `length` steps inside one episode, uniform over all first steps that leave room for one.
 
+    The share `openings` of them is moved to the first step of its episode: what every episode passes through, and where a
+    beginner fails first, would else be seen as rarely as any other moment.
+
     TorchRL's SliceSampler draws the episode first, so that steps of short episodes come more often, and gathers every
     pixel of its slices to look for a done flag. Draws come from the buffer's own generator.
     """
@@ -74,6 +77,7 @@ class EpisodeSlices(Sampler):
         super().__init__()
         self.shelves = shelves  # the writer's own list
         self.length = 1
+        self.openings = 0.0
 
     def starts(self, count: int) -> Tensor:
         """First steps of `count` slices, (count,) int64; ValueError if no episode is long enough."""
@@ -85,7 +89,8 @@ class EpisodeSlices(Sampler):
         draws = torch.randint(int(ends[-1]), (count,), generator=self._rng)
         rows = torch.searchsorted(ends, draws, right=True)
         firsts = torch.tensor([shelf.start for shelf in self.shelves], dtype=torch.int64)
-        return firsts[rows] + draws - (ends - room)[rows]
+        opening = torch.rand(count, generator=self._rng) < self.openings
+        return firsts[rows] + torch.where(opening, 0, draws - (ends - room)[rows])
 
     def sample(self, storage: Storage, batch_size: int) -> tuple[Tensor, dict[str, Any]]:
         """Positions of whole slices, one after the other: (batch_size,) int64, a multiple of `length`."""

@@ -6,6 +6,7 @@ Pictures arrive as (N, H, W, C) bytes; a permuted view of that is PyTorch's chan
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 from einops import rearrange
@@ -24,14 +25,14 @@ class ImageEncoder(nn.Module):
         super().__init__()
         widths = [CHANNELS, depth, 2 * depth, 4 * depth, 8 * depth]
         layers: list[nn.Module] = []
-        for inputs, outputs in zip(widths[:-1], widths[1:], strict=True):
+        for inputs, outputs in pairwise(widths):
             layers += [nn.Conv2d(inputs, outputs, kernel_size=4, stride=2), activation(act)]
         self.layers = nn.Sequential(*layers).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.outputs = widths[-1] * 2 * 2
 
     def forward(self, image: Tensor) -> Tensor:
         """(N, 64, 64, 3) float in [−½, ½] → (N, outputs)."""
-        maps = self.layers(rearrange(image, "n h w c -> n c h w"))
+        maps: Tensor = self.layers(rearrange(image, "n h w c -> n c h w"))
         return rearrange(maps, "n c h w -> n (h w c)")
 
 
@@ -59,7 +60,8 @@ class ImageDecoder(nn.Module):
     def forward(self, feat: Tensor) -> Tensor:
         """(N, F) → mean picture (N, 64, 64, 3), float around [−½, ½]."""
         maps = rearrange(self.first(self.project(feat)), "n (h w c) -> n h w c", h=5, w=5) + self.first_bias
-        return rearrange(self.rest(rearrange(maps, "n h w c -> n c h w")), "n c h w -> n h w c")
+        picture: Tensor = self.rest(rearrange(maps, "n h w c -> n c h w"))
+        return rearrange(picture, "n c h w -> n h w c")
 
     def transposed_weight(self) -> Tensor:
         """The first layer's weight as `ConvTranspose2d` holds it, (32d, 4d, 5, 5)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Literal, cast
 
 import torch
@@ -23,7 +24,7 @@ def activation(name: Activation) -> nn.Module:
 
 
 def dense(inputs: int, outputs: int, act: Activation, norm: Norm) -> nn.Sequential:
-    """One hidden layer: linear, LayerNorm if asked (which then carries the bias), nonlinearity. (…, inputs) → (…, outputs)."""
+    """One hidden layer, (…, inputs) → (…, outputs): linear, LayerNorm if asked (it then has the bias), nonlinearity."""
     if norm == "none":
         return nn.Sequential(nn.Linear(inputs, outputs), activation(act))
     if norm == "layer":
@@ -38,7 +39,7 @@ class MLP(nn.Sequential):
         self, inputs: int, outputs: int, layers: int, units: int, act: Activation = "elu", norm: Norm = "none"
     ) -> None:
         sizes = [inputs] + [units] * layers
-        hidden = [dense(i, o, act, norm) for i, o in zip(sizes[:-1], sizes[1:], strict=True)]
+        hidden = [dense(i, o, act, norm) for i, o in pairwise(sizes)]
         super().__init__(*hidden, nn.Linear(sizes[-1], outputs))
 
     @property

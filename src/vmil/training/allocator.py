@@ -18,8 +18,8 @@ _HEAP = 6 * 1024**3  # bytes of address space, of which only what is used become
 def keep_memory() -> bool:
     """Makes glibc keep freed memory, in huge pages, instead of returning it after every tensor; True if it could.
 
-    By default each large tensor is mapped, zeroed page by page by the kernel, and unmapped: on two CPU cores that took a
-    third of an update's time. Linux with glibc only; elsewhere nothing is changed.
+    By default each large tensor is mapped, zeroed page by page by the kernel, and unmapped: on two CPU cores that took
+    a third of an update's time. Linux with glibc only; elsewhere nothing is changed.
     """
     if not sys.platform.startswith("linux"):
         return False

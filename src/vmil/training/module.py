@@ -28,7 +28,7 @@ class Part(NamedTuple):
 class ImitationModule(lightning.LightningModule):
     """Manual optimisation with several optimisers, metrics drained by the callbacks.
 
-    The clock is `frames`: environment frames collected so far, kept by the data module. `updates` counts training steps.
+    The clock is `frames`: environment frames so far, kept by the data module; `updates` counts training steps.
     """
 
     updates_done: Tensor
@@ -55,7 +55,9 @@ class ImitationModule(lightning.LightningModule):
         chosen = self.optimizers()[optimizer]  # type: ignore[index]
         chosen.zero_grad(set_to_none=True)
         self.manual_backward(loss)
-        norms = {f"{part.name}/grad_norm": nn.utils.clip_grad_norm_(part.module.parameters(), part.clip) for part in parts}
+        norms = {
+            f"{part.name}/grad_norm": nn.utils.clip_grad_norm_(part.module.parameters(), part.clip) for part in parts
+        }
         self.means.add({key: norm.detach() for key, norm in norms.items()})
         if all(bool(torch.isfinite(norm)) for norm in norms.values()):
             chosen.step()

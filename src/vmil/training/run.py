@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import lightning
 import torch
@@ -107,7 +108,7 @@ def frames_per_second(config: Config) -> float:
     return 40.0 / config.env.action_repeat
 
 
-def read_checkpoint(path: Path, learner: VMIL) -> dict[str, object]:
+def read_checkpoint(path: Path, learner: VMIL) -> dict[str, Any]:
     """The checkpoint's content, without executing anything in it, checked against the networks it is meant for.
 
     Raises:
@@ -119,7 +120,9 @@ def read_checkpoint(path: Path, learner: VMIL) -> dict[str, object]:
     except FileNotFoundError as error:
         raise UserError(f"there is no checkpoint '{path}' yet") from error
     except Exception as error:
-        raise UserError(f"the checkpoint '{path}' cannot be read: it is damaged, or not a checkpoint of vmil") from error
+        raise UserError(
+            f"the checkpoint '{path}' cannot be read: it is damaged, or not a checkpoint of vmil"
+        ) from error
     expected = {name: tuple(value.shape) for name, value in learner.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in weights.items()}
     if expected != found:
@@ -174,7 +177,9 @@ def _fit(config: Config, run_dir: Path, checkpoint: Path | None) -> None:
         parts.data.set_policy(parts.learner.exploration_policy())
         if checkpoint is None:
             parts.tracker.params(flatten(config))
-        parts.tracker.tags({"commit": git_commit(), "demos": parts.data.digest, "algo": config.algo, "env": config.env.name})
+        parts.tracker.tags(
+            {"commit": git_commit(), "demos": parts.data.digest, "algo": config.algo, "env": config.env.name}
+        )
         parts.tracker.artifact(run_dir / CONFIG_FILE)
         parts.trainer.fit(parts.learner, datamodule=parts.data, ckpt_path=checkpoint, weights_only=True)
     log.info("done: `make evaluate RUN=%s` scores and films it, `make ui` shows its curves", run_dir)
@@ -196,14 +201,17 @@ def _introduce(config: Config, run_dir: Path, parts: Parts) -> None:
         "bf16" if parts.learner.world_model.bf16 else "fp32",
     )
     log.info(
-        "memory: replay up to %.1f GB, demonstrations %.2f GB, networks about 1.5 GB; disk: up to %.1f GB of %.0f GB free",
+        "memory: replay up to %.1f GB, demonstrations %.2f GB, networks about 1.5 GB; "
+        "disk: up to %.1f GB of %.0f GB free",
         size.replay_bytes / 1e9,
         size.demo_bytes / 1e9,
         size.checkpoint_bytes / 1e9,
         free / 1e9,
     )
     if config.debug.use_ground_truth_reward:
-        log.warning("NOT IMITATION: debug.use_ground_truth_reward puts the environment's reward in the discriminator's place")
+        log.warning(
+            "NOT IMITATION: debug.use_ground_truth_reward puts the environment's reward in the discriminator's place"
+        )
 
 
 def _expert_return(config: Config) -> float | None:

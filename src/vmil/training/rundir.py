@@ -31,7 +31,9 @@ def create_run_dir(config: Config) -> Path:
     )
     run_dir = Path(config.run.root).expanduser() / name
     if (run_dir / CONFIG_FILE).exists():
-        raise UserError(f"'{run_dir}' holds a run already: go on with it by `make resume RUN={run_dir}`, or take another run.name")
+        raise UserError(
+            f"'{run_dir}' holds a run already: go on with it by `make resume RUN={run_dir}`, or take another run.name"
+        )
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
         save_config(config, run_dir / CONFIG_FILE)
@@ -82,5 +84,7 @@ def git_commit() -> str:
 
 def _git(where: Path, *args: str) -> str:
     environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
-    done = subprocess.run(["git", *args], cwd=where, capture_output=True, text=True, check=True, timeout=10, env=environment)
+    done = subprocess.run(
+        ["git", *args], cwd=where, capture_output=True, text=True, check=True, timeout=10, env=environment
+    )
     return done.stdout.strip()

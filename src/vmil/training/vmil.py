@@ -152,9 +152,7 @@ class VMIL(ImitationModule):
                 returns = lambda_return(c.reward_scale * reward, torch.zeros_like(value), c.discount, 1.0)
             scale = self.return_range.update(c.normalise, returns, value[:-1])
             act, act_metrics = actor_loss(returns, dream.entropy, scale, discount=c.discount, weight=c.entropy)
-            criticise, critic_metrics = critic_loss(
-                self.critic(dream.feat[:-1].detach()), returns, discount=c.discount
-            )
+            criticise, critic_metrics = critic_loss(self.critic(dream.feat[:-1].detach()), returns, discount=c.discount)
             weight = cloning_weight(c.cloning, c.cloning_decay_updates, c.cloning_floor, self.updates)
             clone, clone_metrics = cloning_loss(self.actor(expert.feat.flatten(0, 1)), expert.action.flatten(0, 1))
             parts = [Part("actor", self.actor, c.clip), Part("critic", self.critic, c.clip)]
@@ -175,7 +173,7 @@ class VMIL(ImitationModule):
 
     @torch.no_grad()
     def _probe_replay(self, expert: Tensor, replayed: Tensor | None) -> None:
-        """Posteriors against posteriors: if only the training accuracy is high, D tells filter from dream, not who acts."""
+        """Posteriors against posteriors: if only training accuracy is high, D tells filter from dream, not who acts."""
         if replayed is not None:
             right = (self.discriminator(expert) > 0).float().mean() + (self.discriminator(replayed) <= 0).float().mean()
             self.means.add({"disc/replay_accuracy": 0.5 * right})
@@ -231,4 +229,3 @@ class VMIL(ImitationModule):
         dreamt = self.world_model.open_loop(preprocess(batch.image), batch.proprio, before, batch.is_first, context)
         pictures = ((dreamt + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
         return batch.image.cpu().numpy(), pictures.cpu().numpy()
-

@@ -15,12 +15,14 @@ from vmil.world_model.rssm import State
 Metrics = dict[str, Tensor]
 
 
-def kl_loss(latent: Latent, posterior: Tensor, prior: Tensor, balance: float, free_nats: float) -> tuple[Tensor, Tensor]:
+def kl_loss(
+    latent: Latent, posterior: Tensor, prior: Tensor, balance: float, free_nats: float
+) -> tuple[Tensor, Tensor]:
     """max(mean KL(q‖p), free nats), and the mean KL itself; nats.
 
-    The mean over (T, B) is taken *before* the clip. With `balance` > 0 that share of the gradient moves the prior towards
-    the posterior and the rest the other way (DreamerV2, eq. 2); at 0 the KL is differentiated as it stands. The loss's
-    value is the clipped KL either way.
+    The mean over (T, B) is taken *before* the clip. With `balance` > 0 that share of the gradient moves the prior
+    towards the posterior and the rest the other way (DreamerV2, eq. 2); at 0 the KL is differentiated as it stands. The
+    loss's value is the clipped KL either way.
     """
     value = latent.kl(posterior, prior).mean()
     if balance == 0.0:
@@ -38,7 +40,7 @@ class Frames(NamedTuple):
 
 
 def reconstruction_loss(model: WorldModel, feat: Tensor, frames: Frames, fraction: float) -> tuple[Tensor, Metrics]:
-    """½‖x − x̂‖² summed over pixels (and over the vector), mean over frames: −log p(x|z) of a unit normal, less a constant.
+    """½‖x − x̂‖² summed over pixels (and the vector), mean over frames: −log p(x|z) of a unit normal, less a constant.
 
     feat (N, F). With `fraction` < 1 only a random part of the frames is decoded: an unbiased estimate.
     """

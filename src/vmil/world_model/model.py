@@ -66,7 +66,9 @@ class WorldModel(nn.Module):
         self.rssm = RSSM(latent, embedding, action_size, deter, hidden, activation, norm)
         feat = self.rssm.feat_size
         self.decoder = ImageDecoder(feat, depth, activation)
-        self.proprio_encoder = MLP(proprio_size, proprio_hidden, 1, proprio_hidden, activation) if proprio_size else None
+        self.proprio_encoder = (
+            MLP(proprio_size, proprio_hidden, 1, proprio_hidden, activation) if proprio_size else None
+        )
         self.proprio_decoder = MLP(feat, proprio_size, 2, proprio_hidden, activation) if proprio_size else None
         self.reward_head = MLP(feat, 1, 2, hidden, activation, norm) if reward_head else None
 
@@ -74,7 +76,7 @@ class WorldModel(nn.Module):
         """Preprocessed pictures (…, 64, 64, 3) and vectors (…, P) → embeddings (…, E), fp32."""
         leading = image.shape[:-3]
         with torch.autocast(image.device.type, dtype=torch.bfloat16, enabled=self.bf16):
-            embedding = self.encoder(image.flatten(0, -4)).float().unflatten(0, leading)
+            embedding: Tensor = self.encoder(image.flatten(0, -4)).float().unflatten(0, leading)
         if self.proprio_encoder is None:
             return embedding
         if proprio is None:
@@ -82,9 +84,14 @@ class WorldModel(nn.Module):
         return torch.cat([embedding, self.proprio_encoder(proprio)], -1)
 
     def observe(
-        self, image: Tensor, proprio: Tensor | None, previous_action: Tensor, is_first: Tensor, noise: Tensor | None = None
+        self,
+        image: Tensor,
+        proprio: Tensor | None,
+        previous_action: Tensor,
+        is_first: Tensor,
+        noise: Tensor | None = None,
     ) -> tuple[State, Tensor]:
-        """Filters a batch of sequences of preprocessed pictures, (T, B, …) → posterior states (T, B, …) and the priors' stats (T, B, ·)."""
+        """Filters preprocessed pictures (T, B, …): posterior states (T, B, …) and the priors' stats (T, B, ·)."""
         return self.rssm.observe(self.encode(image, proprio), previous_action, is_first, noise)
 
     def predict(self, feat: Tensor) -> Prediction:
@@ -97,9 +104,9 @@ class WorldModel(nn.Module):
     def open_loop(
         self, image: Tensor, proprio: Tensor | None, previous_action: Tensor, is_first: Tensor, context: int
     ) -> Tensor:
-        """Filters `context` preprocessed frames of (T, B, …), then dreams the rest along the true actions: pictures (T, B, 64, 64, 3)."""
-        known = (x[:context] if x is not None else None for x in (image, proprio, previous_action, is_first))
-        posterior, _ = self.observe(*known)  # type: ignore[arg-type]
+        """Filters `context` preprocessed frames of (T, B, …), then dreams on along the true actions; (T, B, 64, 64, 3)."""
+        body = None if proprio is None else proprio[:context]
+        posterior, _ = self.observe(image[:context], body, previous_action[:context], is_first[:context])
         dream = self.rssm.imagine(posterior.at(-1), previous_action[context:])
         feat = torch.cat([posterior.feat, dream.feat])
         return rearrange(self.predict(feat.flatten(0, 1)).image, "(t b) h w c -> t b h w c", t=len(feat))

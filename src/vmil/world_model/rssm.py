@@ -76,7 +76,7 @@ class RSSM(nn.Module):
         return State(deter, self.latent.sample(stats, noise), stats)
 
     def obs_step(self, previous: State, action: Tensor, embedding: Tensor, is_first: Tensor, noise: Tensor) -> State:
-        """Filters one step: z' ~ q(· | x', z, a); `action` (B, A) led to the observation embedded in `embedding` (B, E).
+        """Filters one step: z' ~ q(· | x', z, a); `action` (B, A) led to the observation behind `embedding` (B, E).
 
         Where `is_first` (B,) the past is forgotten: state and action are zeroed.
         """
