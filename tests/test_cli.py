@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from vmil import cli
-from vmil.config.errors import UserError
+from vmil.config.errors import StoppedError, UserError
 from vmil.config.load import load_config, save_config
 
 
@@ -38,6 +38,7 @@ def fake_run(monkeypatch):
 
     monkeypatch.setitem(sys.modules, "vmil.training.run", fake)
     monkeypatch.setattr(vmil.training, "run", fake, raising=False)
+    monkeypatch.setattr("vmil.envs.rendering.choose_backend", lambda: "egl")  # else it draws a picture first
     return fake
 
 
@@ -93,7 +94,7 @@ def test_demos_prefers_the_expert_trained_here(monkeypatch, tmp_path):
     trained.parent.mkdir()
     trained.touch()
     assert cli.main(["demos", "env=walker", "count=4", f"root={tmp_path}"]) == 0
-    assert fake.calls == [("record_demos", ("walker", trained, tmp_path / "demos-walker-s0", 4, 0, 0.0), {})]
+    assert fake.calls == [("record_demos", ("walker", trained, tmp_path / "demos-walker-s0", 4, 0, 0.0, 0.0), {})]
 
 
 def test_demos_without_an_expert_says_how_to_get_one(tmp_path, capsys):
@@ -150,6 +151,7 @@ def test_misuse_is_one_sentence_and_exit_code_2(arguments, sentence, capsys):
             2,
             "vmil: no space left on the disk for 'x.pt': free some, then resume\n",
         ),
+        (StoppedError("stopped; `make resume RUN=x` goes on"), 143, "vmil: stopped; `make resume RUN=x` goes on\n"),
         (KeyboardInterrupt(), 130, "vmil: interrupted\n"),
     ],
 )

@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn, TypeVar
 
 from vmil.config import keys
-from vmil.config.errors import UserError
+from vmil.config.errors import StoppedError, UserError
 from vmil.config.load import build, load_config, load_saved_config, parse_dotlist, presets, to_yaml
 from vmil.config.runs import CONFIG_FILE, find_run
-from vmil.config.schema import TrackingConfig
+from vmil.config.schema import Config, TrackingConfig
 from vmil.config.schema_cli import DemosOptions, EvaluateOptions, ExpertOptions, RunOptions, UiOptions
 from vmil.config.schema_expert import ExpertConfig
 
-OK, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130  # exit codes; 130 is the shell's for Ctrl-C
+OK, FAILED, MISUSED, INTERRUPTED, STOPPED = 0, 1, 2, 130, 143  # exit codes; the shell's for Ctrl-C and SIGTERM
 SQLITE = "sqlite:///"
 T = TypeVar("T")
 
@@ -32,6 +32,7 @@ T = TypeVar("T")
 def train(overrides: Sequence[str]) -> int:
     """Train from the start."""
     config = load_config(overrides)
+    _prepare_rendering(config)
     from vmil.training import run
 
     run.train(config)
@@ -42,7 +43,7 @@ def resume(overrides: Sequence[str]) -> int:
     """Go on with a run that was stopped."""
     options, rest = _split(RunOptions, overrides)
     directory = find_run(options.run, Path(options.root))
-    load_saved_config(directory / CONFIG_FILE, rest)  # complains before torch is imported
+    _prepare_rendering(load_saved_config(directory / CONFIG_FILE, rest))  # both complain before torch is imported
     from vmil.training import run
 
     run.resume(directory, rest)
@@ -55,6 +56,7 @@ def evaluate(overrides: Sequence[str]) -> int:
     _at_least_one("episodes", options.episodes)
     directory = find_run(options.run, Path(options.root))
     video = Path(options.video) if options.video else directory / "videos" / "evaluation.mp4"
+    _prepare_rendering(load_saved_config(directory / CONFIG_FILE))
     from vmil.training import run
 
     run.evaluate_run(directory, options.episodes, video)
@@ -85,7 +87,9 @@ def demos(overrides: Sequence[str]) -> int:
     out = Path(options.out or f"{options.root}/demos-{_file_name(options.env)}-s{options.seed}")
     from vmil.experts.record import record_demos
 
-    written = record_demos(options.env, actor, out, options.count, options.seed, options.min_return)
+    written = record_demos(
+        options.env, actor, out, options.count, options.seed, options.min_return, options.action_noise
+    )
     print(f"{len(written)} demonstrations in {out / 'demos'}; train on them with demos.path={out / 'demos'}")
     return OK
 
@@ -164,7 +168,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0 done, 1 failed, 2 misused, 130 interrupted."""
+    """Run one command and return its exit code: 0 done, 1 failed, 2 misused, 130 or 143 interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
@@ -178,9 +182,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         return _complain(f"no space left on the disk for '{error.filename or 'a file'}': free some, then resume")
+    except StoppedError as error:
+        print(f"vmil: {error}", file=sys.stderr)
+        return STOPPED
     except KeyboardInterrupt:
         print("vmil: interrupted", file=sys.stderr)
         return INTERRUPTED
+
+
+def _prepare_rendering(config: Config) -> None:
+    """Choose OpenGL before torchrl is imported: that imports mujoco, where a wrong MUJOCO_GL ends in a traceback."""
+    from vmil.envs.rendering import prepare_rendering  # light: numpy only
+
+    prepare_rendering(config.env)
 
 
 def _complain(sentence: str) -> int:

@@ -14,8 +14,8 @@ import torch
 
 import vmil
 from vmil.config.errors import UserError
-from vmil.experts.actor import ActorSpec, Policy, deterministic_policy, load_actor
-from vmil.experts.record import Episode, record_demos
+from vmil.experts.actor import Action, ActorSpec, Observation, Policy, deterministic_policy, load_actor
+from vmil.experts.record import Episode, noisy_policy, record_demos
 from vmil.experts.replay_check import replay_demo
 from vmil.experts.state_task import score_episodes
 
@@ -83,12 +83,27 @@ def test_shipped_actor_walks() -> None:
 def test_recording_again_gives_the_same_kind_of_demo(tmp_path: Path) -> None:
     for name in ("actor.safetensors", "expert.json"):
         shutil.copy(WALKER / name, tmp_path / name)
-    (path,) = record_demos("walker", tmp_path / "actor.safetensors", tmp_path, count=1, seed=5, min_return=900.0)
+    actor = tmp_path / "actor.safetensors"
+    (path,) = record_demos("walker", actor, tmp_path, count=1, seed=5, min_return=800.0, action_noise=0.2)
     arrays, meta = _load(path)
+    assert meta["action_noise"] == 0.2
+    assert np.abs(arrays["action"]).max() <= 1.0
     assert meta["seed"] >= 5
-    assert meta["return"] >= 900
+    assert meta["return"] >= 800
     assert len(arrays["physics"]) == len(arrays["action"]) + 1
     assert path.name in (tmp_path / "CARD.md").read_text()
+
+
+def test_noise_of_that_scale_is_added_and_drawn_by_the_seed() -> None:
+    def still(_: Observation) -> Action:
+        return np.zeros(1000, np.float32)
+
+    noisy = noisy_policy(still, 0.2, seed=3)
+    first = noisy({})
+    assert abs(first.std() - 0.2) < 0.02
+    assert not np.array_equal(first, noisy({}))
+    assert np.array_equal(first, noisy_policy(still, 0.2, seed=3)({}))
+    assert np.array_equal(noisy_policy(still, 0.0, seed=3)({}), still({}))
 
 
 def _poor_episode(_policy: Policy, _spec: ActorSpec, seed: int) -> Episode:

@@ -44,6 +44,7 @@ class DemosOptions:
     count: int = 10
     seed: int = 0
     min_return: float = 0.0  # episodes below are left out
+    action_noise: float = 0.0  # Gaussian, on the expert's actions: shows how to come back from small errors
     actor: str | None = None  # null: the expert trained here with this seed, else the shipped one
     out: str | None = None  # null: <root>/demos-<env>-s<seed>
     root: str = "runs"

@@ -196,9 +196,7 @@ class VMILDataModule(lightning.LightningDataModule):
         training = self.config.training
         windows = self.demos.replay.windows(experts, training.batch_length, training.opening_share)
         if experts < training.batch_size:
-            windows += self.replay.windows(
-                training.batch_size - experts, training.batch_length, training.opening_share
-            )
+            windows += self.replay.windows(training.batch_size - experts, training.batch_length, training.opening_share)
         keys = ["image", "action", "is_first"]
         keys += ["proprio"] if self.config.env.proprio else []
         keys += ["reward"] if self.config.debug.use_ground_truth_reward else []
@@ -223,6 +221,7 @@ class VMILDataModule(lightning.LightningDataModule):
             "frames": self.frames,
             "goal": self._goal,
             "owed": self._owed,
+            "metrics": self.metrics,  # of the running epoch: a run stopped within it still has to report them
             "replay": self.replay.state_dict(),
             "demos": self.demos.state_dict(),
             "collector": self.collector.state_dict(),
@@ -240,6 +239,7 @@ class VMILDataModule(lightning.LightningDataModule):
         self.replay.load(self.replay_dir, state_dict["replay"])
         self.collector.load_state_dict(state_dict["collector"])
         self.frames, self._goal, self._owed = state_dict["frames"], state_dict["goal"], state_dict["owed"]
+        self.metrics = dict(state_dict.get("metrics", {}))
         self._pending = None
 
 

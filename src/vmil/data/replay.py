@@ -99,7 +99,7 @@ class Replay:
     # ---- sampling
 
     def windows(self, count: int, length: int, openings: float = 0.0) -> list[Window]:
-        """`count` slices of `length` steps, each inside one episode, the share `openings` at its start; copies no pixel."""
+        """`count` slices of `length` steps inside one episode, the share `openings` at its start; copies no pixel."""
         self._sampler.length, self._sampler.openings = length, openings
         return [(self._steps, start) for start in self._sampler.starts(count).tolist()]
 

@@ -66,8 +66,8 @@ class EpisodeWriter(RoundRobinWriter):
 class EpisodeSlices(Sampler):
     """Slices of `length` steps inside one episode, uniform over all first steps that leave room for one.
 
-    The share `openings` of them is moved to the first step of its episode: what every episode passes through, and where a
-    beginner fails first, would else be seen as rarely as any other moment.
+    The share `openings` of them is moved to the first step of its episode: what every episode passes through, and where
+    a beginner fails first, would else be seen as rarely as any other moment.
 
     TorchRL's SliceSampler draws the episode first, so that steps of short episodes come more often, and gathers every
     pixel of its slices to look for a done flag. Draws come from the buffer's own generator.

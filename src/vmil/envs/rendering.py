@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vmil.config.errors import UserError
-from vmil.config.schema import RenderProfile
+from vmil.config.schema import EnvConfig, RenderProfile
 
 if TYPE_CHECKING:
     import mujoco
@@ -109,6 +109,12 @@ def choose_backend() -> str:
         _found_working.add(wanted)
     os.environ["MUJOCO_GL"] = wanted  # in lower case: dm_control knows no other
     return wanted
+
+
+def prepare_rendering(env: EnvConfig) -> None:
+    """Choose the backend, unless this environment draws its own pixels; UserError as `choose_backend`."""
+    if env.name != "counting":
+        choose_backend()
 
 
 def _find_working(wanted: str) -> str:

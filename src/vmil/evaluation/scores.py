@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Score:
-    """Mean, spread and 95 % interval of the mean of returns; `normalised` is the mean over the expert's, if known."""
+    """Mean, spread and 95 % interval of the mean of returns.
+
+    `normalised` is the mean over the expert's, if that is known and positive.
+    """
 
     mean: float
     std: float
@@ -42,7 +45,7 @@ def score(returns: Sequence[float], expert_return: float | None = None) -> Score
         iqm=interquartile_mean(values),
         low=low,
         high=high,
-        normalised=None if expert_return is None else normalised(mean, expert_return),
+        normalised=normalised(mean, expert_return) if expert_return and expert_return > 0 else None,
         episodes=len(values),
     )
 

@@ -24,9 +24,17 @@ class DemoLine:
     check: Replay
 
 
-def write_card(
-    out_dir: Path, actor_path: Path, env_name: str, lines: list[DemoLine], rejected: int, seed: int, min_return: float
-) -> Path:
+@dataclass(frozen=True)
+class Recipe:
+    """How the demonstrations were chosen: arguments of `record_demos`, and how many episodes were left out."""
+
+    seed: int
+    min_return: float
+    action_noise: float
+    rejected: int
+
+
+def write_card(out_dir: Path, actor_path: Path, env_name: str, lines: list[DemoLine], recipe: Recipe) -> Path:
     """Write `CARD.md`; the training part comes from the `expert.json` beside the actor, where there is one."""
     provenance = actor_path.with_name("expert.json")
     training = json.loads(provenance.read_text()) if provenance.exists() else None
@@ -34,7 +42,7 @@ def write_card(
     parts = [
         [f"# Expert and demonstrations: {env_name}", "", "Written by `vmil.experts.card` from measurements."],
         _expert_part(training),
-        _demo_part(lines, rejected, seed, min_return),
+        _demo_part(lines, recipe),
         _replay_part(lines),
         _digest_part([actor_path, *extra, *(line.path for line in lines)]),
     ]
@@ -65,7 +73,7 @@ def _expert_part(training: dict[str, Any] | None) -> list[str]:
     ]
 
 
-def _demo_part(lines: list[DemoLine], rejected: int, seed: int, min_return: float) -> list[str]:
+def _demo_part(lines: list[DemoLine], recipe: Recipe) -> list[str]:
     totals = np.asarray([line.total for line in lines])
     table = [
         f"| {line.path.name} | {line.seed} | {line.steps} | {line.total:.1f} | {line.path.stat().st_size / 1000:.0f} |"
@@ -74,8 +82,9 @@ def _demo_part(lines: list[DemoLine], rejected: int, seed: int, min_return: floa
     return [
         "## Demonstrations",
         "",
-        f"Made by `vmil.experts.record.record_demos`, count={len(lines)}, seed={seed}, min_return={min_return:g}: "
-        f"deterministic episodes, from that seed on, that return at least that much; {rejected} left out. "
+        f"Made by `vmil.experts.record.record_demos`, count={len(lines)}, seed={recipe.seed}, "
+        f"min_return={recipe.min_return:g}, action_noise={recipe.action_noise:g}: episodes of the expert's mode plus "
+        f"Gaussian noise of that scale, from that seed on, that return at least that much; {recipe.rejected} left out. "
         f"Mean return **{totals.mean():.1f}**. "
         f"Versions: {_join(versions('dm_control', 'mujoco'))}.",
         "",

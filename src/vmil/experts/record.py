@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from vmil.config.errors import UserError
 from vmil.envs.factory import dmc_task
-from vmil.experts.actor import Action, ActorSpec, Policy, deterministic_policy, load_actor
-from vmil.experts.card import DemoLine, write_card
+from vmil.experts.actor import Action, ActorSpec, Observation, Policy, deterministic_policy, load_actor
+from vmil.experts.card import DemoLine, Recipe, write_card
 from vmil.experts.provenance import versions
 from vmil.experts.replay_check import replay_demo
 from vmil.experts.state_task import load_task, repeat_action
@@ -42,10 +42,18 @@ class Episode:
 
 
 def record_demos(
-    env_name: str, actor_path: Path, out_dir: Path, count: int, seed: int, min_return: float = 0.0
+    env_name: str,
+    actor_path: Path,
+    out_dir: Path,
+    count: int,
+    seed: int,
+    min_return: float = 0.0,
+    action_noise: float = 0.0,
 ) -> list[Path]:
     """Write `count` demonstrations to `out_dir`/demos and a card to `out_dir`; return the paths of the demonstrations.
 
+    Actions are the expert's mode plus N(0, action_noise²), clipped; what was executed is what is stored. A little noise
+    makes demonstrations show how to come back from small errors, as a perfect gait never does (Laskey et al. 2017).
     Episode i starts from seed + i; those that return less than `min_return` are left out, and counted in the card.
     UserError when the actor is of another task, the directory holds other demonstrations, or too few of 10 * count
     episodes are good enough; RuntimeError when a recording cannot be replayed.
@@ -60,13 +68,28 @@ def record_demos(
     while len(lines) < count:
         if len(lines) + rejected >= 10 * count:
             raise UserError(f"Only {len(lines)} of {len(lines) + rejected} episodes return at least {min_return:g}.")
-        episode = run_episode(policy, spec, seed + len(lines) + rejected)
+        attempt = seed + len(lines) + rejected
+        episode = run_episode(noisy_policy(policy, action_noise, attempt), spec, attempt)
         if episode.total < min_return:
             rejected += 1
             continue
-        lines.append(_keep(paths[len(lines)], episode, spec, env_name))
-    write_card(out_dir, actor_path, env_name, lines, rejected, seed, min_return)
+        lines.append(_keep(paths[len(lines)], episode, spec, env_name, action_noise))
+    recipe = Recipe(seed, min_return, action_noise, rejected)
+    write_card(out_dir, actor_path, env_name, lines, recipe)
     return paths
+
+
+def noisy_policy(policy: Policy, std: float, seed: int) -> Policy:
+    """The policy with Gaussian noise of that scale on its actions, clipped to [-1, 1]."""
+    generator = np.random.default_rng(seed)
+
+    def act(observation: Observation) -> Action:
+        action = policy(observation)
+        noise = std * generator.standard_normal(action.shape)
+        noisy: Action = np.clip(action + noise, -1.0, 1.0).astype(np.float32)
+        return noisy
+
+    return act
 
 
 def run_episode(policy: Policy, spec: ActorSpec, seed: int) -> Episode:
@@ -95,11 +118,11 @@ def _free_paths(directory: Path, count: int) -> list[Path]:
     return paths
 
 
-def _keep(path: Path, episode: Episode, spec: ActorSpec, env_name: str) -> DemoLine:
+def _keep(path: Path, episode: Episode, spec: ActorSpec, env_name: str, action_noise: float) -> DemoLine:
     check = replay_demo(spec.domain, spec.task, spec.action_repeat, episode.physics, episode.action, episode.reward)
     if check.one_step_state > ONE_STEP_TOLERANCE or check.open_loop_return > RETURN_TOLERANCE:
         raise RuntimeError(f"the recording of seed {episode.seed} cannot be replayed: {check}")
-    _save(path, episode, _meta(episode, spec, env_name))
+    _save(path, episode, {**_meta(episode, spec, env_name), "action_noise": action_noise})
     return DemoLine(path, episode.seed, episode.total, len(episode.action), check)
 
 

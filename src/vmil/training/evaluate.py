@@ -48,12 +48,19 @@ class Evaluate(Callback):
         self.last_frames = -1  # frames at the last evaluation
         self._pictured_frames = -1
         self._batch: Any = None
+        self._in_round = False  # its evaluation, if one is due, comes at its end
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Makes up for an evaluation that was due when the run was stopped; or the first, if nothing is pre-trained."""
         frames = data_of(trainer).frames
+        if self._in_round:
+            return
         if frames > 0 or (self.config.eval_at_start and self.config.pretrain_updates == 0):
             self._evaluate_if_due(trainer, pl_module)
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """A round begins."""
+        self._in_round = True
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -63,6 +70,7 @@ class Evaluate(Callback):
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Evaluates if it is time."""
+        self._in_round = False
         self._evaluate_if_due(trainer, pl_module)
         self._batch = None
 
@@ -74,14 +82,19 @@ class Evaluate(Callback):
         return at_end or crossed(max(self.last_frames, 0), frames, self.config.eval_every_frames)
 
     def state_dict(self) -> dict[str, Any]:
-        """When the last evaluation and the last pictures were made, and the last returns' summary."""
-        summary = None if self.last is None else dict(vars(self.last))
-        return {"last_frames": self.last_frames, "pictured_frames": self._pictured_frames, "last": summary}
+        """When the last evaluation and the last pictures were made, the last returns' summary, whether a round runs."""
+        return {
+            "last_frames": self.last_frames,
+            "pictured_frames": self._pictured_frames,
+            "last": None if self.last is None else dict(vars(self.last)),
+            "in_round": self._in_round,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes it back."""
         self.last_frames, self._pictured_frames = state_dict["last_frames"], state_dict["pictured_frames"]
         self.last = None if state_dict["last"] is None else Score(**state_dict["last"])
+        self._in_round = state_dict.get("in_round", False)
 
     def _evaluate_if_due(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         frames = data_of(trainer).frames

@@ -31,6 +31,15 @@ class Means:
         self.counts.clear()
         return means
 
+    def state_dict(self) -> dict[str, tuple[float, int]]:
+        """Sum and count of each metric, so that a run stopped within a round reports the whole round."""
+        return {name: (float(total), self.counts[name]) for name, total in self.sums.items()}
+
+    def load_state_dict(self, state: Mapping[str, tuple[float, int]]) -> None:
+        """Goes on from there."""
+        self.sums = {name: total for name, (total, _) in state.items()}
+        self.counts = defaultdict(int, {name: count for name, (_, count) in state.items()})
+
 
 class Stopwatch:
     """Seconds spent in named stages; on CUDA measured by events, read only at `drain`."""

@@ -75,6 +75,11 @@ class ImitationModule(lightning.LightningModule):
         """Means of everything measured since the last call."""
         return self.means.drain() | self.stopwatch.drain()
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds what was measured since the last round."""
+        checkpoint["means"] = self.means.state_dict()
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes back the update counter, as the plain number it is used as."""
+        """Takes it back, and the update counter as the plain number it is used as."""
+        self.means.load_state_dict(checkpoint.get("means", {}))
         self.updates = int(checkpoint["state_dict"]["updates_done"])

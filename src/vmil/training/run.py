@@ -11,16 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
+from lightning.pytorch.callbacks import LambdaCallback
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from vmil.config.errors import UserError
+from vmil.config.errors import StoppedError, UserError
 from vmil.config.load import flatten, load_saved_config, save_config
 from vmil.config.runs import CONFIG_FILE
 from vmil.config.schema import Config
 from vmil.data.datamodule import VMILDataModule
-from vmil.data.demos import Demonstrations, load_demonstrations
+from vmil.data.demos import find_demos, read_recording
 from vmil.envs.factory import env_info, make_env
-from vmil.envs.rendering import choose_backend
+from vmil.envs.rendering import prepare_rendering
 from vmil.evaluation.rollout import evaluate
 from vmil.evaluation.scores import Score, score
 from vmil.tracking.pictures import write_video
@@ -28,9 +31,9 @@ from vmil.tracking.tracker import Tracker, make_tracker
 from vmil.training.allocator import keep_memory
 from vmil.training.build import choose_device, choose_threads
 from vmil.training.callbacks import finishing, make_callbacks
-from vmil.training.checkpoint import LAST, REPLAY
+from vmil.training.checkpoint import LAST, PREVIOUS, REPLAY
 from vmil.training.progress import start_logging
-from vmil.training.rundir import create_run_dir, git_commit, locked, require_disk
+from vmil.training.rundir import git_commit, has_checkpoint, locked, new_run, require_disk
 from vmil.training.vmil import VMIL
 
 log = logging.getLogger(__name__)
@@ -41,10 +44,10 @@ def train(config: Config) -> Path:
 
     Raises:
         UserError: something that a person can mend, found before training starts where it can be.
+        StoppedError: a signal asked it to end; it can be resumed.
     """
-    choose_backend()
-    run_dir = create_run_dir(config)
-    with locked(run_dir):
+    prepare_rendering(config.env)
+    with new_run(config) as run_dir:
         start_logging(run_dir)
         _fit(config, run_dir, None)
     return run_dir
@@ -55,17 +58,15 @@ def resume(run_dir: Path, overrides: Sequence[str] = ()) -> Path:
 
     Raises:
         UserError: the run is in use, has no checkpoint, or its checkpoint does not fit the configuration.
+        StoppedError: a signal asked it to end; it can be resumed again.
     """
     with locked(run_dir):
         config = load_saved_config(run_dir / CONFIG_FILE, overrides)
-        checkpoint = run_dir / "checkpoints" / LAST
-        if not checkpoint.is_file():
+        if not has_checkpoint(run_dir):
             raise UserError(f"'{run_dir}' was stopped before its first checkpoint: start again with `make train`")
-        choose_backend()
+        prepare_rendering(config.env)
         start_logging(run_dir)
-        if overrides:
-            save_config(config, run_dir / CONFIG_FILE)
-        _fit(config, run_dir, checkpoint)
+        _fit(config, run_dir, run_dir / "checkpoints" / LAST)
     return run_dir
 
 
@@ -76,21 +77,23 @@ def evaluate_run(run_dir: Path, episodes: int, video: Path | None) -> Score:
         UserError: no checkpoint, or one that does not fit the run's configuration.
     """
     config = load_saved_config(run_dir / CONFIG_FILE)
-    choose_backend()
+    prepare_rendering(config.env)
     prepare_torch(config)
     info = env_info(config.env)
     learner = VMIL(config, info.action_size, info.proprio_size)
     learner.load_state_dict(read_checkpoint(run_dir / "checkpoints" / LAST, learner)["state_dict"])
     learner.to(choose_device(config)).eval()
-    expert = _expert_return(config)
+    torch.manual_seed(config.seed)  # as in the evaluations during training
     rollout = evaluate(
         learner.evaluation_policy(), partial(make_env, config.env), episodes, config.seed, video=video is not None
     )
-    result = score(rollout.returns, expert)
+    result = score(rollout.returns, _expert_return(config))
     print(f"{run_dir.name}: {result}")
     if video is not None and rollout.video is not None:
-        video.parent.mkdir(parents=True, exist_ok=True)
-        write_video(video, rollout.video, fps=frames_per_second(config))
+        try:
+            write_video(video, rollout.video, fps=frames_per_second(config))
+        except OSError as error:
+            raise UserError(f"the video '{video}' cannot be written: {error.strerror or error}") from error
         print(f"video: {video}")
     return result
 
@@ -120,9 +123,9 @@ def read_checkpoint(path: Path, learner: VMIL) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise UserError(f"there is no checkpoint '{path}' yet") from error
     except Exception as error:
-        raise UserError(
-            f"the checkpoint '{path}' cannot be read: it is damaged, or not a checkpoint of vmil"
-        ) from error
+        spare = path.with_name(PREVIOUS)
+        advice = f"; '{PREVIOUS}' beside it, copied over it, is the one before" if spare.is_file() else ""
+        raise UserError(f"the checkpoint '{path}' is damaged, or not a checkpoint of vmil{advice}") from error
     expected = {name: tuple(value.shape) for name, value in learner.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in weights.items()}
     if expected != found:
@@ -144,12 +147,14 @@ class Parts:
     trainer: lightning.Trainer
 
 
-def assemble(config: Config, run_dir: Path) -> Parts:
-    """Builds the learner, its data, the tracker and Lightning's trainer."""
+def assemble(config: Config, run_dir: Path, checkpoint: Path | None = None) -> Parts:
+    """Builds the learner, its data, the tracker and Lightning's trainer; UserError if the checkpoint does not fit."""
     prepare_torch(config)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     data = VMILDataModule(config, replay_dir=run_dir / "checkpoints" / REPLAY)
     learner = VMIL(config, data.info.action_size, data.info.proprio_size)
+    if checkpoint is not None:
+        read_checkpoint(checkpoint, learner)  # before the tracker takes the run up again
     tracker = make_tracker(config.tracking, run_dir)
     trainer = lightning.Trainer(
         accelerator="gpu" if choose_device(config).type == "cuda" else "cpu",
@@ -168,20 +173,21 @@ def assemble(config: Config, run_dir: Path) -> Parts:
 
 def _fit(config: Config, run_dir: Path, checkpoint: Path | None) -> None:
     _quieten()
-    parts = assemble(config, run_dir)
-    if checkpoint is not None:
-        read_checkpoint(checkpoint, parts.learner)
-    with finishing(parts.tracker):
-        _introduce(config, run_dir, parts)
-        parts.data.setup("fit")
-        parts.data.set_policy(parts.learner.exploration_policy())
-        if checkpoint is None:
-            parts.tracker.params(flatten(config))
-        parts.tracker.tags(
-            {"commit": git_commit(), "demos": parts.data.digest, "algo": config.algo, "env": config.env.name}
-        )
-        parts.tracker.artifact(run_dir / CONFIG_FILE)
-        parts.trainer.fit(parts.learner, datamodule=parts.data, ckpt_path=checkpoint, weights_only=True)
+    parts = assemble(config, run_dir, checkpoint)
+    # Overrides are kept only once training goes on with them: those that do not fit must not spoil the run.
+    parts.trainer.callbacks.insert(0, LambdaCallback(on_train_start=lambda *_: _keep_config(config, run_dir, parts)))
+    try:
+        with finishing(parts.tracker):
+            _introduce(config, run_dir, parts)
+            parts.data.setup("fit")
+            parts.data.set_policy(parts.learner.exploration_policy())
+            if checkpoint is None:
+                parts.tracker.params(flatten(config))
+            tags = {"commit": git_commit(), "demos": parts.data.digest, "algo": config.algo, "env": config.env.name}
+            parts.tracker.tags(tags)
+            parts.trainer.fit(parts.learner, datamodule=parts.data, ckpt_path=checkpoint, weights_only=True)
+    except SIGTERMException as error:
+        raise StoppedError(f"stopped; `make resume RUN={run_dir}` goes on from here") from error
     log.info("done: `make evaluate RUN=%s` scores and films it, `make ui` shows its curves", run_dir)
 
 
@@ -214,9 +220,19 @@ def _introduce(config: Config, run_dir: Path, parts: Parts) -> None:
         )
 
 
+def _keep_config(config: Config, run_dir: Path, parts: Parts) -> None:
+    save_config(config, run_dir / CONFIG_FILE)
+    parts.tracker.artifact(run_dir / CONFIG_FILE)
+
+
 def _expert_return(config: Config) -> float | None:
-    demos: Demonstrations = load_demonstrations(config.env, config.demos, config.seed, 0)
-    return demos.mean_return
+    """Mean return of the demonstrations; None if they are no longer there, which costs the normalised score only."""
+    try:
+        recordings = [read_recording(path) for path in find_demos(config.env.name, config.demos, config.seed)]
+    except UserError as error:
+        log.warning("no normalised score: %s", error)
+        return None
+    return float(np.mean([float(recording.reward.sum()) for recording in recordings]))
 
 
 def _quieten() -> None:

@@ -15,31 +15,74 @@ from vmil.config.errors import UserError
 from vmil.config.load import save_config
 from vmil.config.runs import CONFIG_FILE
 from vmil.config.schema import Config
+from vmil.training.checkpoint import LAST
 
 _LOCK = ".lock"
+_CONTENTS = ("checkpoints", "pictures", "videos", "metrics.csv", "run.json", "run.log", CONFIG_FILE, _LOCK)
 _SPARE_DISK = 512 * 1024**2  # bytes: videos, pictures, metrics and two checkpoints
 
 
-def create_run_dir(config: Config) -> Path:
-    """A new directory for this run, with its resolved configuration in it.
+@contextmanager
+def new_run(config: Config) -> Iterator[Path]:
+    """Makes this run's directory, with its resolved configuration in it, and holds it for the block.
+
+    What never came to a checkpoint may be started again under its name, and a block that ends in a UserError before
+    the first one leaves nothing behind.
 
     Raises:
-        UserError: there is one of that name already, or it cannot be written.
+        UserError: there is a run of that name already, or it is in use, or the directory cannot be written.
     """
     name = config.run.name or "-".join(
         [config.env.name.replace(":", "-"), config.algo, f"s{config.seed}", time.strftime("%Y%m%d-%H%M%S")]
     )
     run_dir = Path(config.run.root).expanduser() / name
-    if (run_dir / CONFIG_FILE).exists():
+    with _writing(run_dir):
+        run_dir.mkdir(parents=True, exist_ok=True)
+    with locked(run_dir):
+        _refuse_to_overwrite(run_dir)
+        with _writing(run_dir):
+            _clear(run_dir, keep=_LOCK)
+            save_config(config, run_dir / CONFIG_FILE)
+        try:
+            yield run_dir
+        except UserError:
+            if not has_checkpoint(run_dir):
+                _clear(run_dir)
+            raise
+
+
+def has_checkpoint(run_dir: Path) -> bool:
+    """Whether there is something to resume."""
+    return (run_dir / "checkpoints" / LAST).is_file()
+
+
+def _refuse_to_overwrite(run_dir: Path) -> None:
+    if has_checkpoint(run_dir):
         raise UserError(
             f"'{run_dir}' holds a run already: go on with it by `make resume RUN={run_dir}`, or take another run.name"
         )
+    if not (run_dir / CONFIG_FILE).exists() and any(path.name != _LOCK for path in run_dir.iterdir()):
+        raise UserError(f"'{run_dir}' holds files that are no run's: take another run.name")
+
+
+def _clear(run_dir: Path, keep: str = "") -> None:
+    """Removes what runs write, and the directory if that was all."""
+    for name in _CONTENTS:
+        path = run_dir / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif name != keep:
+            path.unlink(missing_ok=True)
+    if not any(run_dir.iterdir()):
+        run_dir.rmdir()
+
+
+@contextmanager
+def _writing(run_dir: Path) -> Iterator[None]:
     try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        save_config(config, run_dir / CONFIG_FILE)
+        yield
     except OSError as error:
-        raise UserError(f"the run directory '{run_dir}' cannot be written: {error.strerror}") from error
-    return run_dir
+        raise UserError(f"the run directory '{run_dir}' cannot be written: {error.strerror or error}") from error
 
 
 @contextmanager
@@ -47,9 +90,11 @@ def locked(run_dir: Path) -> Iterator[None]:
     """Holds the directory for this process; the lock dies with the process, however it ends.
 
     Raises:
-        UserError: another process is using it.
+        UserError: another process is using it, or it cannot be written.
     """
-    with (run_dir / _LOCK).open("w") as file:
+    with _writing(run_dir):
+        file = (run_dir / _LOCK).open("w")
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

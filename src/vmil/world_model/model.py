@@ -104,7 +104,7 @@ class WorldModel(nn.Module):
     def open_loop(
         self, image: Tensor, proprio: Tensor | None, previous_action: Tensor, is_first: Tensor, context: int
     ) -> Tensor:
-        """Filters `context` preprocessed frames of (T, B, …), then dreams on along the true actions; (T, B, 64, 64, 3)."""
+        """Filters `context` preprocessed frames of (T, B, …), then dreams along the true actions: (T, B, 64, 64, 3)."""
         body = None if proprio is None else proprio[:context]
         posterior, _ = self.observe(image[:context], body, previous_action[:context], is_first[:context])
         dream = self.rssm.imagine(posterior.at(-1), previous_action[context:])

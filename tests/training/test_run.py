@@ -1,0 +1,576 @@
+"""Whole runs, end to end: what lies in their directory, and that no end, however sudden, and no mistake costs one.
+
+Runs are of the counting environment, with networks of a few units: a second each. Updates: 2 of pre-training, then 3 in
+each of four rounds of 12 frames; checkpoints after update 2, 8 (24 frames) and 14 (48 frames).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from vmil import cli
+from vmil.config.keys import leaves, sections
+from vmil.config.load import load_saved_config
+from vmil.config.schema import Config
+from vmil.data.transition import Batch
+from vmil.envs.rendering import BACKENDS, probe_backend
+from vmil.tracking.curves import read_curve, read_points
+from vmil.tracking.record import read_record
+from vmil.training.rundir import locked
+from vmil.training.vmil import VMIL
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+PRETRAIN, UPDATES, ROUND, FRAMES = 2, 3, 12, 48
+LAST_UPDATE = PRETRAIN + UPDATES * FRAMES // ROUND
+SMALL = (
+    "env=counting",
+    "compute=debug",
+    "env.episode_frames=12",
+    f"training.frames={FRAMES}",
+    f"training.frames_per_epoch={ROUND}",
+    f"training.updates_per_epoch={UPDATES}",
+    f"training.pretrain_updates={PRETRAIN}",
+    "training.batch_size=3",
+    "training.batch_length=6",
+    "training.eval_every_frames=24",
+    "training.image_log_every_frames=24",
+    "training.checkpoint_every_frames=24",
+    "behaviour.dream_starts=8",
+)
+# Read only by what this run does not do: track elsewhere, or meet a gradient that is no number.
+UNREAD_HERE = {
+    "tracking.uri",
+    "tracking.experiment",
+    "tracking.system_metrics",
+    "training.skip_nonfinite",
+}
+
+
+def write_demos(directory: Path, steps: int = 12) -> None:
+    """Two counting demonstrations, whose actions say where they were taken."""
+    directory.mkdir(parents=True)
+    for index in range(2):
+        meta = {"format": 1, "env": "counting", "domain": "counting", "task": "counting", "action_repeat": 1}
+        np.savez_compressed(
+            directory / f"demo_{index:02d}.npz",
+            physics=np.array([[100 + index, t] for t in range(steps + 1)], np.float64),
+            action=np.linspace(-1, 1, steps, dtype=np.float32)[:, None],
+            reward=np.full(steps, 0.5, np.float32),
+            meta=np.array(json.dumps(meta)),
+        )
+
+
+@dataclass
+class Place:
+    """Where runs, demonstrations and their cache lie."""
+
+    root: Path
+
+    def settings(self, name: str, *more: str) -> list[str]:
+        """What follows `vmil train`."""
+        where = (f"run.root={self.root}", f"demos.path={self.root}/demos", f"demos.cache_dir={self.root}/cache")
+        return [*SMALL, *where, f"run.name={name}", "tracking.kind=csv", *more]
+
+    def train(self, name: str, *more: str) -> int:
+        """`vmil train`; its exit code."""
+        return cli.main(["train", *self.settings(name, *more)])
+
+    def resume(self, name: str, *more: str) -> int:
+        """`vmil resume`; its exit code."""
+        return cli.main(["resume", f"run={name}", f"root={self.root}", *more])
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """Takes the runs' log handlers away again."""
+    logger = logging.getLogger("vmil")
+    before = (logger.handlers[:], logger.level, logger.propagate)
+    yield
+    for handler in set(logger.handlers) - set(before[0]):
+        handler.close()
+    logger.handlers[:], logger.level, logger.propagate = before
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    write_demos(tmp_path / "demos")
+    return Place(tmp_path)
+
+
+@dataclass
+class Watch:
+    """What a run did, seen from inside."""
+
+    rewarded: list[bool] = field(default_factory=list)  # per update: whether the batch held the environment's reward
+    read: set[str] = field(default_factory=set)  # leaves of the configuration that the program read
+
+    def install(self, patch: pytest.MonkeyPatch) -> None:
+        """Begins to look."""
+        step = VMIL.training_step
+
+        def training_step(learner: VMIL, batch: Batch, batch_idx: int) -> None:
+            self.rewarded.append(batch.reward is not None)
+            step(learner, batch, batch_idx)
+
+        patch.setattr(VMIL, "training_step", training_step)
+        config = Config()
+        self._record(patch, Config, "")
+        for name in sections(Config):
+            self._record(patch, type(getattr(config, name)), f"{name}.")
+
+    def _record(self, patch: pytest.MonkeyPatch, kind: type, prefix: str) -> None:
+        def getattribute(config: Any, name: str) -> Any:
+            caller = sys._getframe(1).f_code.co_filename
+            if "/vmil/" in caller and "/vmil/config/" not in caller:  # those read every leaf, whatever it is for
+                self.read.add(prefix + name)
+            return object.__getattribute__(config, name)
+
+        patch.setattr(kind, "__getattribute__", getattribute)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """A run that nothing stops, its place, and what was seen of it; not to be changed."""
+    place, watch = Place(tmp_path_factory.mktemp("whole")), Watch()
+    write_demos(place.root / "demos")
+    with pytest.MonkeyPatch.context() as patch:
+        watch.install(patch)
+        assert place.train("whole") == 0
+    return SimpleNamespace(run=place.root / "whole", place=place, watch=watch)
+
+
+@pytest.fixture
+def stopped(whole: SimpleNamespace, tmp_path: Path) -> Place:
+    """A place with a copy of the whole run, to be spoilt."""
+    shutil.copytree(whole.run, tmp_path / "run")
+    shutil.copytree(whole.place.root / "demos", tmp_path / "demos")
+    config = tmp_path / "run" / "config.yaml"
+    config.write_text(config.read_text().replace(str(whole.place.root), str(tmp_path)))
+    return Place(tmp_path)
+
+
+def numbers(run: Path) -> list[tuple[int, str, str]]:
+    """Every row of metrics.csv in its order, without what depends on the clock; nan as text, to equal itself."""
+    timed = ("rate/", "run/", "system/", "time/", "eval/seconds")
+    return [(p.frames, p.name, str(p.value)) for p in read_points(run) if not p.name.startswith(timed)]
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    """All tensors of the last checkpoint, optimisers' too, by their path."""
+    found: dict[str, torch.Tensor] = {}
+
+    def walk(path: str, node: Any) -> None:
+        if isinstance(node, torch.Tensor):
+            found[path] = node
+        elif isinstance(node, dict):
+            for key, value in node.items():
+                walk(f"{path}/{key}", value)
+        elif isinstance(node, (list, tuple)):
+            for index, value in enumerate(node):
+                walk(f"{path}/{index}", value)
+
+    content = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    walk("", {key: content[key] for key in ("state_dict", "optimizer_states", "VMILDataModule", "callbacks")})
+    return found
+
+
+def assert_same_run(run: Path, other: Path) -> None:
+    assert numbers(run) == numbers(other)
+    mine, theirs = weights(run), weights(other)
+    assert list(mine) == list(theirs)
+    assert [name for name in mine if not torch.equal(mine[name], theirs[name])] == []
+
+
+def sentence(capsys: pytest.CaptureFixture[str]) -> str:
+    """The complaint on stderr, which is its only line that is no log."""
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith(("vmil: ", "Traceback"))]
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+def python(code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs a program in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+# ---- a run that nothing stops --------------------------------------------------------------------------------
+
+
+def test_the_run_directory_holds_everything(whole: SimpleNamespace) -> None:
+    run: Path = whole.run
+    assert {path.name for path in run.iterdir()} == {
+        ".lock", "checkpoints", "config.yaml", "metrics.csv", "pictures", "run.json", "run.log", "videos",
+    }  # fmt: skip
+    assert {path.name for path in (run / "checkpoints").iterdir()} == {"last.ckpt", "previous.ckpt", "replay"}
+    assert len(list((run / "checkpoints" / "replay").iterdir())) == FRAMES // ROUND
+    assert {path.name for path in (run / "pictures").iterdir()} == {
+        f"{name}_{frames:09d}.png" for name in ("model_open_loop", "reward_histogram") for frames in (24, 48)
+    }
+    assert {path.name for path in (run / "videos").iterdir()} == {f"eval_episode_{f:09d}.mp4" for f in (24, 48)}
+    record: dict[str, Any] = read_record(run)
+    assert record["status"] == "FINISHED"
+    assert record["seconds"] > 0
+    assert re.fullmatch(r"[0-9a-f]{40}\+?|unknown", record["tags"]["commit"])
+    assert (record["tags"]["env"], record["tags"]["algo"]) == ("counting", "vmil_plus")
+    config = load_saved_config(run / "config.yaml")
+    assert (config.training.frames, config.world_model.deter) == (FRAMES, 16)
+    said = (run / "run.log").read_text()
+    assert "48/48 frames" in said
+    assert "memory: replay up to" in said
+    assert "NOT IMITATION" not in said
+
+
+def test_every_number_of_the_paper_is_reported_every_round(whole: SimpleNamespace) -> None:
+    rounds = list(range(0, FRAMES + 1, ROUND))
+    for name in ("model/loss", "disc/loss", "actor/loss", "critic/loss", "reward/mean", "time/model", "rate/frames"):
+        assert [frames for frames, _ in read_curve(whole.run, name)] == rounds, name
+    assert [frames for frames, _ in read_curve(whole.run, "collect/return")] == rounds[1:]
+    assert [frames for frames, _ in read_curve(whole.run, "eval/return")] == [24, 48]
+
+
+def test_imitation_never_sees_the_environment_s_reward(whole: SimpleNamespace) -> None:
+    assert whole.watch.rewarded == [False] * LAST_UPDATE
+
+
+def test_every_knob_is_read_by_a_run(whole: SimpleNamespace) -> None:
+    assert set(leaves(Config)) - whole.watch.read == UNREAD_HERE
+
+
+def test_the_environment_s_reward_in_the_discriminator_s_place_is_said_loudly(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = Watch()
+    watch.install(monkeypatch)
+    assert place.train("judge", "debug.use_ground_truth_reward=true", f"training.frames={ROUND}") == 0
+    assert watch.rewarded == [True] * (PRETRAIN + UPDATES)
+    assert re.search(r"WARNING NOT IMITATION: .*environment's reward", (place.root / "judge" / "run.log").read_text())
+    assert len(read_curve(place.root / "judge", "model/reward")) == 2
+
+
+# ---- stopping and resuming -----------------------------------------------------------------------------------
+
+KILLED_AT = """
+import os, signal, sys
+from vmil.training.module import ImitationModule
+from vmil import cli
+
+count = ImitationModule.count_update
+
+def count_update(learner):
+    count(learner)
+    if learner.updates == int(sys.argv[1]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+ImitationModule.count_update = count_update
+sys.exit(cli.main(sys.argv[2:]))
+"""
+
+
+def test_killed_and_resumed_equals_never_killed(whole: SimpleNamespace, place: Place) -> None:
+    """Killed in the fourth round, whose predecessor's numbers are written but in no checkpoint."""
+    run, update = place.root / "run", PRETRAIN + 3 * UPDATES + 2
+    done = python(KILLED_AT, str(update), "train", *place.settings("run"))
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert read_curve(run, "model/loss")[-1][0] == 36
+    assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["VMILDataModule"]["frames"] == 24
+    assert place.resume("run") == 0
+    assert_same_run(run, whole.run)
+    assert read_record(run)["status"] == "FINISHED"
+
+
+@pytest.mark.parametrize("update", [1, PRETRAIN + UPDATES + 1], ids=["in pre-training", "in a round"])
+def test_terminated_and_resumed_equals_never_terminated(
+    whole: SimpleNamespace,
+    place: Place,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    update: int,
+) -> None:
+    run, count = place.root / "run", VMIL.count_update
+
+    def count_update(learner: VMIL) -> None:
+        count(learner)
+        if learner.updates == update:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    handler = signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context() as patch:
+        patch.setattr(VMIL, "count_update", count_update)
+        assert place.train("run") == 143
+    assert sentence(capsys) == f"vmil: stopped; `make resume RUN={run}` goes on from here"
+    assert signal.getsignal(signal.SIGTERM) == handler
+    assert read_record(run)["status"] == "KILLED"
+    saved = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert saved["state_dict"]["updates_done"] == update
+    assert place.resume("run") == 0
+    assert_same_run(run, whole.run)
+
+
+def test_a_finished_run_goes_on_when_its_budget_is_raised(stopped: Place) -> None:
+    run = stopped.root / "run"
+    assert stopped.resume("run", f"training.frames={FRAMES + ROUND}") == 0
+    assert read_curve(run, "model/loss")[-1][0] == FRAMES + ROUND
+    assert load_saved_config(run / "config.yaml").training.frames == FRAMES + ROUND
+
+
+# ---- what a person does wrong --------------------------------------------------------------------------------
+
+
+def digest(run: Path) -> dict[str, str]:
+    """What a run holds, but for what every start writes to its log."""
+    files = [path for path in run.rglob("*") if path.is_file() and path.name != "run.log"]
+    return {str(path.relative_to(run)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def truncate(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def overwrite(path: Path) -> None:
+    path.write_bytes(b"not a checkpoint")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "spoil", "complaint"),
+    [
+        (["world_model.deter=24"], None, r"of another architecture: '[\w.]+' is \(\d.*\) there and \(\d.*\) in this"),
+        (["env.proprio=true"], None, r"of another architecture: '[\w.]+' is absent there and \(\d"),
+        ([], truncate, "last.ckpt' is damaged, or not a checkpoint of vmil; 'previous.ckpt' beside it"),
+        ([], overwrite, "last.ckpt' is damaged, or not a checkpoint of vmil"),
+        ([], Path.unlink, "was stopped before its first checkpoint: start again with `make train`"),
+        (["training.frames=0"], None, r"training.frames=0 is outside \[1, inf\)"),
+    ],
+)
+def test_what_cannot_be_resumed_is_one_sentence_and_spoils_nothing(
+    stopped: Place,
+    capsys: pytest.CaptureFixture[str],
+    overrides: list[str],
+    spoil: Callable[[Path], object] | None,
+    complaint: str,
+) -> None:
+    run = stopped.root / "run"
+    if spoil is not None:
+        spoil(run / "checkpoints" / "last.ckpt")
+    before = digest(run)
+    assert stopped.resume("run", *overrides) == 2
+    assert re.search(complaint, sentence(capsys))
+    assert digest(run) == before
+
+
+@pytest.mark.parametrize(
+    ("overrides", "damaged", "complaint"),
+    [
+        (["demos.count=1"], "", "the demonstrations are not those that the checkpoint's run imitates"),
+        ([f"training.frames={2 * FRAMES}"], "replay/episode_000001.safetensors.gz", "is corrupt or truncated"),
+    ],
+)
+def test_data_that_do_not_fit_the_checkpoint_leave_checkpoint_and_configuration_alone(
+    stopped: Place, capsys: pytest.CaptureFixture[str], overrides: list[str], damaged: str, complaint: str
+) -> None:
+    run = stopped.root / "run"
+    if damaged:
+        truncate(run / "checkpoints" / damaged)
+    before = digest(run)
+    assert stopped.resume("run", *overrides) == 2
+    assert complaint in sentence(capsys)
+    after = digest(run)
+    assert {name for name in before if after[name] != before[name]} <= {"run.json"}
+
+
+def test_a_run_is_used_by_one_process_at_a_time(stopped: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    run = stopped.root / "run"
+    with locked(run):
+        assert stopped.resume("run") == 2
+        assert sentence(capsys) == f"vmil: the run directory '{run}' is in use by another process"
+        assert stopped.train("run") == 2
+        assert "is in use by another process" in sentence(capsys)
+
+
+def test_a_run_is_not_overwritten_by_another(stopped: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    run = stopped.root / "run"
+    before = digest(run)
+    assert stopped.train("run") == 2
+    assert f"'{run}' holds a run already: go on with it by `make resume RUN={run}`" in sentence(capsys)
+    assert digest(run) == before
+
+
+def test_neither_are_other_files(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    video = place.root / "mine" / "videos" / "birthday.mp4"
+    video.parent.mkdir(parents=True)
+    video.touch()
+    assert place.train("mine") == 2
+    assert "holds files that are no run's: take another run.name" in sentence(capsys)
+    assert video.exists()
+
+
+def test_a_start_that_fails_leaves_nothing_behind_and_can_be_made_again(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    demo = place.root / "demos" / "demo_01.npz"
+    sound = demo.read_bytes()
+    truncate(demo)
+    assert place.train("run") == 2
+    assert sentence(capsys) == f"vmil: {demo} is corrupt or truncated"
+    assert not (place.root / "run").exists()
+    demo.write_bytes(sound)
+    assert place.train("run", f"training.frames={ROUND}") == 0
+
+
+def test_a_run_killed_before_its_first_checkpoint_is_begun_anew(whole: SimpleNamespace, stopped: Place) -> None:
+    """It left a configuration and numbers, none of which may turn up in the new run."""
+    run = stopped.root / "run"
+    (run / "checkpoints" / "last.ckpt").unlink()
+    (run / "run.json").write_text(json.dumps({"status": "RUNNING", "mlflow_run_id": "of the dead"}))
+    assert stopped.train("run", f"training.frames={ROUND}", "training.checkpoint_every_frames=12") == 0
+    assert numbers(run) == [row for row in numbers(whole.run) if row[0] <= ROUND] + [
+        row for row in numbers(run) if row[1].startswith("eval/")
+    ]
+    assert "mlflow_run_id" not in read_record(run)
+
+
+def test_too_little_disk_is_said_before_anything_is_done(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(total=10**9, used=10**9, free=10**8))
+    assert place.train("run") == 2
+    assert re.search(r"has 0\.1 GB free, and this run may need 0\.\d GB: free some, set run.root", sentence(capsys))
+    assert not (place.root / "run").exists()
+
+
+def test_a_root_that_cannot_be_written_is_one_sentence(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    (place.root / "file").touch()
+    assert place.train("run", f"run.root={place.root}/file") == 2
+    assert f"the run directory '{place.root}/file/run' cannot be written: Not a directory" in sentence(capsys)
+
+
+def test_a_wrong_mujoco_gl_is_one_sentence(tmp_path: Path) -> None:
+    """torchrl imports mujoco, which raises at that: the choice must come before."""
+    code = "import sys; from vmil import cli; sys.exit(cli.main(sys.argv[1:]))"
+    done = python(code, "train", "env=walker", f"run.root={tmp_path}", MUJOCO_GL="nonsense")
+    assert done.returncode == 2
+    assert re.fullmatch(r"vmil: MUJOCO_GL='nonsense' cannot render here: .*\n", done.stderr)
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---- evaluation ----------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_scored_and_filmed_without_any_tracking(
+    stopped: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("vmil.training.run.make_tracker", None)
+    run = stopped.root / "run"
+    assert cli.main(["evaluate", f"run={run}", "episodes=2"]) == 0
+    film = run / "videos" / "evaluation.mp4"
+    assert capsys.readouterr().out == f"run: 0.0 ± 0.0 over 2 episodes, 0.0 % of the expert\nvideo: {film}\n"
+    assert film.stat().st_size > 0
+
+
+def test_without_its_demonstrations_a_run_is_still_scored(stopped: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(stopped.root / "demos")
+    film = stopped.root / "elsewhere" / "film.mp4"
+    assert cli.main(["evaluate", f"run={stopped.root}/run", "episodes=1", f"video={film}"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "run: 0.0 ± 0.0 over 1 episodes"
+    assert film.stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    ("spoil", "settings", "complaint"),
+    [
+        (truncate, [], "is damaged, or not a checkpoint of vmil"),
+        (Path.unlink, [], r"there is no checkpoint '.*last.ckpt' yet"),
+        (None, ["video=/dev/null/film.mp4"], "the video '/dev/null/film.mp4' cannot be written: Not a directory"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_one_sentence(
+    stopped: Place,
+    capsys: pytest.CaptureFixture[str],
+    spoil: Callable[[Path], object] | None,
+    settings: list[str],
+    complaint: str,
+) -> None:
+    if spoil is not None:
+        spoil(stopped.root / "run" / "checkpoints" / "last.ckpt")
+    assert cli.main(["evaluate", f"run={stopped.root}/run", "episodes=1", *settings]) == 2
+    assert re.search(complaint, sentence(capsys))
+
+
+# ---- elsewhere -----------------------------------------------------------------------------------------------
+
+WITHOUT_MLFLOW = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "mlflow":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Absent())
+from vmil import cli
+codes = [cli.main(["train", *sys.argv[1:], f"tracking.kind={kind}", f"run.name={kind}"]) for kind in ("none", "csv")]
+assert codes == [0, 0], codes
+assert not [name for name in sys.modules if name.partition(".")[0] == "mlflow"]
+assert cli.main(["train", *sys.argv[1:], "tracking.kind=mlflow", "run.name=mlflow"]) == 2
+"""
+
+
+def test_runs_without_mlflow_installed(place: Place) -> None:
+    done = python(WITHOUT_MLFLOW, *place.settings("x", f"training.frames={ROUND}"))
+    assert done.returncode == 0, done.stderr
+    complaint = "vmil: tracking.kind=mlflow needs mlflow: install it or take tracking.kind=csv"
+    assert done.stderr.splitlines()[-1] == complaint
+    assert not (place.root / "none" / "metrics.csv").exists()
+    assert len(read_curve(place.root / "csv", "model/loss")) == 2
+    for kind in ("none", "csv"):
+        assert (place.root / kind / "checkpoints" / "last.ckpt").is_file()
+    assert not (place.root / "mlflow").exists()
+
+
+@pytest.fixture(scope="module")
+def rendering() -> None:
+    """Skips where nothing renders."""
+    if not any(probe_backend(name).ok for name in BACKENDS):
+        pytest.skip("no headless OpenGL here")
+
+
+@pytest.mark.usefixtures("rendering")
+def test_a_walker_runs_and_its_score_is_found_again(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = ["env=walker", "env.action_repeat=2", "env.episode_frames=24", "training.frames=24"]
+    rounds = ["training.frames_per_epoch=24", "demos.path=null", "demos.count=1", "env.proprio=true"]
+    assert place.train("walker", *settings, *rounds) == 0
+    run = place.root / "walker"
+    [(frames, score)] = read_curve(run, "eval/return")
+    assert frames == 24
+    assert score > 0
+    capsys.readouterr()
+    assert (
+        cli.main(
+            ["evaluate", f"run={run}", f"episodes={load_saved_config(run / 'config.yaml').training.eval_episodes}"]
+        )
+        == 0
+    )
+    assert capsys.readouterr().out.startswith(f"walker: {score:.1f} ± ")
