@@ -503,7 +503,11 @@ def test_without_its_demonstrations_a_run_is_still_scored(stopped: Place, capsys
     [
         (truncate, [], "is damaged, or not a checkpoint of vmil"),
         (Path.unlink, [], r"there is no checkpoint '.*last.ckpt' yet"),
-        (None, ["video=/dev/null/film.mp4"], "the video '/dev/null/film.mp4' cannot be written: Not a directory"),
+        (
+            None,
+            ["video=/dev/null/films/film.mp4"],
+            "the video '/dev/null/films/film.mp4' cannot be written: Not a directory",
+        ),
     ],
 )
 def test_what_cannot_be_evaluated_is_one_sentence(

@@ -159,7 +159,6 @@ class ComputeConfig:
     device: Device = "auto"
     precision: Precision = "auto"  # auto: bf16 where the processor has it
     threads: int = 0  # torch CPU threads; 0: as many as physical cores are free to this process
-    compile: bool = False  # torch.compile the loss stages (GPU)
 
 
 @dataclass

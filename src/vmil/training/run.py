@@ -156,11 +156,14 @@ def assemble(config: Config, run_dir: Path, checkpoint: Path | None = None) -> P
     if checkpoint is not None:
         read_checkpoint(checkpoint, learner)  # before the tracker takes the run up again
     tracker = make_tracker(config.tracking, run_dir)
+    # Overrides are kept only once training goes on with them: those that do not fit must not spoil the run.
+    keeper = LambdaCallback(on_train_start=lambda *_: _keep_config(config, run_dir, tracker))
+    callbacks = make_callbacks(config, tracker, run_dir, partial(make_env, config.env), frames_per_second(config))
     trainer = lightning.Trainer(
         accelerator="gpu" if choose_device(config).type == "cuda" else "cpu",
         devices=1,
         max_epochs=data.epochs,
-        callbacks=make_callbacks(config, tracker, run_dir, partial(make_env, config.env), frames_per_second(config)),
+        callbacks=[keeper, *callbacks],
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -174,8 +177,6 @@ def assemble(config: Config, run_dir: Path, checkpoint: Path | None = None) -> P
 def _fit(config: Config, run_dir: Path, checkpoint: Path | None) -> None:
     _quieten()
     parts = assemble(config, run_dir, checkpoint)
-    # Overrides are kept only once training goes on with them: those that do not fit must not spoil the run.
-    parts.trainer.callbacks.insert(0, LambdaCallback(on_train_start=lambda *_: _keep_config(config, run_dir, parts)))
     try:
         with finishing(parts.tracker):
             _introduce(config, run_dir, parts)
@@ -220,9 +221,9 @@ def _introduce(config: Config, run_dir: Path, parts: Parts) -> None:
         )
 
 
-def _keep_config(config: Config, run_dir: Path, parts: Parts) -> None:
+def _keep_config(config: Config, run_dir: Path, tracker: Tracker) -> None:
     save_config(config, run_dir / CONFIG_FILE)
-    parts.tracker.artifact(run_dir / CONFIG_FILE)
+    tracker.artifact(run_dir / CONFIG_FILE)
 
 
 def _expert_return(config: Config) -> float | None:
