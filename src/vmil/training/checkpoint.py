@@ -85,7 +85,7 @@ class Checkpoint(callbacks.Checkpoint):
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             # The data module's state_dict writes the replay's new episodes, before any checkpoint that names them.
-            trainer.save_checkpoint(fresh, weights_only=False)
+            trainer.save_checkpoint(fresh)
             if trainer.is_global_zero:
                 self._publish(fresh)
         except (OSError, UserError) as error:

@@ -148,8 +148,10 @@ class VMIL(ImitationModule):
                 value = self.critic.target(dream.feat)  # (H+1, N)
             if c.bootstrap == "value":
                 returns = lambda_return(c.reward_scale * reward, value, c.discount, c.lam)
-            else:  # the plain discounted sum of what was dreamt
+            elif c.bootstrap == "none":  # the plain discounted sum of what was dreamt
                 returns = lambda_return(c.reward_scale * reward, torch.zeros_like(value), c.discount, 1.0)
+            else:
+                raise ValueError(f"unknown bootstrap {c.bootstrap!r}")
             scale = self.return_range.update(c.normalise, returns, value[:-1])
             act, act_metrics = actor_loss(returns, dream.entropy, scale, discount=c.discount, weight=c.entropy)
             criticise, critic_metrics = critic_loss(self.critic(dream.feat[:-1].detach()), returns, discount=c.discount)
