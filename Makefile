@@ -78,9 +78,11 @@ clean:  ## remove caches and the virtual environment, keep the runs
 # A fit Python runs (a version manager's stub may not), is of a supported version, and brings ensurepip, which Debian keeps in
 # a package of its own. 3.12 and 3.11 come first, because on 3.13 labmaze, which dm_control asks for and dm_control.suite never
 # imports, has no wheel: there dm_control goes in without its requirements, which pyproject.toml lists instead. Where it came
-# in with them, the last pip line does nothing.
+# in with them, the last pip line does nothing. Of two makes at once the second waits for the first.
 $(READY):
-	@fit=; bare=; \
+	@if command -v flock >/dev/null; then exec 9<Makefile; flock 9; fi; \
+	if [ -e $@ ]; then exit 0; fi; \
+	fit=; bare=; \
 	for python in $(or $(PYTHON),python3.12 python3.11 python3.13 python3); do \
 	  $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || continue; \
 	  if $$python -c 'import ensurepip, venv' 2>/dev/null; then fit=$$python; break; fi; \

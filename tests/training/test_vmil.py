@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from vmil.config.load import load_config
 from vmil.data.transition import Batch, previous_actions
+from vmil.evaluation.rollout import Rollout
 from vmil.imagination import DreamNoise, imagine
 from vmil.nets.mlp import frozen
 from vmil.training.module import NonFiniteError
@@ -247,3 +249,27 @@ def test_a_gradient_that_is_no_number_stops_the_run_or_the_step(make_learner: Ca
     before = snapshot(learner.world_model)
     learner.fit_model(batch)
     assert not changed(learner.world_model, before)
+
+
+def test_an_evaluation_leaves_every_weight_and_buffer_alone(make_learner: Callable[..., VMIL]) -> None:
+    learner = make_learner("discriminator.spectral_norm=true")
+    learner.training_step(make_batch(), 0)
+    before = {name: value.clone() for name, value in learner.state_dict().items()}
+    metrics = learner.evaluation_metrics(play(learner, np.linspace(0, 1, T, dtype=np.float32)))
+    assert all(torch.equal(value, before[name]) for name, value in learner.state_dict().items())
+    assert -1 <= metrics["eval/reward_correlation"] <= 1
+
+
+def test_a_constant_reward_has_no_correlation(make_learner: Callable[..., VMIL]) -> None:
+    learner = make_learner()
+    metrics = learner.evaluation_metrics(play(learner, np.ones(T, np.float32)))
+    assert set(metrics) == {"eval/expert_prob"}
+
+
+def play(learner: VMIL, rewards: np.ndarray) -> Rollout:
+    """One episode of the evaluation policy on arbitrary pictures."""
+    policy, batch = learner.evaluation_policy(), make_batch()
+    with torch.no_grad():
+        for t in range(T):
+            policy(batch.image[t, :1], None, torch.tensor([t == 0]))
+    return Rollout([float(rewards.sum())], [T], [rewards], None, 0.0)

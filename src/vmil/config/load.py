@@ -79,8 +79,10 @@ def to_yaml(config: Config) -> str:
 
 
 def save_config(config: Config, path: Path) -> None:
-    """Write a configuration as YAML, for `load_saved_config`."""
-    path.write_text(to_yaml(config))
+    """Write a configuration as YAML, for `load_saved_config`; a kill leaves the old file or the new one, whole."""
+    partial = path.with_name(f".{path.name}.part")
+    partial.write_text(to_yaml(config))
+    partial.replace(path)
 
 
 def load_saved_config(path: Path, overrides: Sequence[str] = ()) -> Config:

@@ -75,3 +75,16 @@ def frozen(*modules: nn.Module) -> Iterator[None]:
     finally:
         for weight in weights:
             weight.requires_grad_(True)
+
+
+@contextmanager
+def only_read(*modules: nn.Module) -> Iterator[None]:
+    """Runs `modules` in eval mode, so that a mere look at them moves no buffer (spectral norm's power iteration)."""
+    training = [module for module in modules if module.training]
+    for module in training:
+        module.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.train()

@@ -189,6 +189,8 @@ def _fit(config: Config, run_dir: Path, checkpoint: Path | None) -> None:
             parts.trainer.fit(parts.learner, datamodule=parts.data, ckpt_path=checkpoint, weights_only=True)
     except SIGTERMException as error:
         raise StoppedError(f"stopped; `make resume RUN={run_dir}` goes on from here") from error
+    except SystemExit as error:  # what Lightning makes of a second Ctrl-C
+        raise KeyboardInterrupt from error
     log.info("done: `make evaluate RUN=%s` scores and films it, `make ui` shows its curves", run_dir)
 
 

@@ -20,7 +20,7 @@ from vmil.discriminator.network import Triples
 from vmil.discriminator.reward import reward_from_logit
 from vmil.evaluation.rollout import Rollout
 from vmil.imagination import Dream, imagine
-from vmil.nets.mlp import frozen
+from vmil.nets.mlp import frozen, only_read
 from vmil.training.build import build_actor, build_critic, build_discriminator, build_world_model
 from vmil.training.module import ImitationModule, Part
 from vmil.world_model.loss import Frames, elbo_loss
@@ -176,9 +176,11 @@ class VMIL(ImitationModule):
     @torch.no_grad()
     def _probe_replay(self, expert: Tensor, replayed: Tensor | None) -> None:
         """Posteriors against posteriors: if only training accuracy is high, D tells filter from dream, not who acts."""
-        if replayed is not None:
+        if replayed is None:
+            return
+        with only_read(self.discriminator):
             right = (self.discriminator(expert) > 0).float().mean() + (self.discriminator(replayed) <= 0).float().mean()
-            self.means.add({"disc/replay_accuracy": 0.5 * right})
+        self.means.add({"disc/replay_accuracy": 0.5 * right})
 
     # ---- the run around it ---------------------------------------------------------------------------------------
 
@@ -212,12 +214,15 @@ class VMIL(ImitationModule):
         self._witness = []
         length = min(len(feats) - 1, *rollout.lengths)
         triples = Triples(feats[:length], actions[:length], feats[1 : length + 1])
-        logit = self.discriminator(self.discriminator.inputs(triples)).cpu()
+        with only_read(self.discriminator):
+            logit = self.discriminator(self.discriminator.inputs(triples)).cpu()
         true = torch.stack([torch.from_numpy(reward[:length]) for reward in rollout.rewards], dim=1)
-        return {
-            "eval/reward_correlation": float(torch.corrcoef(torch.stack([logit.flatten(), true.flatten()]))[0, 1]),
-            "eval/expert_prob": float(logit.sigmoid().mean()),
-        }
+        metrics = {"eval/expert_prob": float(logit.sigmoid().mean())}
+        if true.std() > 0 and logit.std() > 0:  # of a constant there is no correlation
+            metrics["eval/reward_correlation"] = float(
+                torch.corrcoef(torch.stack([logit.flatten(), true.flatten()]))[0, 1]
+            )
+        return metrics
 
     def reward_histogram(self) -> np.ndarray | None:
         """The last dream's rewards, flat; None before the first update."""
