@@ -208,7 +208,7 @@ OPTIONS = {
     "behaviour.bootstrap": ["value", "none"],
     "behaviour.dream_starts": ["0", "5"],
     "behaviour.normalise": ["none", "returns", "advantages"],
-    "behaviour.policy": ["clipped_normal"],
+    "behaviour.policy": ["clipped_normal", "tanh_normal"],
     "behaviour.slow_critic": ["0.0", "0.5"],
     "compute.precision": ["bf16"],
 }
@@ -218,8 +218,7 @@ OPTIONS = {
     "option", [f"{key}={value}" for key, value in itertools.chain(*([(k, v) for v in vs] for k, vs in OPTIONS.items()))]
 )
 def test_every_option_trains_all_that_it_should(make_learner: Callable[..., VMIL], option: str) -> None:
-    extra = ["behaviour.init_std=0.5"] if "clipped" in option else []
-    learner = make_learner("algo=vmil", option, *extra)
+    learner = make_learner("algo=vmil", option)
     before = {name: snapshot(getattr(learner, name)) for name in ("world_model", "discriminator", "actor", "critic")}
     learner.training_step(make_batch(), 0)
     assert all(torch.isfinite(weight).all() for weight in learner.parameters())
@@ -258,6 +257,19 @@ def test_an_evaluation_leaves_every_weight_and_buffer_alone(make_learner: Callab
     metrics = learner.evaluation_metrics(play(learner, np.linspace(0, 1, T, dtype=np.float32)))
     assert all(torch.equal(value, before[name]) for name, value in learner.state_dict().items())
     assert -1 <= metrics["eval/reward_correlation"] <= 1
+
+
+def test_the_evaluated_actor_follows_the_trained_one_by_its_share(make_learner: Callable[..., VMIL]) -> None:
+    learner = make_learner("behaviour.actor_average=0.25")
+    assert learner.averaged_actor is not None
+    before = snapshot(learner.averaged_actor)
+    learner.training_step(make_batch(), 0)
+    trained, averaged = snapshot(learner.actor), snapshot(learner.averaged_actor)
+    assert changed(learner.actor, before)
+    for old, new, slow in zip(before, trained, averaged, strict=True):
+        torch.testing.assert_close(slow, old + 0.25 * (new - old))
+    assert learner.evaluation_policy().actor is learner.averaged_actor
+    assert learner.exploration_policy().actor is learner.actor
 
 
 def test_a_constant_reward_has_no_correlation(make_learner: Callable[..., VMIL]) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import copy
 
-import torch
 from torch import Tensor, nn
 
-from vmil.nets.mlp import MLP, Activation, Norm
+from vmil.nets.mlp import MLP, Activation, Norm, follow
 
 
 class Critic(nn.Module):
@@ -29,10 +28,7 @@ class Critic(nn.Module):
         value: Tensor = (self.net if self.target_net is None else self.target_net)(feat)[..., 0]
         return value
 
-    @torch.no_grad()
     def follow(self) -> None:
         """Moves the target network one step."""
         if self.target_net is not None:
-            targets: list[Tensor] = list(self.target_net.parameters())
-            weights: list[Tensor] = list(self.net.parameters())
-            torch._foreach_lerp_(targets, weights, self.slow)
+            follow(self.target_net, self.net, self.slow)

@@ -77,6 +77,14 @@ def frozen(*modules: nn.Module) -> Iterator[None]:
             weight.requires_grad_(True)
 
 
+@torch.no_grad()
+def follow(slow: nn.Module, fast: nn.Module, share: float) -> None:
+    """Moves the weights of `slow` towards those of `fast`, of the same build, by that share of the way."""
+    targets: list[Tensor] = list(slow.parameters())
+    weights: list[Tensor] = list(fast.parameters())
+    torch._foreach_lerp_(targets, weights, share)
+
+
 @contextmanager
 def only_read(*modules: nn.Module) -> Iterator[None]:
     """Runs `modules` in eval mode, so that a mere look at them moves no buffer (spectral norm's power iteration)."""

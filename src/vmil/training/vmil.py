@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -20,7 +22,7 @@ from vmil.discriminator.network import Triples
 from vmil.discriminator.reward import reward_from_logit
 from vmil.evaluation.rollout import Rollout
 from vmil.imagination import Dream, imagine
-from vmil.nets.mlp import frozen, only_read
+from vmil.nets.mlp import follow, frozen, only_read
 from vmil.training.build import build_actor, build_critic, build_discriminator, build_world_model
 from vmil.training.module import ImitationModule, Part
 from vmil.world_model.loss import Frames, elbo_loss
@@ -38,6 +40,8 @@ class VMIL(ImitationModule):
         self.discriminator = build_discriminator(config, feat, action_size)
         self.actor: Actor = build_actor(config, feat, action_size)
         self.critic = build_critic(config, feat)
+        averaged = config.behaviour.actor_average > 0.0
+        self.averaged_actor = copy.deepcopy(self.actor).requires_grad_(False) if averaged else None
         self.return_range = ReturnRange()
         self.reward_sample: Tensor | None = None
         self._witness: list[tuple[Tensor, Tensor]] = []  # what the last evaluation policy saw and did
@@ -160,6 +164,8 @@ class VMIL(ImitationModule):
             parts = [Part("actor", self.actor, c.clip), Part("critic", self.critic, c.clip)]
             self.step("actor", 2, act + criticise + weight * clone, parts)
             self.critic.follow()
+            if self.averaged_actor is not None:
+                follow(self.averaged_actor, self.actor, c.actor_average)
         self.means.add(act_metrics | critic_metrics | clone_metrics)
         self.means.add({"actor/cloning_weight": weight, "actor/action_std": dream.std.detach().mean()})
         self.means.add({"actor/mean_abs": dream.action.detach().abs().mean()})
@@ -203,7 +209,8 @@ class VMIL(ImitationModule):
 
     def evaluation_policy(self) -> ActingPolicy:
         """Acts for the score, and leaves a trace for `evaluation_metrics`."""
-        policy = ActingPolicy(self.world_model, self.actor, 0.0, deterministic=True)
+        actor = self.actor if self.averaged_actor is None else self.averaged_actor
+        policy = ActingPolicy(self.world_model, actor, 0.0, deterministic=True)
         policy.trace = self._witness = []
         return policy
 
