@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -14,10 +16,17 @@ class ActingPolicy:
     """Acts in N environments in lock-step; remembers its latent states and last actions, forgets them where `is_first`.
 
     Weights are shared with the learner: what is learnt acts at once. With `deterministic` both the latent state and the
-    action are the distributions' modes; else both are sampled and N(0, exploration_std²) is added to the action.
+    action are the distributions' modes; else both are sampled and N(0, exploration_std()²) is added to the action.
     """
 
-    def __init__(self, model: WorldModel, actor: Actor, exploration_std: float, deterministic: bool) -> None:
+    def __init__(
+        self,
+        model: WorldModel,
+        actor: Actor,
+        *,
+        deterministic: bool = False,
+        exploration_std: Callable[[], float] = lambda: 0.0,
+    ) -> None:
         self.model, self.actor = model, actor
         self.exploration_std, self.deterministic = exploration_std, deterministic
         self.state: State | None = None
@@ -45,7 +54,7 @@ class ActingPolicy:
         if self.deterministic:
             return policy.mode().clamp(-1.0, 1.0)
         action, _ = policy.sample(torch.randn_like(policy.std))
-        return (action + self.exploration_std * torch.randn_like(action)).clamp(-1.0, 1.0)
+        return (action + self.exploration_std() * torch.randn_like(action)).clamp(-1.0, 1.0)
 
     def _memory(self, seen: Tensor) -> tuple[State, Tensor]:
         if self.state is None or self.last_action is None or len(self.last_action) != len(seen):

@@ -272,6 +272,16 @@ def test_the_evaluated_actor_follows_the_trained_one_by_its_share(make_learner: 
     assert learner.exploration_policy().actor is learner.actor
 
 
+def test_exploration_noise_lasts_as_long_as_asked(
+    make_learner: Callable[..., VMIL], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner = make_learner("behaviour.exploration_std=0.5", "behaviour.exploration_frames=300")
+    for frames, std in ((0, 0.5), (299, 0.5), (300, 0.0), (900, 0.0)):
+        monkeypatch.setattr(VMIL, "frames", frames)
+        assert learner.exploration_policy().exploration_std() == std
+    assert make_learner("behaviour.exploration_std=0.5").exploration_std() == 0.5
+
+
 def test_a_constant_reward_has_no_correlation(make_learner: Callable[..., VMIL]) -> None:
     learner = make_learner()
     metrics = learner.evaluation_metrics(play(learner, np.ones(T, np.float32)))

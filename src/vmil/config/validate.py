@@ -66,6 +66,7 @@ RANGES: dict[str, str] = {
     "behaviour.cloning_decay_updates": "[0, inf)",
     "behaviour.cloning_floor": "[0, 1]",
     "behaviour.exploration_std": "[0, inf)",
+    "behaviour.exploration_frames": "[0, inf)",
     "training.frames": "[1, inf)",
     "training.frames_per_epoch": "[1, inf)",
     "training.updates_per_epoch": "[1, inf)",

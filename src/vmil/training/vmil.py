@@ -205,12 +205,17 @@ class VMIL(ImitationModule):
 
     def exploration_policy(self) -> ActingPolicy:
         """Acts for the collector."""
-        return ActingPolicy(self.world_model, self.actor, self.config.behaviour.exploration_std, deterministic=False)
+        return ActingPolicy(self.world_model, self.actor, exploration_std=self.exploration_std)
+
+    def exploration_std(self) -> float:
+        """Scale of the noise on collected actions, by now."""
+        c = self.config.behaviour
+        return c.exploration_std if c.exploration_frames == 0 or self.frames < c.exploration_frames else 0.0
 
     def evaluation_policy(self) -> ActingPolicy:
         """Acts for the score, and leaves a trace for `evaluation_metrics`."""
         actor = self.actor if self.averaged_actor is None else self.averaged_actor
-        policy = ActingPolicy(self.world_model, actor, 0.0, deterministic=True)
+        policy = ActingPolicy(self.world_model, actor, deterministic=True)
         policy.trace = self._witness = []
         return policy
 
