@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import sys
@@ -141,3 +142,23 @@ def test_without_mlflow_the_other_kinds_work_and_mlflow_says_what_is_missing(
     with pytest.raises(UserError, match=r"needs mlflow.*tracking\.kind=csv"):
         make_tracker(TrackingConfig(kind="mlflow"), tmp_path)
     make_tracker(TrackingConfig(kind="csv"), tmp_path).metrics({"model/loss": 1.0}, 0)
+
+
+def test_of_runs_that_start_at_once_one_makes_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow's migrations of a new SQLite file fail when two processes run them together."""
+    alone: list[bool] = []
+
+    def client(uri: str) -> MlflowClient:
+        with (tmp_path / ".mlflow.db.lock").open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                alone.append(False)
+            except BlockingIOError:
+                alone.append(True)
+        raise MlflowException("enough seen")
+
+    monkeypatch.setattr(tracking_mlflow, "MlflowClient", client)
+    (tmp_path / "run").mkdir()
+    make_tracker(TrackingConfig(uri=f"sqlite:///{tmp_path}/mlflow.db"), tmp_path / "run").finish("FINISHED")
+    assert alone
+    assert all(alone)

@@ -5,10 +5,12 @@ The only module that imports mlflow, itself imported only when `tracking.kind=ml
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from mlflow.entities import Metric, Param, RunTag
@@ -22,6 +24,7 @@ from vmil.tracking.pictures import Pixels
 from vmil.tracking.record import read_record, update_record
 from vmil.tracking.tracker import CsvTracker, RunStatus, tracking_uri
 
+SQLITE = "sqlite:///"
 PARAMS_PER_CALL = 100  # MLflow's limit
 PARAM_LENGTH = 6000  # MLflow's limit; longer values are cut, the resolved YAML artifact has them whole
 PATIENCE = 30.0  # seconds that a checkpoint waits for the server; the end of a run waits twice as long
@@ -118,7 +121,8 @@ class MLflowTracker(CsvTracker):
 
     def _open(self) -> None:
         """Here and not in __init__: making a new SQLite store takes seconds, and a server may be away."""
-        client = MlflowClient(self._uri)
+        with _alone(self._uri):
+            client = MlflowClient(self._uri)
         self._run_id = self._continue_run(client) or self._start_run(client)
         self._client = client
         update_record(self.run_dir, mlflow_run_id=self._run_id, mlflow_uri=self._uri)
@@ -156,6 +160,19 @@ class MLflowTracker(CsvTracker):
             if known is None:
                 raise
             return str(known.experiment_id)
+
+
+@contextmanager
+def _alone(uri: str) -> Iterator[None]:
+    """Of runs that start at once only one makes a new SQLite store: MLflow's migrations break each other."""
+    if not uri.startswith(SQLITE):
+        yield
+        return
+    path = Path(uri.removeprefix(SQLITE))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f".{path.name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def history(uri: str, run_id: str, name: str) -> list[tuple[int, float]]:
