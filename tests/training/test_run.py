@@ -275,7 +275,7 @@ def test_the_environment_s_reward_in_the_discriminator_s_place_is_said_loudly(
 
 KILLED_AT = """
 import os, signal, sys
-from vmil.training.module import ImitationModule
+from vmil.learner.module import ImitationModule
 from vmil import cli
 
 count = ImitationModule.count_update
