@@ -6,7 +6,8 @@ from collections.abc import Collection
 
 from vmil.config.errors import UserError
 from vmil.config.keys import Scalar, flatten, leaves
-from vmil.config.schema import Config, LearnerKind
+from vmil.config.schema import Config
+from vmil.config.schema_baselines import LearnerKind
 
 # Sections that only some learners read; all others are everyone's.
 SECTIONS: dict[LearnerKind, tuple[str, ...]] = {
