@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from vmil import cli
+from vmil.algorithms import make_learner
 from vmil.config.errors import StoppedError, UserError
 from vmil.config.load import load_config, save_config
 
@@ -52,14 +53,14 @@ def saved_run(tmp_path):
 
 def test_train_gets_the_resolved_configuration(fake_run):
     assert cli.main(["train", "env=cheetah", "algo=vmil", "seed=3", "world_model.deter=256"]) == 0
-    [(name, (config,), _)] = fake_run.calls
-    assert name == "train"
+    [(name, (config, factory), _)] = fake_run.calls
+    assert (name, factory) == ("train", make_learner)
     assert (config.env.name, config.algo, config.seed, config.world_model.deter) == ("cheetah", "vmil", 3, 256)
 
 
 def test_resume_finds_the_run_and_passes_what_else_is_set(fake_run, saved_run):
     assert cli.main(["resume", "run=mine", f"root={saved_run.parent}", "training.frames=90000"]) == 0
-    assert fake_run.calls == [("resume", (saved_run, ["training.frames=90000"]), {})]
+    assert fake_run.calls == [("resume", (saved_run, make_learner, ["training.frames=90000"]), {})]
 
 
 def test_resume_refuses_a_wrong_key_before_anything_is_loaded(fake_run, saved_run, capsys):
@@ -72,8 +73,8 @@ def test_evaluate_films_beside_the_run_unless_told_otherwise(fake_run, saved_run
     assert cli.main(["evaluate", f"run={saved_run}", "episodes=3"]) == 0
     assert cli.main(["evaluate", f"run={saved_run}", f"video={tmp_path}/walk.mp4"]) == 0
     assert fake_run.calls == [
-        ("evaluate_run", (saved_run, 3, saved_run / "videos" / "evaluation.mp4"), {}),
-        ("evaluate_run", (saved_run, 10, tmp_path / "walk.mp4"), {}),
+        ("evaluate_run", (saved_run, make_learner, 3, saved_run / "videos" / "evaluation.mp4"), {}),
+        ("evaluate_run", (saved_run, make_learner, 10, tmp_path / "walk.mp4"), {}),
     ]
 
 

@@ -33,9 +33,10 @@ def train(overrides: Sequence[str]) -> int:
     """Train from the start."""
     config = load_config(overrides)
     _prepare_rendering(config)
+    from vmil.algorithms import make_learner
     from vmil.training import run
 
-    run.train(config)
+    run.train(config, make_learner)
     return OK
 
 
@@ -44,9 +45,10 @@ def resume(overrides: Sequence[str]) -> int:
     options, rest = _split(RunOptions, overrides)
     directory = find_run(options.run, Path(options.root))
     _prepare_rendering(load_saved_config(directory / CONFIG_FILE, rest))  # both complain before torch is imported
+    from vmil.algorithms import make_learner
     from vmil.training import run
 
-    run.resume(directory, rest)
+    run.resume(directory, make_learner, rest)
     return OK
 
 
@@ -57,9 +59,10 @@ def evaluate(overrides: Sequence[str]) -> int:
     directory = find_run(options.run, Path(options.root))
     video = Path(options.video) if options.video else directory / "videos" / "evaluation.mp4"
     _prepare_rendering(load_saved_config(directory / CONFIG_FILE))
+    from vmil.algorithms import make_learner
     from vmil.training import run
 
-    run.evaluate_run(directory, options.episodes, video)
+    run.evaluate_run(directory, make_learner, options.episodes, video)
     return OK
 
 

@@ -89,7 +89,7 @@ def _disk() -> Iterator[Line]:
 def _torch() -> Iterator[Line]:
     import torch
 
-    from vmil.training.build import has_fast_bf16
+    from vmil.learner.device import has_fast_bf16
 
     yield "torch threads", str(torch.get_num_threads())
     plain, half = _matmul_ms(torch.float32), _matmul_ms(torch.bfloat16)

@@ -119,6 +119,8 @@ def test_an_episode_that_ends_early_is_whole(config: Config, make: Callable[...,
         assert set(episode["episode"].tolist()) == {index}
         assert episode["image"][:, 0, 0, 0].unique().tolist() == [index]
         assert episode["reward"].sum() == len(episode)
+        ended = [False] * (len(episode) - 1) + [index == 1]  # a time limit terminates nothing
+        assert episode["terminated"].tolist() == ended
         lengths.append(len(episode))
     assert lengths == [STEPS, 7, STEPS, STEPS]
     assert policy.opened == [0, 1, 2, 3]

@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from vmil.config.errors import UserError
+from vmil.config.learners import settle
 from vmil.config.schema import Config
 from vmil.data import footprint
 from vmil.data.datamodule import VMILDataModule
@@ -97,6 +98,60 @@ def test_expert_columns(config: Config, fraction: float, experts: int) -> None:
     assert (batch.image[0, experts:, 0, 0, 0] < DEMO_EPISODE).all()
     assert batch.image.is_contiguous()
     assert batch.image.shape == (6, 8, 8, 8, 3)
+    data.close()
+
+
+def test_half_of_every_batch_of_stacked_transitions_is_the_expert_s(
+    config: Config, decode: Callable[[Tensor], Tensor]
+) -> None:
+    """SQIL's: stacks of three, in which an episode's first frame stands for those before it."""
+    config.learner, config.training.demo_fraction = "sqil_drq", 0.25
+    settle(config)
+    data, seen = module(config), set()
+    for _ in range(40):
+        for batch in data.epoch():
+            assert batch.experts == 4
+            assert batch.image.shape[:2] == (4, 8)
+            assert batch.terminated is not None
+            assert not batch.terminated.any()  # the counting environment knows time limits only
+            episode, t = decode(batch.image).unbind(-1)  # (4, B)
+            assert (episode[:, :4] >= DEMO_EPISODE).all()
+            assert (episode[:, 4:] < DEMO_EPISODE).all()
+            assert (episode == episode[:1]).all()
+            now = t[2]
+            assert torch.equal(t, torch.stack([(now - 2).clamp(min=0), (now - 1).clamp(min=0), now, now + 1]))
+            taken = [action_of(*pair) for pair in zip(episode[2].tolist(), now.tolist(), strict=True)]
+            assert batch.action[2, :, 0].tolist() == taken
+            assert torch.equal(batch.is_first, t == 0)
+            seen |= set(now.tolist())
+        if data.frames == config.training.frames:
+            break
+    assert seen == set(range(STEPS - 1))  # the last one's next frame is not kept
+    data.close()
+
+
+def test_true_reward_without_an_expert(config: Config) -> None:
+    config.learner, config.debug.use_ground_truth_reward = "sqil_drq", True
+    settle(config)
+    data = module(config)
+    batch = next(data.epoch())
+    assert batch.experts == 0
+    assert batch.reward is not None
+    assert (batch.image[..., 0] < DEMO_EPISODE).all()
+    data.close()
+
+
+def test_behaviour_cloning_collects_nothing_and_its_clock_goes_on(config: Config) -> None:
+    config.learner = "bc"
+    settle(config)
+    data, frames = module(config), []
+    for _ in range(data.epochs):
+        batches = list(data.train_dataloader())
+        assert [(batch.experts, len(batch.image)) for batch in batches] == [(8, 3)] * 3
+        frames.append(data.frames)
+    assert frames == [80, 160, 240, 320, 400]
+    assert data.replay.episodes == 0
+    assert "collect/return" not in data.metrics
     data.close()
 
 

@@ -16,6 +16,7 @@ from tensordict import TensorDict
 from vmil.config.errors import UserError
 from vmil.data import episodes, replay
 from vmil.data.replay import Replay
+from vmil.data.transition import stack_windows
 
 
 def episode(index: int, steps: int) -> TensorDict:
@@ -145,7 +146,7 @@ def test_the_buffer_is_an_ordinary_torchrl_buffer() -> None:
 
 def test_memory_is_taken_only_as_episodes_come_in() -> None:
     buffer = filled([10], capacity=10_000)
-    per_step = 4 * 4 * 3 + 2 * 4 + 4 + 8 + 8 + 1
+    per_step = 4 * 4 * 3 + 2 * 4 + 4 + 8 + 8 + 1 + 1
     assert buffer.memory_bytes() == 10 * per_step
 
 
@@ -303,7 +304,60 @@ def test_a_full_disk_is_one_sentence_and_leaves_the_old_file(tmp_path: Path, mon
 
 def test_openings_begin_where_episodes_begin() -> None:
     buffer = filled([20, 20, 20])
-    assert {start % 20 for _, start in buffer.windows(400, 4, openings=1.0)} == {0}
-    some = [start % 20 for _, start in buffer.windows(4000, 4, openings=0.25)]
+    assert {window.start % 20 for window in buffer.windows(400, 4, openings=1.0)} == {0}
+    some = [window.start % 20 for window in buffer.windows(4000, 4, openings=0.25)]
     assert 0.25 < some.count(0) / 4000 < 0.25 + 0.75 / 17 + 0.03  # a quarter, and those drawn there anyway
     assert set(some) == set(range(17))
+
+
+def drawn(buffer: Replay, length: int, lead: int, count: int = 3000) -> Counter[tuple[int, tuple[int, ...]]]:
+    """How often each (episode, its steps) was drawn, padded."""
+    stacked = stack_windows(buffer.windows(count, length, lead=lead, ends=True), length, ["episode", "t"])
+    assert (stacked["episode"] == stacked["episode"][:1]).all()
+    return Counter(zip(stacked["episode"][0].tolist(), map(tuple, stacked["t"].T.tolist()), strict=True))
+
+
+def test_padded_slices_cover_every_transition_of_an_episode_equally() -> None:
+    """Stacks of three: the first frame stands for those before it, and what follows a time limit is not known."""
+    buffer = filled([5, 2])
+    seen = drawn(buffer, length=4, lead=2)
+    assert set(seen) == {
+        (0, (0, 0, 0, 1)), (0, (0, 0, 1, 2)), (0, (0, 1, 2, 3)), (0, (1, 2, 3, 4)), (1, (0, 0, 0, 1)),
+    }  # fmt: skip
+    assert all(500 < count < 700 for count in seen.values()), seen  # 600 each, standard deviation 22
+
+
+def test_the_action_that_terminated_an_episode_is_a_transition_too() -> None:
+    buffer = Replay(100, 2, 0)
+    for index, steps in enumerate((3, 1)):
+        ended = torch.arange(steps) == steps - 1
+        buffer.extend(episode(index, steps).set("terminated", ended))
+    assert set(drawn(buffer, length=4, lead=2)) == {
+        (0, (0, 0, 0, 1)), (0, (0, 0, 1, 2)), (0, (0, 1, 2, 2)), (1, (0, 0, 0, 0)),
+    }  # fmt: skip
+    stacked = stack_windows(buffer.windows(200, 4, lead=2, ends=True), 4, ["t", "terminated", "episode"])
+    last = torch.where(stacked["episode"][-2] == 0, 2, 0)
+    assert torch.equal(stacked["terminated"][-2], stacked["t"][-2] == last)
+    assert {t for _, t in drawn(buffer, 3, 0)} == {(0, 1, 2), (1, 2, 2)}  # sequences without a stack
+
+
+def test_padding_draws_nothing_else_where_there_is_none() -> None:
+    plain, padded = filled([30, 30], seed=3), filled([30, 30], seed=3)
+    starts = [window[1:] for window in plain.windows(50, 4)]
+    assert starts == [window[1:] for window in padded.windows(50, 4, ends=True)]
+    assert {window[2:] for window in padded.windows(50, 4)} == {(0, 0)}
+    padded.windows(1, 4, lead=2)
+    with pytest.raises(ValueError, match="padded slices have no positions"):
+        padded.buffer.sample(8)
+
+
+def test_a_checkpoint_from_before_terminations_were_kept_still_loads(tmp_path: Path) -> None:
+    old, manifest = filled([6]), filled([6]).state_dict()
+    content = {key: value for key, value in old._read(old.shelves[0]).items() if key != "terminated"}
+    digest = episodes.tensor_digest(content)
+    episodes.write_tensors(tmp_path / "episode_000000.safetensors.gz", content)
+    shelf = {"episode": 0, "start": 0, "length": 6, "digest": digest}
+    fresh = Replay(100, 2, 0)
+    fresh.load(tmp_path, manifest | {"shelves": [shelf]})
+    assert not fresh.sample(4, 3)["terminated"].any()
+    assert fresh.state_dict()["shelves"][0]["digest"] == digest

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tensordict import TensorDict
 
-from vmil.data.transition import Batch, previous_actions, stack_windows
+from vmil.data.transition import Batch, Window, previous_actions, stack_windows
 
 
 def test_previous_actions_by_hand() -> None:
@@ -35,7 +35,7 @@ def test_an_action_that_is_read_is_not_hidden() -> None:
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=6), st.integers(1, 10))
 def test_stack_copies_the_windows_time_major(starts: list[int], length: int) -> None:
     store = TensorDict({"x": torch.arange(40), "y": torch.arange(80.0).view(40, 2)}, [40])
-    stacked = stack_windows([(store, start) for start in starts], length, ["x", "y"])
+    stacked = stack_windows([Window(store, start) for start in starts], length, ["x", "y"])
     assert stacked["x"].tolist() == [[start + t for start in starts] for t in range(length)]
     assert stacked["y"].shape == (length, len(starts), 2)
     assert stacked["y"].is_contiguous()

@@ -27,6 +27,7 @@ import torch
 
 from vmil import cli
 from vmil.config.keys import leaves, sections
+from vmil.config.learners import unread
 from vmil.config.load import load_saved_config
 from vmil.config.schema import Config
 from vmil.data.transition import Batch
@@ -257,7 +258,7 @@ def test_imitation_never_sees_the_environment_s_reward(whole: SimpleNamespace) -
 
 
 def test_every_knob_is_read_by_a_run(whole: SimpleNamespace) -> None:
-    assert set(leaves(Config)) - whole.watch.read == UNREAD_HERE
+    assert set(leaves(Config)) - whole.watch.read == UNREAD_HERE | unread("vmil")
 
 
 def test_the_environment_s_reward_in_the_discriminator_s_place_is_said_loudly(
@@ -275,7 +276,7 @@ def test_the_environment_s_reward_in_the_discriminator_s_place_is_said_loudly(
 
 KILLED_AT = """
 import os, signal, sys
-from vmil.training.module import ImitationModule
+from vmil.learner.module import ImitationModule
 from vmil import cli
 
 count = ImitationModule.count_update

@@ -14,8 +14,8 @@ from vmil.config.load import load_config
 from vmil.data.transition import Batch, previous_actions
 from vmil.evaluation.rollout import Rollout
 from vmil.imagination import DreamNoise, imagine
+from vmil.learner.module import NonFiniteError
 from vmil.nets.mlp import frozen
-from vmil.training.module import NonFiniteError
 from vmil.training.vmil import VMIL
 from vmil.world_model.model import preprocess
 from vmil.world_model.rssm import State

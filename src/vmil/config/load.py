@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 import vmil
-from vmil.config import keys, validate
+from vmil.config import keys, learners, validate
 from vmil.config.errors import UserError
 from vmil.config.keys import flatten as flatten
 from vmil.config.schema import Config
@@ -68,6 +68,7 @@ def load_config(overrides: Sequence[str] = ()) -> Config:
     if "tracking" in chosen:
         settings["tracking.kind"] = Setting(chosen["tracking"], "")
     config = build(Config, settings | from_command_line)
+    learners.settle(config, from_command_line)
     _check_env_name(config.env.name)
     validate.check(config)
     return config
@@ -100,6 +101,7 @@ def load_saved_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     if "tracking" in chosen:
         settings["tracking.kind"] = Setting(chosen["tracking"], "")
     config = build(Config, settings | from_command_line)
+    learners.settle(config, from_command_line)
     validate.check(config)
     return config
 

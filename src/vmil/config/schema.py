@@ -11,11 +11,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from vmil.config.schema_baselines import (
+    BCConfig,
+    DACConfig,
+    DrQConfig,
+    LearnerKind,
+    PixelsConfig,
+    RewardMap,
+)
+
 RenderProfile = Literal["standard", "fast"]
 LatentKind = Literal["gaussian", "categorical"]
 Activation = Literal["elu", "silu"]
 Norm = Literal["none", "layer"]
-RewardMap = Literal["probability", "log_d", "neg_log_one_minus_d", "logit"]
 Penalty = Literal["input", "weights", "none"]
 NoiseSchedule = Literal["none", "constant", "annealed"]
 Bootstrap = Literal["value", "none"]
@@ -31,7 +39,7 @@ class EnvConfig:
     """What the agent lives in and how its camera sees it."""
 
     name: str = "walker"  # walker | cheetah | dmc:<domain>-<task> | counting
-    image_size: int = 64  # pixels, square
+    image_size: int = 64  # pixels, square; VMIL needs 64, DrQ was published with 84
     camera: int = 0  # index of the model's camera
     action_repeat: int = 2  # frames per agent step, repeated below the renderer [D1]
     episode_frames: int = 1000  # frames per episode; a multiple of action_repeat
@@ -142,7 +150,7 @@ class TrainingConfig:
     seed_frames: int = 0  # frames of uniformly random actions before the policy acts
     pretrain_updates: int = 1200  # training steps on the demonstrations alone
     batch_size: int = 16  # sequences
-    batch_length: int = 50  # agent steps per sequence
+    batch_length: int = 50  # agent steps per sequence; baselines: one transition, and set by pixels.frame_stack
     demo_fraction: float = 0.25  # share of the sequences that are the expert's, at least one
     opening_share: float = 0.0  # share of the sequences that begin where their episode does; the rest anywhere [own]
     replay_frames: int = 500_000  # capacity; the oldest episodes go first
@@ -185,7 +193,7 @@ class RunConfig:
 class DebugConfig:
     """Switches that turn the experiment into something else; off by default and logged loudly."""
 
-    use_ground_truth_reward: bool = False  # a reward head, trained on the environment's reward, takes D's place
+    use_ground_truth_reward: bool = False  # the environment's reward takes the place of D, or of SQIL's labels
     deterministic: bool = False  # torch.use_deterministic_algorithms
 
 
@@ -198,10 +206,15 @@ class Config:
     world_model: WorldModelConfig = field(default_factory=WorldModelConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     behaviour: BehaviourConfig = field(default_factory=BehaviourConfig)
+    pixels: PixelsConfig = field(default_factory=PixelsConfig)
+    drq: DrQConfig = field(default_factory=DrQConfig)
+    dac: DACConfig = field(default_factory=DACConfig)
+    bc: BCConfig = field(default_factory=BCConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     run: RunConfig = field(default_factory=RunConfig)
     debug: DebugConfig = field(default_factory=DebugConfig)
     algo: str = "vmil_plus"  # the preset this run started from: a name in conf/algo
+    learner: LearnerKind = "vmil"  # which method that preset sets the knobs of
     seed: int = 0

@@ -12,7 +12,7 @@ from vmil.config.schema import Config
 # Interval of every numeric leaf, in the notation of mathematics; a test asserts that none is forgotten.
 RANGES: dict[str, str] = {
     "seed": "[0, 4294967295]",  # numpy's legacy seeds, which dm_control uses, are 32 bits
-    "env.image_size": "[64, 64]",  # what nets/conv.py is built for
+    "env.image_size": "[16, 512]",
     "env.camera": "[0, inf)",
     "env.action_repeat": "[1, inf)",
     "env.episode_frames": "[2, inf)",
@@ -67,14 +67,37 @@ RANGES: dict[str, str] = {
     "behaviour.cloning_floor": "[0, 1]",
     "behaviour.exploration_std": "[0, inf)",
     "behaviour.exploration_frames": "[0, inf)",
+    "pixels.frame_stack": "[1, inf)",
+    "pixels.shift": "[0, inf)",
+    "pixels.filters": "[1, inf)",
+    "pixels.layers": "[1, inf)",
+    "pixels.feature": "[1, inf)",
+    "pixels.units": "[1, inf)",
+    "pixels.hidden_layers": "[0, inf)",
+    "drq.target_views": "[1, inf)",
+    "drq.views": "[1, inf)",
+    "drq.discount": "[0, 1]",
+    "drq.init_temperature": "(0, inf)",
+    "drq.lr": "(0, inf)",
+    "drq.actor_every": "[1, inf)",
+    "drq.target_every": "[1, inf)",
+    "drq.tau": "(0, 1]",
+    "drq.min_log_std": "(-inf, inf)",
+    "drq.max_log_std": "(-inf, inf)",
+    "dac.units": "[1, inf)",
+    "dac.layers": "[0, inf)",
+    "dac.penalty_scale": "[0, inf)",
+    "dac.penalty_target": "[0, inf)",
+    "dac.lr": "(0, inf)",
+    "bc.lr": "(0, inf)",
     "training.frames": "[1, inf)",
     "training.frames_per_epoch": "[1, inf)",
     "training.updates_per_epoch": "[1, inf)",
     "training.seed_frames": "[0, inf)",
     "training.pretrain_updates": "[0, inf)",
     "training.batch_size": "[1, inf)",
-    "training.batch_length": "[2, inf)",  # a triple needs a next state
-    "training.demo_fraction": "(0, 1]",
+    "training.batch_length": "[1, inf)",
+    "training.demo_fraction": "[0, 1]",
     "training.opening_share": "[0, 1]",
     "training.replay_frames": "[1, inf)",
     "training.eval_every_frames": "[1, inf)",
@@ -103,7 +126,7 @@ def check(config: Config) -> None:
         value = flat[key]
         if isinstance(value, (int, float)) and not inside(value, interval):
             raise UserError(f"{key}={value} is outside {interval}")
-    for rule in (_check_clock, _check_batch, _check_heads, _check_run):
+    for rule in (_check_clock, _check_batch, _check_heads, _check_learner, _check_run):
         rule(config)
 
 
@@ -126,6 +149,8 @@ def _check_batch(config: Config) -> None:
             f"training.batch_length={training.batch_length} is longer than an episode of {steps} agent steps "
             "(env.episode_frames / env.action_repeat)"
         )
+    if config.learner != "vmil":
+        return
     states = training.batch_size * training.batch_length
     if config.behaviour.dream_starts > states:
         raise UserError(
@@ -144,6 +169,38 @@ def _check_heads(config: Config) -> None:
     behaviour = config.behaviour
     if behaviour.policy == "clipped_normal" and behaviour.max_std <= behaviour.min_std:
         raise UserError(f"behaviour.max_std={behaviour.max_std} must exceed behaviour.min_std={behaviour.min_std}")
+
+
+def _check_learner(config: Config) -> None:
+    if config.learner == "vmil":
+        _require("env.image_size", config.env.image_size, "[64, 64]")  # what nets/conv.py is built for
+        _require("training.batch_length", config.training.batch_length, "[2, inf)")  # a triple needs a next state
+        _require("training.demo_fraction", config.training.demo_fraction, "(0, 1]")
+        return
+    if config.env.image_size < 4 * config.pixels.layers - 1:  # (n − 3) // 2 + 1 wide, two less with each further layer
+        raise UserError(
+            f"env.image_size={config.env.image_size} leaves nothing after pixels.layers={config.pixels.layers}"
+        )
+    if config.drq.max_log_std <= config.drq.min_log_std:
+        raise UserError(
+            f"drq.max_log_std={config.drq.max_log_std} must exceed drq.min_log_std={config.drq.min_log_std}"
+        )
+    true_reward = config.debug.use_ground_truth_reward
+    if config.learner == "bc" and true_reward:
+        raise UserError("debug.use_ground_truth_reward=true cannot be: behaviour cloning has no reward to replace")
+    if config.learner == "sqil_drq" and not true_reward and config.training.batch_size % 2:
+        raise UserError(f"training.batch_size={config.training.batch_size} is odd: half of it is the expert's")
+    experts = max(1, round(config.training.batch_size * config.training.demo_fraction))
+    if config.learner == "dac_drq" and not true_reward and not 0 < experts < config.training.batch_size:
+        raise UserError(
+            f"training.demo_fraction={config.training.demo_fraction} leaves the learner dac_drq no agent's transition: "
+            "lower it or raise training.batch_size"
+        )
+
+
+def _require(key: str, value: float, interval: str) -> None:
+    if not inside(value, interval):
+        raise UserError(f"{key}={value} is outside {interval}")
 
 
 def _check_run(config: Config) -> None:

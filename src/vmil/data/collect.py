@@ -99,6 +99,7 @@ class EpisodeCollector:
         t = torch.arange(length)
         episode = {key: kept[key] for key in ("image", "proprio", "action") if key in set(kept.keys())}
         episode |= {"reward": kept["next", "reward"].squeeze(-1), "t": t, "is_first": t == 0}
+        episode |= {"terminated": kept["next", "terminated"].squeeze(-1)}
         episode |= {"episode": torch.full((length,), self.episode)}
         self.episode += 1
         return TensorDict(episode, [length])

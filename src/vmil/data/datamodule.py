@@ -15,13 +15,14 @@ import torch
 from torch.utils.data import DataLoader
 
 from vmil.config.errors import UserError
+from vmil.config.learners import collects, lead_in, sees_stacks
 from vmil.config.schema import Config
 from vmil.data.collect import EpisodeCollector, Policy
 from vmil.data.demos import Demonstrations, load_demonstrations
 from vmil.data.footprint import choose_scratch, estimate, replay_steps
 from vmil.data.replay import Replay
 from vmil.data.rounds import Rounds
-from vmil.data.transition import Batch, stack_windows
+from vmil.data.transition import Batch, Window, stack_windows
 from vmil.envs.factory import EnvInfo, env_info, make_env
 
 # Streams drawn from the run's seed; the numbers only have to differ.
@@ -62,7 +63,7 @@ class VMILDataModule(lightning.LightningDataModule):
             return
         config, info = self.config, self.info
         self.demos = load_demonstrations(config.env, config.demos, config.seed, _stream(config.seed, _DEMOS))
-        self.demos.check_length(config.training.batch_length)
+        self.demos.check_length(config.training.batch_length - lead_in(config))
         scratch = choose_scratch(self.footprint, self.replay_dir)
         self.replay = Replay(replay_steps(config), info.frames_per_step, _stream(config.seed, _REPLAY), scratch=scratch)
         self._collector = EpisodeCollector(
@@ -126,8 +127,10 @@ class VMILDataModule(lightning.LightningDataModule):
 
     @property
     def experts(self) -> int:
-        """Expert columns of a batch outside pre-training."""
+        """Expert columns of a batch outside pre-training; none where the true reward leaves no use for an expert."""
         training = self.config.training
+        if training.demo_fraction == 0.0 and self.config.debug.use_ground_truth_reward:
+            return 0
         return min(training.batch_size, max(1, round(training.batch_size * training.demo_fraction)))
 
     @property
@@ -166,6 +169,9 @@ class VMILDataModule(lightning.LightningDataModule):
             yield batch
 
     def _collect(self) -> None:
+        if not collects(self.config):
+            self.frames = self._goal
+            return
         collector, started = self.collector, time.perf_counter()
         collector.on_step = self._report_step
         self.episode_returns, seconds = [], Counter[str]()
@@ -175,7 +181,8 @@ class VMILDataModule(lightning.LightningDataModule):
             self.frames += len(episode) * self.info.frames_per_step
             self.episode_returns.append(float(episode["reward"].sum()))
             seconds.update(collector.seconds)
-        if max(shelf.length for shelf in self.replay.shelves) < self.config.training.batch_length:
+        shortest, ends = self.config.training.batch_length - lead_in(self.config), sees_stacks(self.config)
+        if max(shelf.length + (ends and shelf.terminated) for shelf in self.replay.shelves) < shortest:
             raise UserError("every episode ended in fewer agent steps than training.batch_length: lower it")
         self.metrics = {
             **seconds,
@@ -194,10 +201,12 @@ class VMILDataModule(lightning.LightningDataModule):
         """A batch whose first `experts` columns are demonstrations and the others replay."""
         assert self.demos is not None
         training = self.config.training
-        windows = self.demos.replay.windows(experts, training.batch_length, training.opening_share)
-        if experts < training.batch_size:
-            windows += self.replay.windows(training.batch_size - experts, training.batch_length, training.opening_share)
-        keys = ["image", "action", "is_first"]
+        length, share, lead = training.batch_length, training.opening_share, lead_in(self.config)
+        windows: list[Window] = []
+        for source, count in ((self.demos.replay, experts), (self.replay, training.batch_size - experts)):
+            if count:
+                windows += source.windows(count, length, share, lead, ends=sees_stacks(self.config))
+        keys = ["image", "action", "is_first", "terminated"]
         keys += ["proprio"] if self.config.env.proprio else []
         keys += ["reward"] if self.config.debug.use_ground_truth_reward else []
         stacked = stack_windows(windows, training.batch_length, keys, pinned=self._pinned)
@@ -208,6 +217,7 @@ class VMILDataModule(lightning.LightningDataModule):
             is_first=stacked["is_first"],
             experts=experts,
             reward=stacked.get("reward"),
+            terminated=stacked["terminated"],
         )
 
     # ---- checkpoint

@@ -17,7 +17,7 @@ from vmil.envs.factory import EnvInfo
 log = logging.getLogger(__name__)
 
 MEMORY_SHARE = 0.6  # of the free memory that the replay may fill; networks and their activations need the rest
-_BYTES_BESIDES = 4 + 8 + 8 + 1  # float32 reward, int64 episode and t, bool is_first
+_BYTES_BESIDES = 4 + 8 + 8 + 1 + 1  # float32 reward, int64 episode and t, bool is_first and terminated
 _CGROUP = Path("/sys/fs/cgroup")
 
 

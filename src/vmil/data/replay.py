@@ -19,7 +19,7 @@ from vmil.data.episodes import read_tensors, tensor_digest, write_tensors
 from vmil.data.slices import EpisodeSlices, EpisodeWriter, Shelf
 from vmil.data.transition import Window, stack_windows
 
-KEYS = ("image", "action", "reward", "episode", "t", "is_first")  # and "proprio", where the task has one
+KEYS = ("image", "action", "reward", "episode", "t", "is_first", "terminated")  # and "proprio", where the task has one
 KEPT_CHECKPOINTS = 8  # whose episodes stay on disk: the newest may not be complete yet, or fail on a full disk
 
 logging.getLogger("torchrl").setLevel(logging.WARNING)  # its storages announce their shapes
@@ -30,7 +30,8 @@ class Replay:
 
     capacity: agent steps that fit. seed: of the sampler's own generator. scratch: a directory to keep the steps in, for
     machines without the memory; it is emptied first. Stored per step: image (H, W, 3) uint8, action (A,) float32,
-    reward () float32, episode and t () int64, is_first () bool and, where the task has one, proprio (P,) float32.
+    reward () float32, episode and t () int64, is_first and terminated () bool and, where the task has one, proprio (P,)
+    float32.
     """
 
     def __init__(self, capacity: int, frames_per_step: int, seed: int, scratch: Path | None = None) -> None:
@@ -85,6 +86,8 @@ class Replay:
         """
         if not bool(torch.isfinite(episode.get("action")).all()):
             raise ValueError(f"episode {int(episode.get('episode')[0])} holds an action that is NaN or infinite")
+        if "terminated" not in set(episode.keys()):  # demonstrations, which no one says it of, and earlier checkpoints
+            episode = episode.copy().set("terminated", torch.zeros(len(episode), dtype=torch.bool))
         keys = (*KEYS, "proprio") if "proprio" in set(episode.keys()) else KEYS
         self.buffer.extend(episode.select(*keys))
 
@@ -98,10 +101,21 @@ class Replay:
 
     # ---- sampling
 
-    def windows(self, count: int, length: int, openings: float = 0.0) -> list[Window]:
-        """`count` slices of `length` steps inside one episode, the share `openings` at its start; copies no pixel."""
-        self._sampler.length, self._sampler.openings = length, openings
-        return [(self._steps, start) for start in self._sampler.starts(count).tolist()]
+    def windows(
+        self, count: int, length: int, openings: float = 0.0, lead: int = 0, ends: bool = False
+    ) -> list[Window]:
+        """`count` slices of `length` steps inside one episode, the share `openings` at its start; copies no pixel.
+
+        lead, ends: whether and how far slices may reach beyond their episode, see `EpisodeSlices`.
+        """
+        sampler, shelves = self._sampler, self.shelves
+        sampler.length, sampler.openings, sampler.lead, sampler.ends = length, openings, lead, ends
+        rows, offsets = sampler.draw(count)
+        return [self._window(shelves[row], at, length) for row, at in zip(rows.tolist(), offsets.tolist(), strict=True)]
+
+    def _window(self, shelf: Shelf, offset: int, length: int) -> Window:
+        first = max(0, offset)
+        return Window(self._steps, shelf.start + first, first - offset, max(0, offset + length - shelf.length))
 
     def sample(self, batch: int, length: int) -> TensorDict:
         """Slices (B, T, ...) whose memory is time-major: transposing to (T, B, ...) is free."""

@@ -20,6 +20,7 @@ class Shelf:
     episode: int
     start: int
     length: int
+    terminated: bool = False  # by its last action, rather than cut off
 
 
 class EpisodeWriter(RoundRobinWriter):
@@ -48,7 +49,8 @@ class EpisodeWriter(RoundRobinWriter):
             self.cursor = 0
         start = self.cursor
         self._evict(start, start + length)
-        self.shelves.append(Shelf(int(data.get("episode")[0]), start, length))
+        terminated = bool(data.get("terminated")[-1])
+        self.shelves.append(Shelf(int(data.get("episode")[0]), start, length, terminated))
         return super().extend(data)
 
     def add(self, data: Any) -> int:
@@ -69,6 +71,10 @@ class EpisodeSlices(Sampler):
     The share `openings` of them is moved to the first step of its episode: what every episode passes through, and where
     a beginner fails first, would else be seen as rarely as any other moment.
 
+    With `lead` a slice may begin that many steps before its episode, and with `ends` the last action of one that was
+    terminated counts as if a step followed: each of an episode's transitions, seen through stacked frames, then comes
+    equally often.
+
     TorchRL's SliceSampler draws the episode first, so that steps of short episodes come more often, and gathers every
     pixel of its slices to look for a done flag. Draws come from the buffer's own generator.
     """
@@ -78,19 +84,32 @@ class EpisodeSlices(Sampler):
         self.shelves = shelves  # the writer's own list
         self.length = 1
         self.openings = 0.0
+        self.lead = 0
+        self.ends = False
 
-    def starts(self, count: int) -> Tensor:
-        """First steps of `count` slices, (count,) int64; ValueError if no episode is long enough."""
-        room = torch.tensor([max(0, shelf.length - self.length + 1) for shelf in self.shelves], dtype=torch.int64)
+    def draw(self, count: int) -> tuple[Tensor, Tensor]:
+        """Which shelf each of `count` slices is of and where in its episode it begins, in [−lead, …): (count,) int64.
+
+        Raises ValueError if no episode is long enough.
+        """
+        extra = [self.lead + int(self.ends and shelf.terminated) for shelf in self.shelves]
+        steps = [max(0, shelf.length - self.length + 1 + more) for shelf, more in zip(self.shelves, extra, strict=True)]
+        room = torch.tensor(steps, dtype=torch.int64)
         if not room.any():
             longest = max((shelf.length for shelf in self.shelves), default=0)
             raise ValueError(f"none of {len(self.shelves)} episodes has {self.length} steps; the longest has {longest}")
         ends = room.cumsum(0)  # the draws [ends[i] - room[i], ends[i]) are episode i's
         draws = torch.randint(int(ends[-1]), (count,), generator=self._rng)
         rows = torch.searchsorted(ends, draws, right=True)
-        firsts = torch.tensor([shelf.start for shelf in self.shelves], dtype=torch.int64)
         opening = torch.rand(count, generator=self._rng) < self.openings
-        return firsts[rows] + torch.where(opening, 0, draws - (ends - room)[rows])
+        return rows, torch.where(opening, 0, draws - (ends - room)[rows]) - self.lead
+
+    def starts(self, count: int) -> Tensor:
+        """First steps of `count` unpadded slices, (count,) int64."""
+        if self.lead or self.ends:
+            raise ValueError("padded slices have no positions of their own: use draw")
+        rows, offsets = self.draw(count)
+        return torch.tensor([shelf.start for shelf in self.shelves], dtype=torch.int64)[rows] + offsets
 
     def sample(self, storage: Storage, batch_size: int) -> tuple[Tensor, dict[str, Any]]:
         """Positions of whole slices, one after the other: (batch_size,) int64, a multiple of `length`."""

@@ -17,12 +17,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-Window = tuple[TensorDictBase, int]  # a store of steps in time order, and the index of a slice's first step
+
+class Window(NamedTuple):
+    """A slice of one episode; where it reaches beyond the episode's ends, their steps are repeated."""
+
+    store: TensorDictBase  # steps in time order
+    start: int  # index in it of the slice's first step that exists
+    before: int = 0  # repeats of that step in front of it: what an observation of stacked frames sees at a reset
+    after: int = 0  # repeats of the episode's last step at the end: nothing follows a terminated one
 
 
 @dataclass(frozen=True)
@@ -32,9 +40,10 @@ class Batch:
     image: Tensor  # (T, B, H, W, 3) uint8
     proprio: Tensor | None  # (T, B, P) float32
     action: Tensor  # (T, B, A) float32; action[t] was taken at image[t]
-    is_first: Tensor  # (T, B) bool; image[t] opens an episode
+    is_first: Tensor  # (T, B) bool; image[t] opens an episode, or repeats its opening
     experts: int
     reward: Tensor | None = None  # (T, B) float32; None unless debug.use_ground_truth_reward: imitation never sees it
+    terminated: Tensor | None = None  # (T, B) bool; action[t] ended the task, as opposed to the time limit
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """The same batch on another device."""
@@ -49,6 +58,7 @@ class Batch:
             is_first=move(self.is_first),
             experts=self.experts,
             reward=None if self.reward is None else move(self.reward),
+            terminated=None if self.terminated is None else move(self.terminated),
         )
 
 
@@ -72,7 +82,19 @@ def stack_windows(
     """
     stacked = {}
     for key in keys:
-        slices = [store.get(key)[start : start + length] for store, start in windows]
+        slices = [_cut(window, key, length) for window in windows]
         shape, dtype = (length, len(slices), *slices[0].shape[1:]), slices[0].dtype
         stacked[key] = torch.stack(slices, dim=1, out=torch.empty(shape, dtype=dtype, pin_memory=pinned))  # (T, B, ...)
     return stacked
+
+
+def _cut(window: Window, key: str, length: int) -> Tensor:
+    """The slice's `length` steps, (T, ...): a view, unless it is padded."""
+    stop = window.start + length - window.before - window.after
+    steps: Tensor = window.store.get(key)[window.start : stop]
+    if not (window.before or window.after):
+        return steps
+    front, back = (
+        end.expand(count, *end.shape[1:]) for end, count in ((steps[:1], window.before), (steps[-1:], window.after))
+    )
+    return torch.cat([front, steps, back])

@@ -2,44 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
-import torch
-
 from vmil.behaviour.actor import Actor
 from vmil.behaviour.critic import Critic
 from vmil.config.schema import Config
 from vmil.discriminator.network import Discriminator
+from vmil.learner.device import choose_device, use_bf16
 from vmil.world_model.model import WorldModel, make_latent
-
-
-def has_fast_bf16(device: torch.device) -> bool:
-    """Whether the processor computes in bfloat16 itself, rather than emulating it."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    cpuinfo = Path("/proc/cpuinfo")
-    flags = cpuinfo.read_text().split() if cpuinfo.exists() else []
-    return "avx512_bf16" in flags or "amx_bf16" in flags
-
-
-def use_bf16(config: Config, device: torch.device) -> bool:
-    """Whether convolutions run in bfloat16."""
-    if config.compute.precision == "auto":
-        return has_fast_bf16(device)
-    return config.compute.precision == "bf16"
-
-
-def choose_device(config: Config) -> torch.device:
-    """The device that `compute.device` means on this machine."""
-    if config.compute.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(config.compute.device)
-
-
-def choose_threads(config: Config) -> int:
-    """Torch's CPU threads: as configured, else one for each core this process may use."""
-    return config.compute.threads or len(os.sched_getaffinity(0))
 
 
 def build_world_model(config: Config, action_size: int, proprio_size: int) -> WorldModel:

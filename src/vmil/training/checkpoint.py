@@ -16,8 +16,8 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from vmil.config.errors import UserError
 from vmil.config.schema import TrainingConfig
+from vmil.learner.interfaces import crossed, data_of
 from vmil.tracking.tracker import Tracker
-from vmil.training.interfaces import crossed, data_of
 
 log = logging.getLogger(__name__)
 

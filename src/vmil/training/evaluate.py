@@ -15,9 +15,9 @@ from torchrl.envs import EnvBase
 from vmil.config.schema import TrainingConfig
 from vmil.evaluation.rollout import Rollout, evaluate
 from vmil.evaluation.scores import Score, score
+from vmil.learner.interfaces import answer, crossed, data_of, learner_of
 from vmil.tracking.pictures import open_loop_panel
 from vmil.tracking.tracker import Tracker
-from vmil.training.interfaces import answer, crossed, data_of, learner_of
 
 log = logging.getLogger(__name__)
 

@@ -13,9 +13,9 @@ import lightning
 import psutil
 from lightning.pytorch.callbacks import Callback
 
+from vmil.learner.interfaces import data_of, learner_of
 from vmil.tracking.metrics import unhealthy
 from vmil.tracking.tracker import Tracker
-from vmil.training.interfaces import data_of, learner_of
 
 log = logging.getLogger(__name__)
 

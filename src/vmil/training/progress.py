@@ -14,9 +14,9 @@ from lightning.pytorch.callbacks import Callback
 from tqdm import tqdm
 
 from vmil.config.schema import TrainingConfig
+from vmil.learner.interfaces import data_of
 from vmil.training.evaluate import Evaluate
 from vmil.training.flush import TrackingFlush
-from vmil.training.interfaces import data_of
 
 log = logging.getLogger(__name__)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import lightning
 import numpy as np
@@ -26,20 +26,24 @@ from vmil.envs.factory import env_info, make_env
 from vmil.envs.rendering import prepare_rendering
 from vmil.evaluation.rollout import evaluate
 from vmil.evaluation.scores import Score, score
+from vmil.learner.device import choose_device, choose_threads, use_bf16
+from vmil.learner.module import ImitationModule
 from vmil.tracking.pictures import write_video
 from vmil.tracking.tracker import Tracker, make_tracker
 from vmil.training.allocator import keep_memory
-from vmil.training.build import choose_device, choose_threads
 from vmil.training.callbacks import finishing, make_callbacks
 from vmil.training.checkpoint import LAST, PREVIOUS, REPLAY
 from vmil.training.progress import start_logging
 from vmil.training.rundir import git_commit, has_checkpoint, locked, new_run, require_disk
-from vmil.training.vmil import VMIL
 
 log = logging.getLogger(__name__)
 
+# From configuration, action size and size of the vector observation (0: none) to what learns. Which algorithms there
+# are is known above, in `vmil.algorithms`: here all are run alike.
+LearnerFactory: TypeAlias = Callable[[Config, int, int], ImitationModule]
 
-def train(config: Config) -> Path:
+
+def train(config: Config, make_learner: LearnerFactory) -> Path:
     """Trains from the start; gives the run's directory.
 
     Raises:
@@ -49,11 +53,11 @@ def train(config: Config) -> Path:
     prepare_rendering(config.env)
     with new_run(config) as run_dir:
         start_logging(run_dir)
-        _fit(config, run_dir, None)
+        _fit(config, make_learner, run_dir, None)
     return run_dir
 
 
-def resume(run_dir: Path, overrides: Sequence[str] = ()) -> Path:
+def resume(run_dir: Path, make_learner: LearnerFactory, overrides: Sequence[str] = ()) -> Path:
     """Goes on exactly where the run's last checkpoint was made; `overrides` may raise its budget, for instance.
 
     Raises:
@@ -66,11 +70,11 @@ def resume(run_dir: Path, overrides: Sequence[str] = ()) -> Path:
             raise UserError(f"'{run_dir}' was stopped before its first checkpoint: start again with `make train`")
         prepare_rendering(config.env)
         start_logging(run_dir)
-        _fit(config, run_dir, run_dir / "checkpoints" / LAST)
+        _fit(config, make_learner, run_dir, run_dir / "checkpoints" / LAST)
     return run_dir
 
 
-def evaluate_run(run_dir: Path, episodes: int, video: Path | None) -> Score:
+def evaluate_run(run_dir: Path, make_learner: LearnerFactory, episodes: int, video: Path | None) -> Score:
     """Plays `episodes` deterministic episodes with the run's last checkpoint, prints the score, films the first.
 
     Raises:
@@ -80,7 +84,7 @@ def evaluate_run(run_dir: Path, episodes: int, video: Path | None) -> Score:
     prepare_rendering(config.env)
     prepare_torch(config)
     info = env_info(config.env)
-    learner = VMIL(config, info.action_size, info.proprio_size)
+    learner = make_learner(config, info.action_size, info.proprio_size)
     learner.load_state_dict(read_checkpoint(run_dir / "checkpoints" / LAST, learner)["state_dict"])
     learner.to(choose_device(config)).eval()
     torch.manual_seed(config.seed)  # as in the evaluations during training
@@ -111,7 +115,7 @@ def frames_per_second(config: Config) -> float:
     return 40.0 / config.env.action_repeat
 
 
-def read_checkpoint(path: Path, learner: VMIL) -> dict[str, Any]:
+def read_checkpoint(path: Path, learner: ImitationModule) -> dict[str, Any]:
     """The checkpoint's content, without executing anything in it, checked against the networks it is meant for.
 
     Raises:
@@ -141,18 +145,18 @@ def read_checkpoint(path: Path, learner: VMIL) -> dict[str, Any]:
 class Parts:
     """What a run is made of."""
 
-    learner: VMIL
+    learner: ImitationModule
     data: VMILDataModule
     tracker: Tracker
     trainer: lightning.Trainer
 
 
-def assemble(config: Config, run_dir: Path, checkpoint: Path | None = None) -> Parts:
+def assemble(config: Config, make_learner: LearnerFactory, run_dir: Path, checkpoint: Path | None = None) -> Parts:
     """Builds the learner, its data, the tracker and Lightning's trainer; UserError if the checkpoint does not fit."""
     prepare_torch(config)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     data = VMILDataModule(config, replay_dir=run_dir / "checkpoints" / REPLAY)
-    learner = VMIL(config, data.info.action_size, data.info.proprio_size)
+    learner = make_learner(config, data.info.action_size, data.info.proprio_size)
     if checkpoint is not None:
         read_checkpoint(checkpoint, learner)  # before the tracker takes the run up again
     tracker = make_tracker(config.tracking, run_dir)
@@ -174,9 +178,9 @@ def assemble(config: Config, run_dir: Path, checkpoint: Path | None = None) -> P
     return Parts(learner, data, tracker, trainer)
 
 
-def _fit(config: Config, run_dir: Path, checkpoint: Path | None) -> None:
+def _fit(config: Config, make_learner: LearnerFactory, run_dir: Path, checkpoint: Path | None) -> None:
     _quieten()
-    parts = assemble(config, run_dir, checkpoint)
+    parts = assemble(config, make_learner, run_dir, checkpoint)
     try:
         with finishing(parts.tracker):
             _introduce(config, run_dir, parts)
@@ -207,7 +211,7 @@ def _introduce(config: Config, run_dir: Path, parts: Parts) -> None:
         config.seed,
         device,
         torch.get_num_threads(),
-        "bf16" if parts.learner.world_model.bf16 else "fp32",
+        "bf16" if use_bf16(config, device) else "fp32",
     )
     log.info(
         "memory: replay up to %.1f GB, demonstrations %.2f GB, networks about 1.5 GB; "

@@ -22,9 +22,9 @@ from vmil.discriminator.network import Triples
 from vmil.discriminator.reward import reward_from_logit
 from vmil.evaluation.rollout import Rollout
 from vmil.imagination import Dream, imagine
+from vmil.learner.module import ImitationModule, Part
 from vmil.nets.mlp import follow, frozen, only_read
 from vmil.training.build import build_actor, build_critic, build_discriminator, build_world_model
-from vmil.training.module import ImitationModule, Part
 from vmil.world_model.loss import Frames, elbo_loss
 from vmil.world_model.model import preprocess
 from vmil.world_model.rssm import State

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -10,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from vmil.config.schema import Config
-from vmil.training.meters import Means, Stopwatch
+from vmil.data.collect import Policy
+from vmil.learner.meters import Means, Stopwatch
 
 
 class NonFiniteError(RuntimeError):
@@ -52,7 +54,8 @@ class ImitationModule(lightning.LightningModule):
         Raises:
             NonFiniteError: a gradient is not finite, unless `training.skip_nonfinite` leaves such a step out.
         """
-        chosen = self.optimizers()[optimizer]  # type: ignore[index]
+        optimizers = self.optimizers()
+        chosen = optimizers[optimizer] if isinstance(optimizers, list) else optimizers  # Lightning unpacks a lone one
         chosen.zero_grad(set_to_none=True)
         self.manual_backward(loss)
         norms = {
@@ -65,6 +68,14 @@ class ImitationModule(lightning.LightningModule):
             raise NonFiniteError(
                 f"the gradient of the {name} loss is not finite at update {self.updates} (the loss is {float(loss):g})"
             )
+
+    @abstractmethod
+    def exploration_policy(self) -> Policy:
+        """Acts for the collector."""
+
+    @abstractmethod
+    def evaluation_policy(self) -> Policy:
+        """Acts for the score: deterministic, its state fresh."""
 
     def count_update(self) -> None:
         """Ends a training step."""

@@ -1,0 +1,29 @@
+"""SQIL: imitation by rewarding nothing but the expert's own transitions (Reddy, Dragan & Levine 2019), on DrQ.
+
+Every batch is half demonstrations and half the agent's replay (algorithm 1; `config/learners.py` allows no other
+share), the former rewarded by one and the latter by zero, whatever they are: the reward is a label of where a
+transition was drawn from and is stored nowhere. DrQ does the rest, and a time limit is bootstrapped through.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vmil.baselines.drq import DrQ
+from vmil.baselines.transitions import Transitions
+
+
+class SQIL(DrQ):
+    """DrQ with SQIL's labels for a reward."""
+
+    def reward(self, step: Transitions) -> Tensor:
+        """One in the expert's rows and zero in the agent's, (N,)."""
+        if self.config.debug.use_ground_truth_reward:
+            return super().reward(step)
+        return sqil_reward(len(step), step.experts, step.action.device)
+
+
+def sqil_reward(count: int, experts: int, device: torch.device) -> Tensor:
+    """r = 1 for the first `experts` of `count` transitions, 0 for the others: (count,)."""
+    return (torch.arange(count, device=device) < experts).float()
