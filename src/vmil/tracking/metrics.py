@@ -63,6 +63,7 @@ REGISTRY: Final[dict[str, Metric]] = {
     "eval/return": Metric("mean return of deterministic episodes, environment's reward (score only)"),
     "eval/return_std": Metric("standard deviation over those episodes"),
     "eval/success": Metric("share of deterministic episodes that solve the task; where there is such a thing", "share"),
+    "eval/success_at_end": Metric("share of them that still have it solved when the time is up", "share"),
     "eval/normalised": Metric("eval/return over the demonstrations' mean return"),
     "eval/reward_correlation": Metric("correlation of r(D) with the environment's reward (diagnosis only)"),
     "eval/expert_prob": Metric("mean D along the evaluated episodes; 1: taken for the expert", "probability"),
