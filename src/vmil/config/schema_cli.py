@@ -21,13 +21,13 @@ class EvaluateOptions:
 
     run: str = "latest"
     root: str = "runs"
-    episodes: int = 10
+    episodes: int | None = None  # null: ten, or training.eval_episodes where the task asks for more
     video: str | None = None  # null: <run>/videos/evaluation.mp4
 
 
 @dataclass(frozen=True)
 class ExpertOptions(ExpertConfig):
-    """Whom to train, and every knob of SAC."""
+    """Whom to train, and every knob of SAC; a scripted expert is measured over `eval_episodes`, and has no other."""
 
     env: str = "walker"
     seed: int = 0
@@ -41,11 +41,11 @@ class DemosOptions:
     """Whom to record, and how often."""
 
     env: str = "walker"
-    count: int = 10
+    count: int | None = None  # null: as many as a run on this task imitates, demos.count
     seed: int = 0
-    min_return: float = 0.0  # episodes below are left out
+    min_return: float | None = None  # episodes below are left out; where a task knows success, failures always are
     action_noise: float = 0.0  # Gaussian, on the expert's actions: shows how to come back from small errors
-    actor: str | None = None  # null: the expert trained here with this seed, else the shipped one
+    actor: str | None = None  # a trained expert's; null: the one trained here with this seed, else the shipped one
     out: str | None = None  # null: <root>/demos-<env>-s<seed>
     root: str = "runs"
 

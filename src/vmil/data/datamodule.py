@@ -174,13 +174,14 @@ class VMILDataModule(lightning.LightningDataModule):
             return
         collector, started = self.collector, time.perf_counter()
         collector.on_step = self._report_step
-        self.episode_returns, seconds = [], Counter[str]()
+        self.episode_returns, successes, seconds = [], list[float](), Counter[str]()
         while self.frames < self._goal:
             episode = collector.collect_episode(random=self.frames < self.config.training.seed_frames)
             self.replay.extend(episode)
             self.frames += len(episode) * self.info.frames_per_step
             self.episode_returns.append(float(episode["reward"].sum()))
             seconds.update(collector.seconds)
+            successes += [value for name, value in collector.scores.items() if name == "success"]
         shortest, ends = self.config.training.batch_length - lead_in(self.config), sees_stacks(self.config)
         if max(shelf.length + (ends and shelf.terminated) for shelf in self.replay.shelves) < shortest:
             raise UserError("every episode ended in fewer agent steps than training.batch_length: lower it")
@@ -188,6 +189,7 @@ class VMILDataModule(lightning.LightningDataModule):
             **seconds,
             "time/collect": time.perf_counter() - started,
             "collect/return": sum(self.episode_returns) / len(self.episode_returns),
+            **({"collect/success": sum(successes) / len(successes)} if successes else {}),
             "collect/episodes": float(collector.episode),
             "replay/frames": float(self.replay.frames),
             "replay/episodes": float(self.replay.episodes),
