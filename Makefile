@@ -6,7 +6,7 @@ SEED     := 0
 COMPUTE  := auto
 ARGS     :=
 RUN      := latest
-EPISODES := 10
+EPISODES :=
 COUNT    := 10
 PYTHON   :=
 WORKERS  := $(shell cores=$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN); echo $$((cores < 4 ? cores : 4)))
@@ -39,7 +39,7 @@ resume: $(READY)  ## go on with a run that was stopped: RUN (a path, a name, lat
 	$(PY) -m vmil resume run=$(RUN) $(ARGS)
 
 evaluate: $(READY)  ## score and film a run: RUN EPISODES ARGS="video=walk.mp4"
-	$(PY) -m vmil evaluate run=$(RUN) episodes=$(EPISODES) $(ARGS)
+	$(PY) -m vmil evaluate run=$(RUN) $(if $(EPISODES),episodes=$(EPISODES)) $(ARGS)
 
 expert: $(READY)  ## train a state-based expert: ENV SEED ARGS="frames=300000"
 	$(PY) -m vmil expert env=$(ENV) seed=$(SEED) $(ARGS)

@@ -56,10 +56,12 @@ def evaluate(overrides: Sequence[str]) -> int:
     _at_least_one("episodes", options.episodes)
     directory = find_run(options.run, Path(options.root))
     video = Path(options.video) if options.video else directory / "videos" / "evaluation.mp4"
-    _prepare_rendering(load_saved_config(directory / CONFIG_FILE))
+    config = load_saved_config(directory / CONFIG_FILE)
+    _prepare_rendering(config)
+    episodes = max(10, config.training.eval_episodes) if options.episodes is None else options.episodes
     from vmil.training import run
 
-    run.evaluate_run(directory, options.episodes, video)
+    run.evaluate_run(directory, episodes, video)
     return OK
 
 
@@ -213,8 +215,8 @@ def _split(schema: type[T], overrides: Sequence[str]) -> tuple[T, list[str]]:
     return _options(schema, mine), [item for item in overrides if item not in mine]
 
 
-def _at_least_one(key: str, value: int) -> None:
-    if value < 1:
+def _at_least_one(key: str, value: int | None) -> None:
+    if value is not None and value < 1:
         raise UserError(f"{key}={value} is outside [1, inf)")
 
 

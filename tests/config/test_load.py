@@ -34,7 +34,7 @@ def own_conf(tmp_path, monkeypatch):
 def test_later_layers_win(own_conf):
     config = load_config(["world_model.stoch=6"])
     assert config.seed == 1  # default.yaml
-    assert config.env.camera == 2  # env over default
+    assert config.env.camera == "2"  # env over default
     assert config.behaviour.horizon == 4  # algo over env over default
     assert config.world_model.deter == 5  # compute over algo
     assert config.world_model.stoch == 6  # command line over all
@@ -50,8 +50,8 @@ def test_a_yaml_with_a_wrong_key_is_named(own_conf):
 
 
 def test_a_yaml_with_a_wrong_value_is_named(own_conf):
-    (own_conf / "env" / "walker.yaml").write_text("env: {camera: left}\n")
-    with pytest.raises(UserError, match=r"^env/walker\.yaml: env.camera=left is not an integer$"):
+    (own_conf / "env" / "walker.yaml").write_text("env: {action_repeat: often}\n")
+    with pytest.raises(UserError, match=r"^env/walker\.yaml: env.action_repeat=often is not an integer$"):
         load_config()
 
 
@@ -83,7 +83,7 @@ def test_any_task_of_dm_control_needs_no_preset():
 
 def test_selectors_and_leaves_of_the_same_name():
     config = load_config(["env=cheetah", "env.camera=1", "tracking=csv", "tracking.experiment=mine", "compute=cpu"])
-    assert (config.env.name, config.env.camera) == ("cheetah", 1)
+    assert (config.env.name, config.env.camera) == ("cheetah", "1")
     assert (config.tracking.kind, config.tracking.experiment) == ("csv", "mine")
 
 

@@ -20,6 +20,7 @@ from vmil.data.datamodule import VMILDataModule
 from vmil.data.demos import Demonstrations
 from vmil.data.footprint import _container_memory, estimate, replay_steps
 from vmil.data.transition import Batch, previous_actions
+from vmil.envs.counting import CountingEnv
 from vmil.envs.factory import EnvInfo
 
 pytestmark = [
@@ -84,6 +85,25 @@ def test_the_plan_of_epochs(config: Config) -> None:
     assert data.metrics["collect/episodes"] == 4
     assert data.metrics["collect/return"] == 0
     assert {"time/act", "time/render", "time/env", "time/collect", "time/sample"} <= set(data.metrics)
+    data.close()
+
+
+class SucceedingEnv(CountingEnv):
+    """Every second episode succeeds."""
+
+    SCORES = ("success",)
+
+    def _episode_scores(self) -> dict[str, float]:
+        return {"success": float(self.episode % 2)}
+
+
+def test_success_is_reported_and_stored_nowhere(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vmil.data.datamodule.make_env", SucceedingEnv)
+    config.training.pretrain_updates = 0
+    data = module(config)
+    batch = next(data.epoch())
+    assert data.metrics["collect/success"] == 0.5
+    assert "success" not in set(vars(batch)) | set(data.replay.sample(1, 2).keys())
     data.close()
 
 

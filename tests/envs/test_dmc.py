@@ -186,13 +186,14 @@ def test_poisoned_action_is_named(env: DMCEnv) -> None:
 def test_missing_camera_is_named() -> None:
     message = "env.camera=2 does not exist in walker: it has 0 (side), 1 (back)."
     with pytest.raises(UserError, match=re.escape(message)):
-        make_env(EnvConfig(camera=2), 0)
+        make_env(EnvConfig(camera="2"), 0)
 
 
 def test_cameras_differ() -> None:
     states = load_task("walker", "walk").physics.get_state()[None]
-    side, back = (render_states(EnvConfig(camera=camera), states) for camera in (0, 1))
+    side, back, named = (render_states(EnvConfig(camera=camera), states) for camera in ("0", "1", "back"))
     assert (side != back).any()
+    assert (named == back).all()
 
 
 def test_states_of_another_task_are_refused() -> None:

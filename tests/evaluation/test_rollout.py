@@ -11,6 +11,8 @@ from torch import Tensor
 from torchrl.data import Bounded, Categorical, Composite, Unbounded
 from torchrl.envs import EnvBase
 
+from vmil.config.schema import EnvConfig
+from vmil.envs.counting import CountingEnv
 from vmil.evaluation.rollout import SEED_OFFSET, evaluate
 
 
@@ -59,12 +61,13 @@ class SeededEnv(EnvBase):
 class RecordingPolicy:
     """Acts by the seed that it sees (so a mixed-up row shows), and remembers what it was given."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: int = 2) -> None:
+        self.size = size
         self.calls: list[tuple[Tensor, Tensor | None, Tensor]] = []
 
     def __call__(self, image: Tensor, proprio: Tensor | None, is_first: Tensor) -> Tensor:
         self.calls.append((image, proprio, is_first))
-        return (image[:, 0, 0, :1] / 256).expand(-1, 2)
+        return (image[:, 0, 0, :1] / 256).expand(-1, self.size)
 
 
 def test_episodes_of_different_lengths_keep_their_own_actions_rewards_and_seeds() -> None:
@@ -103,6 +106,26 @@ def test_proprioception_reaches_the_policy() -> None:
     proprio = policy.calls[2][1]
     assert proprio is not None
     assert proprio.tolist() == [[2.0, 2.0], [2.0, 2.0]]
+
+
+class SucceedingEnv(CountingEnv):
+    """An episode succeeds if its seed is even; its error is its seed."""
+
+    SCORES = ("success", "error")
+
+    def _episode_scores(self) -> dict[str, float]:
+        assert self.time == self.steps_per_episode
+        return {"success": float(self.run_seed % 2 == 0), "error": float(self.run_seed)}
+
+
+def test_what_a_task_scores_besides_its_return_is_gathered_per_episode_and_seen_by_no_policy() -> None:
+    config = EnvConfig(name="counting", image_size=4, action_repeat=1, episode_frames=3)
+    result = evaluate(RecordingPolicy(1), lambda seed: SucceedingEnv(config, seed), episodes=3, seed=0)
+    assert result.scores == {"success": [1.0, 0.0, 1.0], "error": [SEED_OFFSET + index for index in range(3)]}
+    assert result.lengths == [3, 3, 3]
+    step = SucceedingEnv(config, 0).rollout(3)
+    assert not [key for key in step.keys(True, True) if {"success", "error"} & {key, key[-1]}]
+    assert evaluate(RecordingPolicy(), SeededEnv, episodes=1, seed=0).scores == {}
 
 
 def test_every_evaluation_plays_the_same_episodes_and_closes_its_environments() -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vmil.evaluation.scores import bootstrap_interval, interquartile_mean, normalised, score
+from vmil.evaluation.scores import bootstrap_interval, interquartile_mean, normalised, score, wilson_interval
 
 
 def test_summary_by_hand() -> None:
@@ -15,6 +15,31 @@ def test_summary_by_hand() -> None:
 def test_without_an_expert_there_is_no_normalised_score() -> None:
     assert score([5.0]).normalised is None
     assert str(score([5.0])) == "5.0 ± 0.0 over 1 episodes"
+
+
+def test_success_comes_first_where_it_is_the_task_s_score():
+    scores = {"success": [1.0, 0.0, 1.0, 1.0], "tracking_error": [0.01, 0.04, 0.02, 0.01]}
+    result = score([10.0, 0.0, 10.0, 20.0], 20.0, scores, headline="success")
+    assert result.extras == {"success": 0.75, "tracking_error": 0.02}
+    assert str(result) == (
+        "success 75.0 % (95 % interval 30 to 95 %) over 4 episodes, tracking_error 0.02, "
+        "return 10.0 ± 7.1, 50.0 % of the expert"
+    )
+    assert result.brief == "75 %"
+    assert str(score([10.0], None, {"success": [1.0]})) == "10.0 ± 0.0 over 1 episodes, success 1"
+    assert score([730.4]).brief == "730"
+
+
+def test_a_task_without_success_cannot_be_scored_by_it():
+    with pytest.raises(ValueError, match="the task scores only its return"):
+        score([1.0], headline="success")
+
+
+def test_wilson_by_hand():
+    # 20 of 20: z²/(2n) = 0.09604, z²/n = 0.19208; centre 1.09604/1.19208, half the width 1.96·(1.96/40)/1.19208.
+    assert wilson_interval(1.0, 20) == pytest.approx((0.8389, 1.0), abs=1e-4)
+    low, high = wilson_interval(0.3, 40)
+    assert wilson_interval(0.7, 40) == pytest.approx((1 - high, 1 - low))
 
 
 def test_the_interquartile_mean_forgets_a_quarter_at_each_end() -> None:

@@ -24,6 +24,7 @@ Precision = Literal["auto", "fp32", "bf16"]
 PolicyKind = Literal["tanh_normal", "clipped_normal"]
 Normalise = Literal["none", "returns", "advantages"]
 Device = Literal["auto", "cpu", "cuda"]
+ScoreName = Literal["return", "success"]
 
 
 @dataclass
@@ -32,11 +33,12 @@ class EnvConfig:
 
     name: str = "walker"  # walker | cheetah | dmc:<domain>-<task> | counting
     image_size: int = 64  # pixels, square
-    camera: int = 0  # index of the model's camera
+    camera: str = "0"  # index or name of the model's camera, or a view that the task's module defines
     action_repeat: int = 2  # frames per agent step, repeated below the renderer [D1]
     episode_frames: int = 1000  # frames per episode; a multiple of action_repeat
     render_profile: RenderProfile = "fast"  # standard: dm_control's own; fast: no shadows, reflections, multisampling
     proprio: bool = False  # add the task's own vector observation to the image
+    score: ScoreName = "return"  # what the task is judged by: its return, or the share of episodes that succeed
 
 
 @dataclass

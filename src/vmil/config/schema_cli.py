@@ -21,7 +21,7 @@ class EvaluateOptions:
 
     run: str = "latest"
     root: str = "runs"
-    episodes: int = 10
+    episodes: int | None = None  # null: ten, or training.eval_episodes where the task asks for more
     video: str | None = None  # null: <run>/videos/evaluation.mp4
 
 

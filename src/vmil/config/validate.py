@@ -13,7 +13,6 @@ from vmil.config.schema import Config
 RANGES: dict[str, str] = {
     "seed": "[0, 4294967295]",  # numpy's legacy seeds, which dm_control uses, are 32 bits
     "env.image_size": "[64, 64]",  # what nets/conv.py is built for
-    "env.camera": "[0, inf)",
     "env.action_repeat": "[1, inf)",
     "env.episode_frames": "[2, inf)",
     "demos.count": "[1, inf)",

@@ -49,6 +49,7 @@ class EpisodeCollector:
         self.policy = policy
         self.episode = 0  # index of the next episode
         self.on_step: Callable[[int], None] | None = None
+        self.scores: dict[str, float] = {}  # of the last episode, besides its return; in no batch
         self.seconds = {"time/act": 0.0, "time/render": 0.0, "time/env": 0.0}  # of the last episode
         self._env, self._frames_per_step = env, frames_per_step
         self._generator = torch.Generator().manual_seed(seed)  # of random actions
@@ -101,6 +102,7 @@ class EpisodeCollector:
         episode |= {"reward": kept["next", "reward"].squeeze(-1), "t": t, "is_first": t == 0}
         episode |= {"episode": torch.full((length,), self.episode)}
         self.episode += 1
+        self.scores = dict(self._env.last_scores)
         return TensorDict(episode, [length])
 
     def _open_episode(self) -> None:

@@ -168,19 +168,21 @@ class VMILDataModule(lightning.LightningDataModule):
     def _collect(self) -> None:
         collector, started = self.collector, time.perf_counter()
         collector.on_step = self._report_step
-        self.episode_returns, seconds = [], Counter[str]()
+        self.episode_returns, successes, seconds = [], list[float](), Counter[str]()
         while self.frames < self._goal:
             episode = collector.collect_episode(random=self.frames < self.config.training.seed_frames)
             self.replay.extend(episode)
             self.frames += len(episode) * self.info.frames_per_step
             self.episode_returns.append(float(episode["reward"].sum()))
             seconds.update(collector.seconds)
+            successes += [value for name, value in collector.scores.items() if name == "success"]
         if max(shelf.length for shelf in self.replay.shelves) < self.config.training.batch_length:
             raise UserError("every episode ended in fewer agent steps than training.batch_length: lower it")
         self.metrics = {
             **seconds,
             "time/collect": time.perf_counter() - started,
             "collect/return": sum(self.episode_returns) / len(self.episode_returns),
+            **({"collect/success": sum(successes) / len(successes)} if successes else {}),
             "collect/episodes": float(collector.episode),
             "replay/frames": float(self.replay.frames),
             "replay/episodes": float(self.replay.episodes),

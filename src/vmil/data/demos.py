@@ -24,8 +24,9 @@ from vmil.config.errors import UserError
 from vmil.config.schema import DemosConfig, EnvConfig
 from vmil.data.episodes import read_tensors, write_tensors
 from vmil.data.replay import Replay
-from vmil.envs.factory import dmc_task, env_info, proprio_of_states, render_states
+from vmil.envs.factory import env_info, proprio_of_states, render_states
 from vmil.envs.rendering import choose_backend
+from vmil.envs.tasks import SIMULATORS, find_task
 
 log = logging.getLogger(__name__)
 
@@ -121,9 +122,8 @@ def _check_arrays(recording: Recording) -> None:
 def check_matches(recording: Recording, env: EnvConfig, action_size: int) -> None:
     """UserError if the demonstration is of another task, action size, action repeat or picture than the run's."""
     path, meta = recording.path, recording.meta
-    wanted = {"env": env.name}
-    if env.name != "counting":
-        wanted = dict(zip(("domain", "task"), dmc_task(env.name), strict=True))
+    task = find_task(env.name)
+    wanted = {"env": env.name} if task.family == "counting" else {"domain": task.domain, "task": task.task}
     recorded = {key: meta.get(key) for key in wanted}
     if recorded != wanted:
         raise UserError(f"{path} shows {_join(recorded)}, but env.name={env.name} is {_join(wanted)}")
@@ -137,7 +137,7 @@ def check_matches(recording: Recording, env: EnvConfig, action_size: int) -> Non
     }
     for key, value in settings.items():
         # physics states can be drawn in any way: only demonstrations that once were pixels say more than action_repeat
-        if (key == "action_repeat" or key in meta) and meta.get(key) != value:
+        if (key == "action_repeat" or key in meta) and str(meta.get(key)) != str(value):
             raise UserError(f"{path} was recorded with {key}={meta.get(key)}, but this run has env.{key}={value}")
 
 
@@ -203,9 +203,8 @@ def load_demonstrations(env: EnvConfig, demos: DemosConfig, seed: int, sampling_
 
 def _renderer(env: EnvConfig) -> list[str]:
     """What draws the pixels: another OpenGL or simulator draws others."""
-    if env.name == "counting":
-        return []
-    return [choose_backend(), importlib.metadata.version("mujoco"), importlib.metadata.version("dm_control")]
+    packages = SIMULATORS[find_task(env.name).family]
+    return [choose_backend(), *map(importlib.metadata.version, packages)] if packages else []
 
 
 def _render_cached(recording: Recording, env: EnvConfig, cache: Path) -> dict[str, Tensor]:

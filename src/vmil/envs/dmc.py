@@ -9,6 +9,7 @@ import numpy as np
 
 from vmil.config.errors import UserError
 from vmil.config.schema import EnvConfig
+from vmil.envs.cameras import find_camera
 from vmil.envs.episodes import EpisodicEnv, Outcome, seed_from
 from vmil.envs.rendering import Renderer
 from vmil.envs.suite import load_task
@@ -33,10 +34,7 @@ def proprio_vector(control: Any) -> np.ndarray:
 def open_renderer(control: Any, config: EnvConfig) -> Renderer:
     """A renderer of this environment's physics, as `config` asks; UserError if the model has no such camera."""
     model, data = control.physics.model.ptr, control.physics.data.ptr
-    if not 0 <= config.camera < model.ncam:
-        names = ", ".join(f"{i} ({model.camera(i).name or 'unnamed'})" for i in range(model.ncam))
-        raise UserError(f"env.camera={config.camera} does not exist in {config.name}: it has {names or 'none'}.")
-    return Renderer(model, data, config.image_size, config.camera, config.render_profile)
+    return Renderer(model, data, config.image_size, find_camera(config, model), config.render_profile)
 
 
 class DMCEnv(EpisodicEnv):

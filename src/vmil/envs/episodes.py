@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -30,9 +30,16 @@ class Outcome(NamedTuple):
 class EpisodicEnv(EnvBase):
     """A sequence of episodes, each determined by (seed, index), seen as pixels.
 
+    What an episode scores besides its return (success, a tracking error) stays outside the TensorDict, where no replay
+    and no loss can find it: a subclass answers `_episode_scores` when an episode is over, with the names that it
+    declares in `SCORES`, each of them a metric `eval/<name>`. An episode that can succeed runs to its time limit all
+    the same, so that its length says nothing.
+
     Keys: "image" (H, W, 3) uint8 · "proprio" (P,) float32 if `config.proprio` · "action" (A,) float32, clipped to
     [-1, 1] · "reward" (1,) float32 · "done", "terminated", "truncated" (1,) bool. The time limit truncates.
     """
+
+    SCORES: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: EnvConfig, seed: int, action_size: int, proprio_size: int) -> None:
         """Declare the specs; a subclass brings `_begin`, `_advance`, `_look`."""
@@ -43,6 +50,7 @@ class EpisodicEnv(EnvBase):
         self.render_seconds = 0.0  # spent in drawing since the environment was made
         self.episode = -1  # index of the running episode
         self.time = 0  # agent steps taken in it
+        self.last_scores: dict[str, float] = {}  # of the episode that ended last; "success" is 0 or 1
         self._action_size = action_size
         self._next_episode = 0
         self._over = True
@@ -89,21 +97,40 @@ class EpisodicEnv(EnvBase):
     def physics_state(self) -> np.ndarray:
         """Copy what `factory.render_states` needs to draw the present again: (S,) float64."""
 
-    def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: object) -> TensorDictBase:
+    def _episode_scores(self) -> dict[str, float]:
+        """What the episode scored besides its return, now that it is over: a number for each of `SCORES`."""
+        return {}
+
+    def open_episode(self) -> None:
+        """Begin the next episode, without drawing it."""
         self.episode, self.time, self._over = self._next_episode, 0, False
         self._next_episode += 1
         self._begin()
+
+    def advance(self, action: np.ndarray) -> Outcome:
+        """Take one agent step with a finite (A,) action, clipped to [-1, 1], without drawing it."""
+        outcome = self._advance(self._checked(action))
+        self.time += 1
+        self._over = outcome.terminated or self.time >= self.steps_per_episode
+        if self._over:
+            self.last_scores = self._episode_scores()
+        return outcome
+
+    @property
+    def over(self) -> bool:
+        """Whether the running episode has ended, or none has begun."""
+        return self._over
+
+    def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: object) -> TensorDictBase:
+        self.open_episode()
         return TensorDict(self._observe(), batch_size=self.batch_size, device=self.device)
 
     def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
-        outcome = self._advance(self._checked(tensordict["action"]))
-        self.time += 1
-        truncated = self.time >= self.steps_per_episode and not outcome.terminated
-        self._over = outcome.terminated or truncated
+        outcome = self.advance(tensordict["action"].detach().cpu().numpy())
         content = self._observe()
         content["reward"] = torch.tensor([outcome.reward], dtype=torch.float32)
         content["terminated"] = torch.tensor([outcome.terminated])
-        content["truncated"] = torch.tensor([truncated])
+        content["truncated"] = torch.tensor([self._over and not outcome.terminated])
         content["done"] = torch.tensor([self._over])
         return TensorDict(content, batch_size=self.batch_size, device=self.device)
 
@@ -116,13 +143,12 @@ class EpisodicEnv(EnvBase):
             content["proprio"] = torch.from_numpy(proprio)
         return content
 
-    def _checked(self, action: torch.Tensor) -> np.ndarray:
+    def _checked(self, action: np.ndarray) -> np.ndarray:
         where = f"{self.config.name}, episode {self.episode}, agent step {self.time}"
         if self._over:
             raise RuntimeError(f"{where}: this episode is over, reset first")
         if action.shape != (self._action_size,):
             raise RuntimeError(f"{where}: action of shape {tuple(action.shape)}, expected ({self._action_size},)")
-        values: np.ndarray = action.detach().cpu().numpy().astype(np.float64)
-        if not np.isfinite(values).all():
-            raise RuntimeError(f"{where}: the action is not finite: {values.tolist()}")
-        return np.clip(values, -1.0, 1.0)
+        if not np.isfinite(action).all():
+            raise RuntimeError(f"{where}: the action is not finite: {action.tolist()}")
+        return np.clip(action.astype(np.float64), -1.0, 1.0)

@@ -11,6 +11,7 @@ from vmil.config.schema import EnvConfig
 from vmil.envs import counting, dmc
 from vmil.envs.episodes import EpisodicEnv
 from vmil.envs.suite import dmc_task, load_task
+from vmil.envs.tasks import Task, find_task
 
 __all__ = ["EnvInfo", "dmc_task", "env_info", "make_env", "proprio_of_states", "render_states"]
 
@@ -28,17 +29,18 @@ class EnvInfo:
 
 def make_env(config: EnvConfig, seed: int) -> EpisodicEnv:
     """Make the environment that `config` names; its episodes derive from `seed`."""
-    if config.name == "counting":
+    task = find_task(config.name)
+    if task.family == "counting":
         return counting.CountingEnv(config, seed)
-    return dmc.DMCEnv(config, seed, *dmc_task(config.name))
+    elif task.family == "dmc":
+        return dmc.DMCEnv(config, seed, task.domain, task.task)
+    else:
+        raise _unknown(task)
 
 
 def env_info(config: EnvConfig) -> EnvInfo:
     """Sizes of the environment that `config` names, without opening a camera."""
-    if config.name == "counting":
-        action_size, proprio_size = counting.ACTION_SIZE, counting.PROPRIO_SIZE
-    else:
-        action_size, proprio_size = _dmc_sizes(*dmc_task(config.name))
+    action_size, proprio_size = _sizes(find_task(config.name))
     return EnvInfo(
         action_size=action_size,
         proprio_size=proprio_size if config.proprio else 0,
@@ -49,11 +51,17 @@ def env_info(config: EnvConfig) -> EnvInfo:
 
 
 @functools.cache
-def _dmc_sizes(domain: str, task: str) -> tuple[int, int]:
-    control = load_task(domain, task)
-    sizes = control.action_spec().shape[0], len(dmc.proprio_vector(control))
-    control.physics.free()
-    return sizes
+def _sizes(task: Task) -> tuple[int, int]:
+    """Of the action and of the vector observation."""
+    if task.family == "counting":
+        return counting.ACTION_SIZE, counting.PROPRIO_SIZE
+    elif task.family == "dmc":
+        control = load_task(task.domain, task.task)
+        sizes = control.action_spec().shape[0], len(dmc.proprio_vector(control))
+        control.physics.free()
+        return sizes
+    else:
+        raise _unknown(task)
 
 
 def render_states(config: EnvConfig, states: np.ndarray) -> np.ndarray:
@@ -67,6 +75,14 @@ def proprio_of_states(config: EnvConfig, states: np.ndarray) -> np.ndarray:
 
 
 def _revisit(config: EnvConfig, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    if config.name == "counting":
+    task = find_task(config.name)
+    if task.family == "counting":
         return counting.render_counting(states, config.image_size), states.astype(np.float32)
-    return dmc.revisit(config, *dmc_task(config.name), states)
+    elif task.family == "dmc":
+        return dmc.revisit(config, task.domain, task.task, states)
+    else:
+        raise _unknown(task)
+
+
+def _unknown(task: Task) -> ValueError:
+    return ValueError(f"no environment is made for the family {task.family!r}")

@@ -21,6 +21,7 @@ import numpy as np
 
 from vmil.config.errors import UserError
 from vmil.config.schema import EnvConfig, RenderProfile
+from vmil.envs.cameras import Camera, aim
 
 if TYPE_CHECKING:
     import mujoco
@@ -170,7 +171,7 @@ class Renderer:
     _closed = True  # until opened
 
     def __init__(
-        self, model: mujoco.MjModel, data: mujoco.MjData, size: int, camera: int, profile: RenderProfile
+        self, model: mujoco.MjModel, data: mujoco.MjData, size: int, camera: Camera, profile: RenderProfile
     ) -> None:
         """Open a context; the profile's quality is written into `model`, which must be this renderer's own."""
         backend = choose_backend()
@@ -193,7 +194,7 @@ class Renderer:
         self._scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] &= settings.reflection
         self._option, self._rect = mujoco.MjvOption(), mujoco.MjrRect(0, 0, size, size)
         self._camera = mujoco.MjvCamera()
-        self._camera.type, self._camera.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, camera
+        aim(self._camera, camera)
         self._closed = False
         _open_renderers.add(self)
         _close_at_exit()

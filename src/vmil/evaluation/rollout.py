@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 from torchrl.envs import EnvBase
 
 from vmil.data.collect import Policy, one_thread
+from vmil.envs.episodes import EpisodicEnv
 
 # Evaluation draws its start states from seeds that no training run of a usual seed touches.
 SEED_OFFSET = 10_000
@@ -25,6 +26,7 @@ class Rollout:
 
     returns: sum of the environment's reward, per episode (score only). lengths: agent steps, per episode.
     rewards: (T_i,) float32 per episode. video: (T, H, W, 3) uint8 of the first episode, if asked for.
+    scores: what else the task scores, by name, one number per episode; "success" is 0 or 1.
     """
 
     returns: list[float]
@@ -32,6 +34,7 @@ class Rollout:
     rewards: list[NDArray[np.float32]]
     video: NDArray[np.uint8] | None
     seconds: float
+    scores: dict[str, list[float]] = field(default_factory=dict)
 
 
 @torch.no_grad()
@@ -62,6 +65,7 @@ def evaluate(
             envs.append(_opened(make_env, seed + SEED_OFFSET + index))
         with one_thread():
             rewards, film = _play(policy, envs, video, on_step)
+        scores = _gathered([env.last_scores for env in envs if isinstance(env, EpisodicEnv)])
     finally:
         for env in envs:
             env.close()
@@ -71,7 +75,12 @@ def evaluate(
         rewards=rewards,
         video=np.stack(film) if video else None,
         seconds=time.perf_counter() - started,
+        scores=scores,
     )
+
+
+def _gathered(episodes: list[dict[str, float]]) -> dict[str, list[float]]:
+    return {name: [scores[name] for scores in episodes] for name in (episodes[0] if episodes else ())}
 
 
 def _opened(make_env: Callable[[int], EnvBase], seed: int) -> EnvBase:

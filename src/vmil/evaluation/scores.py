@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+
+from vmil.config.schema import ScoreName
 
 
 @dataclass(frozen=True)
 class Score:
     """Mean, spread and 95 % interval of the mean of returns.
 
-    `normalised` is the mean over the expert's, if that is known and positive.
+    `normalised` is the mean over the expert's, if that is known and positive. `extras` are the means of what else the
+    task scores; that of "success" is the success rate.
     """
 
     mean: float
@@ -23,19 +27,52 @@ class Score:
     high: float
     normalised: float | None
     episodes: int
+    extras: dict[str, float] = field(default_factory=dict)
+    headline: ScoreName = "return"  # which of them is the task's score
 
     def __str__(self) -> str:
-        """What a person wants to read: `730.1 ± 25.0 over 10 episodes, 77.2 % of the expert`."""
-        text = f"{self.mean:.1f} ± {self.std:.1f} over {self.episodes} episodes"
-        return text if self.normalised is None else f"{text}, {100 * self.normalised:.1f} % of the expert"
+        """What a person wants to read: `730.1 ± 25.0 over 10 episodes, 77.2 % of the expert`.
+
+        Where success is the task's score, that comes first, with its 95 % interval, and the return at the end.
+        """
+        episodes = f"over {self.episodes} episodes"
+        of_expert = "" if self.normalised is None else f", {100 * self.normalised:.1f} % of the expert"
+        extras = "".join(f", {name} {value:.4g}" for name, value in self.extras.items() if name != self.headline)
+        if self.headline == "return":
+            return f"{self.mean:.1f} ± {self.std:.1f} {episodes}{of_expert}{extras}"
+        elif self.headline == "success":
+            rate = self.extras["success"]
+            low, high = wilson_interval(rate, self.episodes)
+            interval = f"95 % interval {100 * low:.0f} to {100 * high:.0f} %"
+            return (
+                f"success {100 * rate:.1f} % ({interval}) {episodes}{extras}, "
+                f"return {self.mean:.1f} ± {self.std:.1f}{of_expert}"
+            )
+        else:
+            raise ValueError(f"unknown score {self.headline!r}")
+
+    @property
+    def brief(self) -> str:
+        """The task's score alone, for a progress bar: `730`, or `85 %` of successes."""
+        return f"{self.mean:.0f}" if self.headline == "return" else f"{100 * self.extras[self.headline]:.0f} %"
 
 
-def score(returns: Sequence[float], expert_return: float | None = None) -> Score:
+def score(
+    returns: Sequence[float],
+    expert_return: float | None = None,
+    scores: Mapping[str, Sequence[float]] | None = None,
+    headline: ScoreName = "return",
+) -> Score:
     """Summary of returns; the spread is the population's (n, not n − 1), so that one episode has none.
 
+    scores: what else the task scores, one number per episode. headline: which is the task's score (`env.score`).
+
     Raises:
-        ValueError: there is no return.
+        ValueError: there is no return, or success is the task's score and not among `scores`.
     """
+    extras = {name: float(_checked(each).mean()) for name, each in (scores or {}).items()}
+    if headline == "success" and "success" not in extras:
+        raise ValueError(f"success is to be the score, but the task scores only {', '.join(extras) or 'its return'}")
     values = _checked(returns)
     low, high = bootstrap_interval(values)
     mean = float(values.mean())
@@ -47,6 +84,8 @@ def score(returns: Sequence[float], expert_return: float | None = None) -> Score
         high=high,
         normalised=normalised(mean, expert_return) if expert_return and expert_return > 0 else None,
         episodes=len(values),
+        extras=extras,
+        headline=headline,
     )
 
 
@@ -62,6 +101,13 @@ def interquartile_mean(values: Sequence[float] | NDArray[np.float64]) -> float:
     ordered = np.sort(_checked(values))
     cut = len(ordered) // 4
     return float(ordered[cut : len(ordered) - cut].mean())
+
+
+def wilson_interval(rate: float, episodes: int, z: float = 1.96) -> tuple[float, float]:
+    """Interval of a probability from the share of successes (Wilson 1927); honest where all or none succeed."""
+    centre = (rate + z**2 / (2 * episodes)) / (1 + z**2 / episodes)
+    half = z / (1 + z**2 / episodes) * math.sqrt(rate * (1 - rate) / episodes + (z / (2 * episodes)) ** 2)
+    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def bootstrap_interval(

@@ -27,6 +27,6 @@ def make_callbacks(
     `make_env` makes an evaluation environment from a seed; `fps` is the speed of videos, agent steps per second.
     """
     flush = TrackingFlush(tracker)
-    evaluate = Evaluate(config.training, tracker, make_env, config.seed, fps)
+    evaluate = Evaluate(config.training, tracker, make_env, config.seed, fps, config.env.score)
     progress = Progress(config.training, flush, evaluate)
     return [GracefulStop(), flush, evaluate, progress, Checkpoint(config.training, tracker, run_dir / "checkpoints")]

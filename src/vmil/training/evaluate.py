@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.seed import isolate_rng
 from torchrl.envs import EnvBase
 
-from vmil.config.schema import TrainingConfig
+from vmil.config.schema import ScoreName, TrainingConfig
 from vmil.evaluation.rollout import Rollout, evaluate
 from vmil.evaluation.scores import Score, score
 from vmil.tracking.pictures import open_loop_panel
@@ -42,8 +42,10 @@ class Evaluate(Callback):
         make_env: Callable[[int], EnvBase],
         seed: int,
         fps: float = 20.0,
+        headline: ScoreName = "return",
     ) -> None:
         self.config, self.tracker, self.make_env, self.seed, self.fps = config, tracker, make_env, seed, fps
+        self.headline: ScoreName = headline
         self.last: Score | None = None
         self.last_frames = -1  # frames at the last evaluation
         self._pictured_frames = -1
@@ -121,7 +123,8 @@ class Evaluate(Callback):
         episodes = self.config.eval_episodes
         rollout = evaluate(policy, self.make_env, episodes, self.seed, video=pictures, on_step=stop_if_asked)
         demos = data_of(trainer).demos
-        self.last = score(rollout.returns, None if demos is None else demos.mean_return)
+        expert = None if demos is None else demos.mean_return
+        self.last = score(rollout.returns, expert, rollout.scores, self.headline)
         self.tracker.metrics(self._metrics(rollout, pl_module), frames)
         log.info("evaluation after %d frames: %s", frames, self.last)
         if pictures:
@@ -135,6 +138,7 @@ class Evaluate(Callback):
             "eval/return_std": self.last.std,
             "eval/episodes": float(self.last.episodes),
             "eval/seconds": rollout.seconds,
+            **{f"eval/{name}": value for name, value in self.last.extras.items()},
         }
         if self.last.normalised is not None:
             values["eval/normalised"] = self.last.normalised

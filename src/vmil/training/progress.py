@@ -98,7 +98,7 @@ class Progress(Callback):
         if "collect/return" in self._flush.latest:
             parts.append(f"collected {self._flush.latest['collect/return']:.0f}")
         if self._evaluate.last is not None:
-            parts.append(f"evaluation {self._evaluate.last.mean:.0f} at {self._evaluate.last_frames:,}")
+            parts.append(f"evaluation {self._evaluate.last.brief} at {self._evaluate.last_frames:,}")
         return " · ".join(part for part in parts if part)
 
     def _speed(self) -> float:

@@ -87,7 +87,7 @@ def evaluate_run(run_dir: Path, episodes: int, video: Path | None) -> Score:
     rollout = evaluate(
         learner.evaluation_policy(), partial(make_env, config.env), episodes, config.seed, video=video is not None
     )
-    result = score(rollout.returns, _expert_return(config))
+    result = score(rollout.returns, _expert_return(config), rollout.scores, config.env.score)
     print(f"{run_dir.name}: {result}")
     if video is not None and rollout.video is not None:
         try:
