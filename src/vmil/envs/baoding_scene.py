@@ -1,23 +1,27 @@
 """The model of the baoding task: gymnasium-robotics' Adroit hand, palm up, with position control and two balls.
 
-Sources: the task is PDDM's (Nagabandi et al. 2019, "Deep dynamics models for learning dexterous manipulation"); the hand
-is the Adroit of gymnasium-robotics, whose own actuators and sensors are dropped. Lengths are metres, angles radians.
+Sources: the task is PDDM's (Nagabandi et al. 2019, "Deep dynamics models for learning dexterous manipulation"); the
+hand is the Adroit of gymnasium-robotics, whose own actuators and sensors are dropped. Lengths are metres, angles
+radians.
 """
 
 from __future__ import annotations
 
-import functools
 import importlib.util
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vmil.config.errors import UserError
 from vmil.envs.rendering import choose_backend
 
 if TYPE_CHECKING:
     import mujoco
+
+Floats = NDArray[np.float64]
 
 TIMESTEP = 0.0025  # seconds
 SUBSTEPS = 40  # physics steps per control step
@@ -58,7 +62,11 @@ WRIST_OFFSET, PALM_OFFSET = (0.0, 0.0, 0.396), (0.0, 0.0, 0.034)  # wrist in the
 BALL_RADIUS, BALL_MASS = 0.028, 0.043
 BALL_STARTS = ((-0.029, -0.001, 0.19), (0.03, 0.01, 0.19))
 BALLS, TARGETS = ("ball1", "ball2"), ("target1", "target2")
-COLOURS = ((0.85, 0.1, 0.1), (0.1, 0.2, 0.9))  # of each ball; its target has the same, lighter
+COLOURS = ((0.85, 0.1, 0.1), (0.1, 0.2, 0.9))  # of the balls
+TARGET_COLOURS = ((1.0, 0.65, 0.1), (0.2, 0.95, 0.95))  # of each ball's target, a like hue
+TARGET_RADIUS = 0.009
+RESTING_DEPTH = -0.039  # y in the palm frame of a ball's centre, at rest on the palm
+MARKER_HEIGHT = 0.045  # of a target's marker, straight above where the ball's centre should be: no ball hides it
 
 _SKELETON = """<mujoco model="baoding">
 <include file="adroit_assets.xml"/>
@@ -72,28 +80,77 @@ _SKELETON = """<mujoco model="baoding">
 
 
 def hand_directory() -> Path:
-    """Where gymnasium-robotics keeps the Adroit hand, found without importing that package; UserError if it is absent."""
+    """Where gymnasium-robotics keeps the Adroit hand, found without importing it; UserError if it is not installed."""
     spec = importlib.util.find_spec("gymnasium_robotics")
     if spec is None or spec.origin is None:
         raise UserError("env=baoding needs gymnasium-robotics, which is not installed: pip install gymnasium-robotics")
     return Path(spec.origin).parent / "envs" / "assets" / "adroit_hand"
 
 
-def build_model(timestep: float = TIMESTEP) -> mujoco.MjModel:
-    """Compile the scene: 24 hinge joints with one position actuator each, two free balls, two target markers."""
+def build_model(timestep: float = TIMESTEP, light: bool = False) -> mujoco.MjModel:
+    """Compile the scene: 24 hinge joints with one position actuator each, two free balls, two target markers.
+
+    `light` is for planning: without dry friction in the joints and the solver's pass against slip, a physics step costs
+    a third less, and a timestep of 0.005 s still holds.
+    """
     choose_backend()  # mujoco settles on an OpenGL when it is imported
     import mujoco
 
-    spec: Any = mujoco.MjSpec.from_string(_SKELETON, include=_includes(), assets=_meshes())
+    directory = hand_directory()
+    includes = {name: (directory / name).read_bytes() for name in ("adroit_assets.xml", "adroit_model.xml")}
+    meshes = {path.name: path.read_bytes() for path in (directory / "resources" / "meshes").glob("*.stl")}
+    spec: Any = mujoco.MjSpec.from_string(_SKELETON, include=includes, assets=meshes)
     for part in (*spec.sensors, *spec.actuators, *spec.materials, *spec.textures):
         if part.name not in ("MatViz", "MatColl"):  # what the hand is painted with
             part.delete()
     spec.option.timestep = timestep
+    spec.visual.quality.shadowsize, spec.visual.quality.offsamples = 1024, 4  # theirs, 4096 and 8, draw 3 times as long
     forearm = spec.body("forearm")
-    forearm.pos = FOREARM[0]
-    forearm.alt.euler = FOREARM[1]
+    forearm.pos = FOREARM
+    forearm.quat = (math.cos(FOREARM_TILT / 2), math.sin(FOREARM_TILT / 2), 0.0, 0.0)
     _add_actuators(spec)
     _add_balls(spec)
-    _add_targets(spec)
-    spec.worldbody.add_camera(name="above", pos=CAMERA[0], alt=mujoco.MjsOrientation(euler=CAMERA[1]), fovy=CAMERA[2])
+    if light:
+        spec.option.noslip_iterations = 0
+        for joint in spec.joints:
+            joint.frictionloss = 0.0
     return spec.compile()
+
+
+def _add_actuators(spec: Any) -> None:
+    import mujoco
+
+    for name, (_, low, high) in JOINTS.items():
+        actuator = spec.add_actuator(name=name, target=name, trntype=mujoco.mjtTrn.mjTRN_JOINT)
+        gain = WRIST_GAIN if name.startswith("WR") else FINGER_GAIN
+        actuator.gainprm[0], actuator.biasprm[1] = gain, -gain
+        actuator.biastype = mujoco.mjtBias.mjBIAS_AFFINE
+        actuator.ctrllimited, actuator.ctrlrange = True, (low, high)
+
+
+def _add_balls(spec: Any) -> None:
+    import mujoco
+
+    sphere = mujoco.mjtGeom.mjGEOM_SPHERE
+    for name, start, colour in zip(BALLS, BALL_STARTS, COLOURS, strict=True):
+        ball = spec.worldbody.add_body(name=name, pos=start)
+        ball.add_freejoint(name=name)
+        ball.add_geom(type=sphere, size=(BALL_RADIUS, 0, 0), mass=BALL_MASS, condim=4, rgba=(*colour, 1))
+    for name, colour in zip(TARGETS, TARGET_COLOURS, strict=True):
+        marker = spec.worldbody.add_body(name=name, mocap=True)  # moved by hand, touches nothing
+        marker.add_geom(type=sphere, size=(TARGET_RADIUS, 0, 0), contype=0, conaffinity=0, rgba=(*colour, 1))
+
+
+def start_pose() -> Floats:
+    """Angles (24,) of the joints at the start of an episode."""
+    return np.array([start for start, _, _ in JOINTS.values()])
+
+
+def command(action: Floats) -> Floats:
+    """Commanded joint angles (..., 24) of an action (..., 24) in [-1, 1].
+
+    0 is the start pose, ±1 nine tenths of the way from there to either end of the command range.
+    """
+    low, high = np.array([ends for _, *ends in JOINTS.values()]).T
+    start = start_pose()
+    return start + ACTION_SHARE * np.where(action > 0, action * (high - start), action * (start - low))

@@ -78,22 +78,22 @@ class Judgement:
 
     success: bool
     on_target: float  # share of the control steps with both balls within 2.5 cm and none dropped so far
-    error: float  # mean in-plane distance over both balls and the steps before a drop; NaN if the first step drops
+    error: float  # mean in-plane distance over both balls and the steps before a drop, at least the first
     steps_to_drop: int  # control steps done without a drop
 
 
 def judge(errors: Floats, drops: NDArray[np.bool_], limit: int) -> Judgement:
     """Score an episode by its errors (T, 2) and drops (T,) after each control step.
 
-    Success: `limit` control steps were played, none of them dropped a ball, and in at least 75 % of them both balls were
-    within 2.5 cm of their targets. What happens after a drop counts for nothing.
+    Success: `limit` control steps were played, none of them dropped a ball, and in at least 75 % of them both balls
+    were within 2.5 cm of their targets. What happens after a drop counts for nothing.
     """
     steps = int(np.argmax(drops)) if drops.any() else len(drops)
-    held = errors[:steps]
-    on_target = float((held <= TOLERANCE).all(axis=-1).sum() / limit)
+    held = errors[: max(steps, 1)]
+    on_target = float((errors[:steps] <= TOLERANCE).all(axis=-1).sum() / limit)
     return Judgement(
         success=steps >= limit and on_target >= SHARE_ON_TARGET,
         on_target=on_target,
-        error=float(held.mean()) if steps else float("nan"),
+        error=float(held.mean()),
         steps_to_drop=steps,
     )

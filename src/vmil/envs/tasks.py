@@ -6,10 +6,14 @@ from typing import Literal, NamedTuple
 
 from vmil.envs.suite import dmc_task
 
-Family = Literal["counting", "dmc"]
+Family = Literal["counting", "dmc", "baoding"]
 
 # What draws and moves each family, besides OpenGL: other versions draw other pixels.
-SIMULATORS: dict[Family, tuple[str, ...]] = {"counting": (), "dmc": ("mujoco", "dm_control")}
+SIMULATORS: dict[Family, tuple[str, ...]] = {
+    "counting": (),
+    "dmc": ("mujoco", "dm_control"),
+    "baoding": ("mujoco", "gymnasium-robotics"),
+}
 
 
 class Task(NamedTuple):
@@ -24,4 +28,6 @@ def find_task(name: str) -> Task:
     """Read an environment's name; UserError names the nearest right one."""
     if name == "counting":
         return Task("counting", "counting", "counting")
+    if name == "baoding":
+        return Task("baoding", "adroit", "baoding")
     return Task("dmc", *dmc_task(name))
