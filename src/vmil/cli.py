@@ -21,7 +21,7 @@ from vmil.config.errors import StoppedError, UserError
 from vmil.config.load import build, load_config, load_saved_config, parse_dotlist, presets, to_yaml
 from vmil.config.runs import CONFIG_FILE, find_run
 from vmil.config.schema import Config, TrackingConfig
-from vmil.config.schema_cli import DemosOptions, EvaluateOptions, ExpertOptions, RunOptions, UiOptions
+from vmil.config.schema_cli import DemosOptions, EvaluateOptions, ExpertOptions, PlanOptions, RunOptions, UiOptions
 from vmil.config.schema_expert import ExpertConfig
 
 OK, FAILED, MISUSED, INTERRUPTED, STOPPED = 0, 1, 2, 130, 143  # exit codes; the shell's for Ctrl-C and SIGTERM
@@ -66,7 +66,9 @@ def evaluate(overrides: Sequence[str]) -> int:
 
 
 def expert(overrides: Sequence[str]) -> int:
-    """Train a state-based expert with SAC."""
+    """Train a state-based expert with SAC, or plan with one."""
+    if _plans(overrides):
+        return _plan_expert(overrides)
     options = _options(ExpertOptions, overrides)
     knobs = {item.name: getattr(options, item.name) for item in fields(ExpertConfig)}
     out = _expert_dir(options.root, options.env, options.seed) if options.out is None else Path(options.out)
@@ -79,6 +81,8 @@ def expert(overrides: Sequence[str]) -> int:
 
 def demos(overrides: Sequence[str]) -> int:
     """Record demonstrations of an expert."""
+    if _plans(overrides):
+        return _plan_demos(overrides)
     options = _options(DemosOptions, overrides)
     _at_least_one("count", options.count)
     actor = Path(options.actor) if options.actor else _default_actor(options)
@@ -92,6 +96,32 @@ def demos(overrides: Sequence[str]) -> int:
     written = record_demos(
         options.env, actor, out, options.count, options.seed, options.min_return, options.action_noise
     )
+    print(f"{len(written)} demonstrations in {out / 'demos'}; train on them with demos.path={out / 'demos'}")
+    return OK
+
+
+def _plans(overrides: Sequence[str]) -> bool:
+    """Whether the expert of this environment plans rather than learns."""
+    return "env=baoding" in overrides
+
+
+def _plan_expert(overrides: Sequence[str]) -> int:
+    options = _options(PlanOptions, overrides)
+    _at_least_one("episodes", options.episodes)
+    out = _expert_dir(options.root, options.env, options.seed) if options.out is None else Path(options.out)
+    from vmil.experts.planning import plan_expert
+
+    print(f"{options.env}: {plan_expert(options, out)}")
+    return OK
+
+
+def _plan_demos(overrides: Sequence[str]) -> int:
+    options = _options(PlanOptions, overrides)
+    _at_least_one("count", options.count)
+    out = Path(options.out or f"{options.root}/demos-{_file_name(options.env)}-s{options.seed}")
+    from vmil.experts.planning import plan_demos
+
+    written = plan_demos(options, out, _expert_dir(options.root, options.env, options.seed))
     print(f"{len(written)} demonstrations in {out / 'demos'}; train on them with demos.path={out / 'demos'}")
     return OK
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vmil.config.schema_expert import ExpertConfig
+from vmil.config.schema_planner import LearnedConfig, PlannerConfig
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,18 @@ class DemosOptions:
     action_noise: float = 0.0  # Gaussian, on the expert's actions: shows how to come back from small errors
     actor: str | None = None  # null: the expert trained here with this seed, else the shipped one
     out: str | None = None  # null: <root>/demos-<env>-s<seed>
+    root: str = "runs"
+
+
+@dataclass(frozen=True)
+class PlanOptions(LearnedConfig, PlannerConfig):
+    """`expert` and `demos` where the expert plans (env=baoding), and every knob of the planner."""
+
+    env: str = "baoding"
+    seed: int = 0
+    episodes: int = 10  # `expert`: how many are played and scored
+    count: int = 25  # `demos`: how many successful ones are kept
+    out: str | None = None  # null: <root>/expert-<env>-s<seed> or <root>/demos-<env>-s<seed>
     root: str = "runs"
 
 

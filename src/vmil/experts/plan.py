@@ -1,15 +1,13 @@
-"""Episodes of the planning expert: played once each, kept as files, so that whatever is stopped goes on where it was.
+"""Baoding played by planning: MPPI through the simulator, one control step after the other.
 
-An *attempt* is an episode that was planned, won or lost. `attempt_000.npz` has the layout of a demonstration.
+An *attempt* is an episode that was planned, won or lost.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -132,19 +130,3 @@ def _meta(env: BaodingEnv, index: int) -> dict[str, Any]:
             name: number for name, number in versions("mujoco", "gymnasium-robotics").items() if name != "python"
         },
     }
-
-
-def save_attempt(path: Path, attempt: Attempt) -> None:
-    """Write it; the file appears whole or not at all."""
-    part = path.with_suffix(".part")
-    with part.open("wb") as file:
-        meta = np.array(json.dumps(attempt.meta))
-        np.savez_compressed(file, physics=attempt.physics, action=attempt.action, reward=attempt.reward, meta=meta)
-    part.replace(path)
-
-
-def load_attempt(path: Path) -> Attempt:
-    """Read what `save_attempt` wrote."""
-    with np.load(path, allow_pickle=False) as file:
-        meta = json.loads(str(file["meta"][()]))
-        return Attempt(file["physics"], file["action"], file["reward"], meta)
