@@ -18,9 +18,9 @@ class PlannerConfig:
 
     dynamics: Dynamics = "simulator"
     """What foresees the effect of actions: MuJoCo itself, or networks trained on what the planner has lived through."""
-    horizon: int = 7
-    """Control steps planned ahead."""
-    samples: int = 150
+    horizon: int = 5
+    """Control steps planned ahead. Source: ours; the paper's 7 tracks worse at the same cost."""
+    samples: int = 100
     """Action sequences per iteration; the learned ensemble is cheap enough for the paper's 700."""
     iterations: int = 1
     """Rounds of sampling around the improved plan, per control step."""

@@ -11,6 +11,7 @@ from vmil.config.errors import UserError
 from vmil.config.schema import EnvConfig
 from vmil.envs.baoding_scene import (
     BALL_STARTS,
+    CONTROL_SECONDS,
     MARKER_HEIGHT,
     RESTING_DEPTH,
     SUBSTEPS,
@@ -88,11 +89,15 @@ class Hand:
         """Of the centres (2, 3) in the world, metres per second."""
         return np.stack([self.data.qvel[24:27], self.data.qvel[30:33]])
 
+    @property
+    def steps(self) -> int:
+        """Control steps since the beginning of the episode, by the simulator's clock."""
+        return round(self.data.time / CONTROL_SECONDS)
+
     def pose_for_camera(self) -> None:
         """Move bodies and markers to where the state has them; neither changes the state."""
-        step = self.data.time / (SUBSTEPS * self.model.opt.timestep)
         origin, axes = palm_pose(self.data.qpos[:2])
-        for marker, (x, z) in enumerate(targets(step)):
+        for marker, (x, z) in enumerate(targets(self.steps)):
             self.data.mocap_pos[marker] = origin + axes @ (x, RESTING_DEPTH, z) + (0.0, 0.0, MARKER_HEIGHT)
         self._mujoco.mj_kinematics(self.model, self.data)
         self._mujoco.mj_camlight(self.model, self.data)
@@ -125,7 +130,7 @@ class BaodingEnv(EpisodicEnv):
         sound = self.hand.control(action)
         if not sound:
             log.warning("%s, episode %d, step %d: the simulation blew up", self.config.name, self.episode, self.time)
-        self._errors.append(tracking_errors(self.hand.joints[:2], self.hand.balls, len(self._errors) + 1))
+        self._errors.append(tracking_errors(self.hand.joints[:2], self.hand.balls, self.hand.steps))
         self._drops.append(self.lost or not sound or bool(dropped(self.hand.balls)))
         return float((self._errors[-1] <= TOLERANCE).all() and not self._drops[-1])
 
@@ -152,6 +157,10 @@ class BaodingEnv(EpisodicEnv):
     def physics_state(self) -> np.ndarray:
         """Time (and with it the targets' phase), positions, velocities and warm start: (111,) float64."""
         return self.hand.state()
+
+    def _restore(self, state: np.ndarray) -> None:
+        self.hand.restore(state)
+        self._errors, self._drops = [], []
 
     def close(self, *, raise_if_closed: bool = True) -> None:
         """Free OpenGL; a second call does nothing."""

@@ -1,4 +1,4 @@
-"""Baoding without a simulator to plan in: what PDDM observes of it, and the planner that its ensemble makes."""
+"""Baoding as PDDM sees it: vectors in, vectors out, and what a future would cost."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from vmil.envs.baoding import ACTION_SIZE, BaodingEnv
 from vmil.experts.hand_model import cost
-from vmil.experts.pddm import PDDM
 
 Floats = NDArray[np.float64]
 
@@ -49,21 +48,6 @@ class BaodingTask:
         success = self.env.last_scores["success"] if self.env.over else 0.0
         return {"success": success, "on_target": self._return, "steps": float(self.env.time)}
 
-
-class LearnedPlanner:
-    """MPPI through a trained ensemble."""
-
-    def __init__(self, pddm: PDDM) -> None:
-        self.pddm = pddm
-        self.begin(0)
-
-    def begin(self, seed: int) -> None:
-        """Start from a plan of zeros."""
-        self._policy = self.pddm.policy(seed)
-
-    def act(self, env: BaodingEnv) -> Floats:
-        """Plan one control step."""
-        return self._policy(observe(env), env.time + 1)
-
     def close(self) -> None:
-        """It holds nothing."""
+        """Close the environment."""
+        self.env.close()

@@ -43,6 +43,9 @@ class Task(Protocol):
     def scores(self) -> dict[str, float]:
         """How the episode that is over went."""
 
+    def close(self) -> None:
+        """Free what it holds."""
+
 
 class PDDM:
     """The ensemble, the planner and all that they have lived through; `state` and `load` are the checkpoint."""
@@ -146,11 +149,16 @@ class PDDM:
         self.actions = np.split(state["actions"].numpy(), np.cumsum(lengths)[:-1])
 
 
-def train_pddm(pddm: PDDM, checkpoint: Path, resume: bool = True, progress: bool = True) -> PDDM:
-    """Run the rounds that are missing, with a checkpoint after each; the same PDDM, trained."""
+def train_pddm(pddm: PDDM, checkpoint: Path, progress: bool = True, train: bool = True) -> PDDM:
+    """Take up the checkpoint, if there is one, and run the rounds that are missing, with a checkpoint after each.
+
+    train: false takes the ensemble as it is. Returns the same PDDM, trained.
+    """
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    if resume and checkpoint.exists():
+    if checkpoint.exists():
         pddm.load(torch.load(checkpoint, weights_only=True))
+    if not train:
+        return pddm
     rounds, rollouts = pddm.config.rounds, pddm.config.rollouts
     with tqdm(total=rounds * rollouts, initial=pddm.round * rollouts, unit="episode", disable=not progress) as bar:
         while pddm.round < rounds:

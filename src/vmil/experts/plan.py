@@ -1,28 +1,26 @@
-"""Baoding played by planning: MPPI through the simulator, one control step after the other.
-
-An *attempt* is an episode that was planned, won or lost.
-"""
+"""What chooses the actions of a planning expert: MPPI, through the simulator or through an ensemble that learnt it."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vmil.config.schema_planner import PlannerConfig
-from vmil.envs.baoding import BaodingEnv
-from vmil.envs.baoding_task import SHARE_ON_TARGET
-from vmil.envs.episodes import seed_from
+from vmil.config.errors import UserError
+from vmil.config.schema import EnvConfig
+from vmil.config.schema_planner import LearnedConfig, PlannerConfig
+from vmil.envs.baoding import ACTION_SIZE, BaodingEnv
+from vmil.experts.hand_learned import BaodingTask, observe
 from vmil.experts.hand_model import HandSimulator, cost
 from vmil.experts.mppi import MPPI, MPPIConfig
-from vmil.experts.provenance import versions
+from vmil.experts.pddm import PDDM, train_pddm
 
 Floats = NDArray[np.float64]
-FORMAT = 1
+
+CHECKPOINT = "pddm.pt"
+LEARNING_SEED = 88_000_000  # run seed of the episodes that the ensemble learns from: they are nobody else's
 
 
 class Planner(Protocol):
@@ -36,6 +34,48 @@ class Planner(Protocol):
 
     def close(self) -> None:
         """Free what it holds."""
+
+
+class SimulatorPlanner:
+    """MPPI through MuJoCo."""
+
+    def __init__(self, config: PlannerConfig) -> None:
+        self.settings = mppi_settings(config)
+        self.simulator = HandSimulator(config.timestep, config.threads)
+        self.begin(0)
+
+    def begin(self, seed: int) -> None:
+        """Start from a plan of zeros."""
+        self.mppi = MPPI(self.settings, ACTION_SIZE, seed)
+
+    def act(self, env: BaodingEnv) -> Floats:
+        """Plan one control step."""
+        state, step = env.physics_state(), env.hand.steps + 1
+        return self.mppi.act(lambda actions: cost(*self.simulator.foresee(state, actions), first_step=step))
+
+    def close(self) -> None:
+        """Stop the simulator's threads."""
+        self.simulator.close()
+
+
+class LearnedPlanner:
+    """MPPI through a trained ensemble."""
+
+    def __init__(self, pddm: PDDM) -> None:
+        self.pddm = pddm
+        self.begin(0)
+
+    def begin(self, seed: int) -> None:
+        """Start from a plan of zeros."""
+        self._policy = self.pddm.policy(seed)
+
+    def act(self, env: BaodingEnv) -> Floats:
+        """Plan one control step."""
+        return self._policy(observe(env), env.hand.steps + 1)
+
+    def close(self) -> None:
+        """Close the environment that it learnt from."""
+        self.pddm.task.close()
 
 
 def mppi_settings(config: PlannerConfig) -> MPPIConfig:
@@ -52,81 +92,21 @@ def mppi_settings(config: PlannerConfig) -> MPPIConfig:
     )
 
 
-class SimulatorPlanner:
-    """MPPI through MuJoCo."""
+def make_planner(
+    env: EnvConfig, config: PlannerConfig, learned: LearnedConfig, seed: int, directory: Path, train: bool
+) -> Planner:
+    """MPPI with the dynamics that `config` names.
 
-    def __init__(self, config: PlannerConfig) -> None:
-        self.settings, self._action_size = mppi_settings(config), 24
-        self.simulator = HandSimulator(config.timestep, config.threads)
-        self.begin(0)
-
-    def begin(self, seed: int) -> None:
-        """Start from a plan of zeros."""
-        self.mppi = MPPI(self.settings, self._action_size, seed)
-
-    def act(self, env: BaodingEnv) -> Floats:
-        """Plan one control step."""
-        state, step = env.physics_state(), env.time + 1
-        return self.mppi.act(lambda actions: cost(*self.simulator.foresee(state, actions), first_step=step))
-
-    def close(self) -> None:
-        """Stop the simulator's threads."""
-        self.simulator.close()
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """One planned episode; its arrays end early if it was given up."""
-
-    physics: Floats  # (T + 1, S): the last state included
-    action: NDArray[np.float32]  # (T, A): action[t] was taken at physics[t]
-    reward: NDArray[np.float32]  # (T,): for scores, never for a loss
-    meta: dict[str, Any]  # as a demonstration's; "scores" and "success" among it
-
-    @property
-    def success(self) -> bool:
-        """Whether the episode succeeded."""
-        return bool(self.meta["success"])
-
-
-def play(env: BaodingEnv, planner: Planner, index: int, give_up: bool, on_step: Callable[[str], None]) -> Attempt:
-    """Plan episode `index` of the environment; with `give_up`, only as long as it can still succeed."""
-    env.set_episode(index)
-    env.open_episode()
-    planner.begin(seed_from(env.run_seed + 1, index))  # not the numbers that scattered the balls
-    limit, started = env.steps_per_episode, time.perf_counter()
-    physics, actions, rewards = [env.physics_state()], list[NDArray[np.float32]](), list[float]()
-    while not env.over:
-        action = planner.act(env).astype(np.float32)  # what is stored is what is played
-        rewards.append(env.advance(action).reward)
-        actions.append(action)
-        physics.append(env.physics_state())
-        misses = len(rewards) - sum(rewards)
-        on_step(f"step {len(rewards)}/{limit}, on target {sum(rewards):.0f}")
-        if give_up and (env.lost or misses > (1 - SHARE_ON_TARGET) * limit):
-            break
-    scores = env.last_scores if env.over else {"success": 0.0}
-    meta = {
-        **_meta(env, index),
-        "return": float(np.sum(rewards)),
-        "success": bool(scores["success"]),
-        "scores": scores,
-        "seconds": round(time.perf_counter() - started, 1),
-    }
-    return Attempt(np.stack(physics), np.stack(actions), np.asarray(rewards, np.float32), meta)
-
-
-def _meta(env: BaodingEnv, index: int) -> dict[str, Any]:
-    return {
-        "format": FORMAT,
-        "env": env.config.name,
-        "domain": "adroit",
-        "task": "baoding",
-        "action_repeat": env.config.action_repeat,
-        "seed": env.run_seed,
-        "episode": index,
-        "expert": "mppi",
-        "versions": {
-            name: number for name, number in versions("mujoco", "gymnasium-robotics").items() if name != "python"
-        },
-    }
+    directory: holds the ensemble's checkpoint. train: run the rounds that it lacks; else UserError if there is none.
+    """
+    if config.dynamics == "simulator":
+        return SimulatorPlanner(config)
+    elif config.dynamics == "learned":
+        checkpoint = directory / CHECKPOINT
+        if not train and not checkpoint.is_file():
+            raise UserError(f"there is no ensemble '{checkpoint}': `make expert` with dynamics=learned trains one")
+        task = BaodingTask(BaodingEnv(env, LEARNING_SEED + seed))
+        pddm = PDDM(task, learned, mppi_settings(config), seed)
+        return LearnedPlanner(train_pddm(pddm, checkpoint, train=train))
+    else:
+        raise ValueError(f"unknown dynamics {config.dynamics!r}")
