@@ -73,7 +73,7 @@ def test_threads_and_neighbours_change_nothing():
 
 
 def test_a_timestep_must_divide_a_control_step():
-    with pytest.raises(UserError, match="timestep=0.003 does not divide a control step of 0.1 s"):
+    with pytest.raises(UserError, match=r"timestep=0\.003 does not divide a control step of 0.1 s"):
         HandSimulator(0.003, threads=1)
 
 
@@ -174,7 +174,7 @@ def test_the_card_tells_settings_and_measurement(tmp_path):
 
 
 def test_a_short_piece_of_planning_is_better_than_none():
-    """Five control steps through the simulator: the balls come nearer to their targets than with the start pose held."""
+    """Six control steps through the simulator bring the balls nearer to their targets than holding the start pose."""
     config = PlannerConfig(horizon=3, samples=24, timestep=0.005, threads=1)
     env = BaodingEnv(EnvConfig(**{**vars(ENV), "episode_frames": 6}), seed=0)
 

@@ -52,15 +52,21 @@ class DemosOptions:
 
 
 @dataclass(frozen=True)
-class PlanOptions(LearnedConfig, PlannerConfig):
-    """`expert` and `demos` where the expert plans (env=baoding), and every knob of the planner."""
+class PlannedExpertOptions(LearnedConfig, PlannerConfig):
+    """How to plan, where the expert is a planner (env=baoding), and how many episodes measure it."""
 
     env: str = "baoding"
     seed: int = 0
-    episodes: int = 10  # `expert`: how many are played and scored
-    count: int = 25  # `demos`: how many successful ones are kept
-    out: str | None = None  # null: <root>/expert-<env>-s<seed> or <root>/demos-<env>-s<seed>
+    eval_episodes: int = 10
+    out: str | None = None  # null: <root>/expert-<env>-s<seed>
     root: str = "runs"
+
+
+@dataclass(frozen=True)
+class PlannedDemosOptions(LearnedConfig, PlannerConfig, DemosOptions):
+    """How to plan, and how many successful episodes to keep."""
+
+    env: str = "baoding"
 
 
 @dataclass(frozen=True)
