@@ -7,7 +7,8 @@ COMPUTE  := auto
 ARGS     :=
 RUN      := latest
 EPISODES :=
-COUNT    := 10
+N        :=
+COUNT     = $(N)
 PYTHON   :=
 WORKERS  := $(shell cores=$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN); echo $$((cores < 4 ? cores : 4)))
 
@@ -29,7 +30,7 @@ help:  ## explain the targets and their variables
 	@echo
 	@sed -n 's/^\([a-z-]*\):.*## *\(.*\)/\1\t\2/p' Makefile | awk -F'\t' '{ printf "  %-10s %s\n", $$1, $$2 }'
 	@echo
-	@echo 'ENV=$(ENV) ALGO=$(ALGO) SEED=$(SEED) COMPUTE=$(COMPUTE) RUN=$(RUN) EPISODES=$(EPISODES) COUNT=$(COUNT)'
+	@echo 'ENV=$(ENV) ALGO=$(ALGO) SEED=$(SEED) COMPUTE=$(COMPUTE) RUN=$(RUN) EPISODES=$(EPISODES) N=$(N) COUNT=$(COUNT)'
 	@echo 'ARGS="world_model.deter=256 ..." sets anything that `make config` prints; PYTHON=/path/to/python picks the interpreter'
 
 train: $(READY)  ## learn from demonstrations: ENV ALGO SEED COMPUTE ARGS
@@ -41,11 +42,11 @@ resume: $(READY)  ## go on with a run that was stopped: RUN (a path, a name, lat
 evaluate: $(READY)  ## score and film a run: RUN EPISODES ARGS="video=walk.mp4"
 	$(PY) -m vmil evaluate run=$(RUN) $(if $(EPISODES),episodes=$(EPISODES)) $(ARGS)
 
-expert: $(READY)  ## train a state-based expert: ENV SEED ARGS="frames=300000"
+expert: $(READY)  ## train a state-based expert, or measure a scripted one: ENV SEED ARGS="frames=300000"
 	$(PY) -m vmil expert env=$(ENV) seed=$(SEED) $(ARGS)
 
-demos: $(READY)  ## record demonstrations of an expert: ENV SEED COUNT ARGS="actor=path"
-	$(PY) -m vmil demos env=$(ENV) seed=$(SEED) count=$(COUNT) $(ARGS)
+demos: $(READY)  ## record demonstrations of an expert: ENV SEED N (or COUNT) ARGS="action_noise=0.2"
+	$(PY) -m vmil demos env=$(ENV) seed=$(SEED) $(if $(COUNT),count=$(COUNT)) $(ARGS)
 
 ui: $(READY)  ## show the tracked runs in a browser, on this machine only: ARGS="port=5000"
 	$(PY) -m vmil ui $(ARGS)

@@ -10,6 +10,9 @@ import yaml
 from vmil import cli
 from vmil.config.errors import StoppedError, UserError
 from vmil.config.load import load_config, save_config
+from vmil.config.schema_cli import DemosOptions
+from vmil.experts import commands
+from vmil.experts.card import Recipe
 
 
 class Recorder:
@@ -77,6 +80,12 @@ def test_evaluate_films_beside_the_run_unless_told_otherwise(fake_run, saved_run
     ]
 
 
+def test_evaluate_plays_as_many_episodes_as_the_task_asks_for(fake_run, saved_run):
+    save_config(load_config(["env=sawyer"]), saved_run / "config.yaml")
+    assert cli.main(["evaluate", f"run={saved_run}"]) == 0
+    assert fake_run.calls[0][1][1] == 20
+
+
 def test_expert_takes_every_knob_of_sac(monkeypatch, tmp_path, capsys):
     fake = Recorder(train_expert=951.0)
     monkeypatch.setitem(sys.modules, "vmil.experts.sac", fake)
@@ -90,11 +99,16 @@ def test_expert_takes_every_knob_of_sac(monkeypatch, tmp_path, capsys):
 def test_demos_prefers_the_expert_trained_here(monkeypatch, tmp_path):
     fake = Recorder(record_demos=[])
     monkeypatch.setitem(sys.modules, "vmil.experts.record", fake)
+    opened = []
+    monkeypatch.setattr(commands, "make_expert", lambda env, path: opened.append((env, path)) or Recorder(close=None))
+    monkeypatch.setattr("vmil.envs.rendering.choose_backend", lambda: "egl")
     trained = tmp_path / "expert-walker-s0" / "actor.safetensors"
     trained.parent.mkdir()
     trained.touch()
-    assert cli.main(["demos", "env=walker", "count=4", f"root={tmp_path}"]) == 0
-    assert fake.calls == [("record_demos", ("walker", trained, tmp_path / "demos-walker-s0", 4, 0, 0.0, 0.0), {})]
+    assert cli.main(["demos", "env=walker", "action_noise=0.2", f"root={tmp_path}"]) == 0
+    assert opened == [("walker", trained)]
+    [(_, (_, env, out, recipe), _)] = fake.calls
+    assert (env.name, out, recipe) == ("walker", tmp_path / "demos-walker-s0", Recipe(10, 0, None, 0.2))
 
 
 def test_demos_without_an_expert_says_how_to_get_one(tmp_path, capsys):
@@ -130,6 +144,10 @@ def test_ui_listens_on_this_machine_only(monkeypatch, tmp_path):
         (["evaluate", "episods=1"], "unknown key 'episods'; did you mean 'episodes'?"),
         (["demos", "count=none"], "count=none is not an integer"),
         (["expert", "fraems=1"], "unknown key 'fraems'; did you mean 'frames'?"),
+        (["expert", "env=counting"], "env counting has no expert"),
+        (["expert", "env=sawyer", "frames=1000"], "frames= has no meaning for sawyer"),
+        (["expert", "env=sawyer", "eval_episodes=0"], "eval_episodes=0 is outside"),
+        (["demos", "env=sawyer", "actor=x"], "actor= has no meaning for sawyer"),
         (["doctor", "please=1"], "doctor takes no settings"),
     ],
 )
@@ -183,9 +201,9 @@ def test_help_names_every_command(capsys):
 
 
 def test_the_shipped_expert_is_found_without_training_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(cli.importlib.resources, "files", lambda package: tmp_path)
+    monkeypatch.setattr(commands.importlib.resources, "files", lambda package: tmp_path)
     shipped = tmp_path / "assets" / "walker" / "actor.safetensors"
     shipped.parent.mkdir(parents=True)
     shipped.touch()
-    assert cli._default_actor(cli.DemosOptions(root=str(tmp_path / "runs"))) == shipped
+    assert commands._known_expert(DemosOptions(root=str(tmp_path / "runs")), "sac") == shipped
     assert Path(tmp_path / "runs").exists() is False

@@ -3,6 +3,7 @@
 import pytest
 
 from vmil import doctor
+from vmil.config.errors import UserError
 from vmil.envs import rendering
 
 
@@ -11,6 +12,7 @@ def quick(monkeypatch):
     """A doctor without its slow measurements."""
     monkeypatch.setattr(doctor, "_matmul_ms", lambda dtype: 10.0)
     monkeypatch.setattr(doctor, "_frame_ms", lambda profile: 4.0)
+    monkeypatch.setattr(doctor, "_sawyer_ms", lambda: 9.0)
     monkeypatch.setattr(rendering, "choose_backend", lambda: "osmesa")
 
 
@@ -30,6 +32,17 @@ def test_it_is_ready_when_one_backend_renders(quick, monkeypatch):
     assert lines[-1] == "ready"
     for what in ("python", "cpu", "cpu cores", "memory", "disk here", "bf16 on the cpu", "gpu", "MUJOCO_GL"):
         assert what in found or f"{what} 0" in found
+
+
+def test_a_broken_simulator_is_named_and_the_others_work(quick, monkeypatch):
+    def missing():
+        raise UserError("env sawyer needs Meta-World")
+
+    monkeypatch.setattr(rendering, "probe_backends", lambda: [rendering.BackendReport("egl", True, 1.0, "")])
+    monkeypatch.setattr(doctor, "_sawyer_ms", missing)
+    lines = []
+    assert doctor.examine(lines.append)
+    assert "sawyer               env sawyer needs Meta-World" in lines
 
 
 def test_it_is_not_ready_when_none_does(quick, monkeypatch):

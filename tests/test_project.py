@@ -24,7 +24,7 @@ from vmil.config.schema import Config
 ROOT = Path(__file__).parents[1]
 PYTHONS = ("3.11", "3.12", "3.13")
 CUDA = re.compile(r"nvidia-|cuda-|triton$")  # torch brings its own
-VARIABLES = {"ENV", "ALGO", "SEED", "COMPUTE", "ARGS", "RUN", "EPISODES", "COUNT", "PYTHON", "WORKERS"}
+VARIABLES = {"ENV", "ALGO", "SEED", "COMPUTE", "ARGS", "RUN", "EPISODES", "N", "COUNT", "PYTHON", "WORKERS"}
 # Imported by no module of ours, and needed all the same.
 NOT_IMPORTED = {
     "absl-py": "dm_control",
@@ -140,6 +140,7 @@ def test_every_command_has_a_target(command):
         (["evaluate", "RUN=runs/mine", "EPISODES=3"], "evaluate run=runs/mine episodes=3"),
         (["expert", "ENV=cheetah", "SEED=1"], "expert env=cheetah seed=1"),
         (["demos", "ENV=cheetah", "COUNT=4"], "demos env=cheetah seed=0 count=4"),
+        (["demos", "ENV=sawyer", "N=50"], "demos env=sawyer seed=0 count=50"),
         (["smoke"], "train env={env} algo={algo} compute=debug"),
     ],
 )
@@ -385,4 +386,4 @@ def test_no_knob_is_dead():
 def test_mujoco_is_imported_inside_functions_only(path):
     """OpenGL must be chosen before it, and torchrl's triton loaded: the other way round their two LLVMs crash."""
     at_import = [node for node in ast.parse(path.read_text()).body if isinstance(node, (ast.Import, ast.ImportFrom))]
-    assert not {name for node in at_import for name in modules_of(node)} & {"mujoco", "dm_control"}
+    assert not {name for node in at_import for name in modules_of(node)} & {"mujoco", "dm_control", "metaworld"}

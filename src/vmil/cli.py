@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import argparse
 import errno
-import importlib.resources
 import importlib.util
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import NamedTuple, NoReturn, TypeVar
 
@@ -21,8 +19,15 @@ from vmil.config.errors import StoppedError, UserError
 from vmil.config.load import build, load_config, load_saved_config, parse_dotlist, presets, to_yaml
 from vmil.config.runs import CONFIG_FILE, find_run
 from vmil.config.schema import Config, TrackingConfig
-from vmil.config.schema_cli import DemosOptions, EvaluateOptions, ExpertOptions, PlanOptions, RunOptions, UiOptions
-from vmil.config.schema_expert import ExpertConfig
+from vmil.config.schema_cli import (
+    DemosOptions,
+    EvaluateOptions,
+    ExpertOptions,
+    PlannedDemosOptions,
+    PlannedExpertOptions,
+    RunOptions,
+    UiOptions,
+)
 
 OK, FAILED, MISUSED, INTERRUPTED, STOPPED = 0, 1, 2, 130, 143  # exit codes; the shell's for Ctrl-C and SIGTERM
 SQLITE = "sqlite:///"
@@ -66,64 +71,27 @@ def evaluate(overrides: Sequence[str]) -> int:
 
 
 def expert(overrides: Sequence[str]) -> int:
-    """Train a state-based expert with SAC, or plan with one."""
-    if _plans(overrides):
-        return _plan_expert(overrides)
-    options = _options(ExpertOptions, overrides)
-    knobs = {item.name: getattr(options, item.name) for item in fields(ExpertConfig)}
-    out = _expert_dir(options.root, options.env, options.seed) if options.out is None else Path(options.out)
-    from vmil.experts.sac import train_expert
+    """Train a state-based expert, or measure one that needs no training."""
+    options = _options(PlannedExpertOptions if _plans(overrides) else ExpertOptions, overrides)
+    from vmil.experts import commands
 
-    score = train_expert(ExpertConfig(**knobs), options.env, out, options.seed, options.resume, progress=True)
-    print(f"mean return {score:.1f}; the actor is {out / 'actor.safetensors'}")
+    print(commands.prepare(options))
     return OK
 
 
 def demos(overrides: Sequence[str]) -> int:
     """Record demonstrations of an expert."""
-    if _plans(overrides):
-        return _plan_demos(overrides)
-    options = _options(DemosOptions, overrides)
+    options = _options(PlannedDemosOptions if _plans(overrides) else DemosOptions, overrides)
     _at_least_one("count", options.count)
-    actor = Path(options.actor) if options.actor else _default_actor(options)
-    if not actor.is_file():
-        raise UserError(
-            f"there is no actor '{actor}': `make expert ENV={options.env}` trains one, actor= names another"
-        )
-    out = Path(options.out or f"{options.root}/demos-{_file_name(options.env)}-s{options.seed}")
-    from vmil.experts.record import record_demos
+    from vmil.experts import commands
 
-    written = record_demos(
-        options.env, actor, out, options.count, options.seed, options.min_return, options.action_noise
-    )
-    print(f"{len(written)} demonstrations in {out / 'demos'}; train on them with demos.path={out / 'demos'}")
+    print(commands.record(options))
     return OK
 
 
 def _plans(overrides: Sequence[str]) -> bool:
-    """Whether the expert of this environment plans rather than learns."""
+    """Whether the expert of this environment plans, and so has the knobs of a planner."""
     return "env=baoding" in overrides
-
-
-def _plan_expert(overrides: Sequence[str]) -> int:
-    options = _options(PlanOptions, overrides)
-    _at_least_one("episodes", options.episodes)
-    out = _expert_dir(options.root, options.env, options.seed) if options.out is None else Path(options.out)
-    from vmil.experts.planning import plan_expert
-
-    print(f"{options.env}: {plan_expert(options, out)}")
-    return OK
-
-
-def _plan_demos(overrides: Sequence[str]) -> int:
-    options = _options(PlanOptions, overrides)
-    _at_least_one("count", options.count)
-    out = Path(options.out or f"{options.root}/demos-{_file_name(options.env)}-s{options.seed}")
-    from vmil.experts.planning import plan_demos
-
-    written = plan_demos(options, out, _expert_dir(options.root, options.env, options.seed))
-    print(f"{len(written)} demonstrations in {out / 'demos'}; train on them with demos.path={out / 'demos'}")
-    return OK
 
 
 def ui(overrides: Sequence[str]) -> int:
@@ -171,7 +139,7 @@ COMMANDS: dict[str, Command] = {
     "resume": Command(resume, "run=latest"),
     "evaluate": Command(evaluate, "run=latest episodes=10 video=walk.mp4"),
     "expert": Command(expert, "env=walker seed=0"),
-    "demos": Command(demos, "env=walker count=10"),
+    "demos": Command(demos, "env=walker count=10 action_noise=0.2"),
     "ui": Command(ui, "port=5000"),
     "doctor": Command(doctor, ""),
     "config": Command(show_config, "env=walker algo=vmil"),
@@ -248,17 +216,3 @@ def _split(schema: type[T], overrides: Sequence[str]) -> tuple[T, list[str]]:
 def _at_least_one(key: str, value: int | None) -> None:
     if value is not None and value < 1:
         raise UserError(f"{key}={value} is outside [1, inf)")
-
-
-def _file_name(env: str) -> str:
-    return env.replace(":", "-")
-
-
-def _expert_dir(root: str, env: str, seed: int) -> Path:
-    return Path(root) / f"expert-{_file_name(env)}-s{seed}"
-
-
-def _default_actor(options: DemosOptions) -> Path:
-    trained = _expert_dir(options.root, options.env, options.seed) / "actor.safetensors"
-    shipped = Path(str(importlib.resources.files("vmil"))) / "assets" / _file_name(options.env) / "actor.safetensors"
-    return shipped if shipped.is_file() and not trained.is_file() else trained

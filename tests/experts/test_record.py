@@ -11,13 +11,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import vmil
 from vmil.config.errors import UserError
-from vmil.experts.actor import Action, ActorSpec, Observation, Policy, deterministic_policy, load_actor
-from vmil.experts.record import Episode, noisy_policy, record_demos
+from vmil.config.schema import EnvConfig
+from vmil.envs.counting import CountingEnv
+from vmil.envs.episodes import Outcome
+from vmil.experts.actor import deterministic_policy, load_actor
+from vmil.experts.card import Recipe
+from vmil.experts.record import noisy, record_demos, run_episode, verify
 from vmil.experts.replay_check import replay_demo
+from vmil.experts.stage import Action, EpisodicExpert
 from vmil.experts.state_task import score_episodes
+from vmil.experts.trained import TrainedExpert
 
 WALKER = Path(vmil.__file__).parent / "assets" / "walker"
 DEMOS = sorted((WALKER / "demos").glob("demo_*.npz"))
@@ -67,12 +74,15 @@ def test_card_names_the_digest_of_every_file_and_the_mean() -> None:
 
 @pytest.mark.parametrize("path", DEMOS[::5], ids=lambda path: path.stem)
 def test_every_step_of_a_demo_follows_from_the_one_before(path: Path) -> None:
-    arrays, _ = _load(path)
+    arrays, meta = _load(path)
     first = {"physics": arrays["physics"][:101], "action": arrays["action"][:100], "reward": arrays["reward"][:100]}
-    replay = replay_demo("walker", "walk", 2, **first)
+    expert = TrainedExpert("walker", WALKER / "actor.safetensors")
+    replay = replay_demo(expert, meta["seed"], **first)
     assert replay.one_step_state < 1e-6
-    wrong = replay_demo("walker", "walk", 2, first["physics"], np.roll(first["action"], 1, axis=0), first["reward"])
+    first["action"] = np.roll(first["action"], 1, axis=0)
+    wrong = replay_demo(expert, meta["seed"], **first)
     assert wrong.one_step_state > 1e-2  # an action one step off does not pass unnoticed
+    expert.close()
 
 
 def test_shipped_actor_walks() -> None:
@@ -83,42 +93,134 @@ def test_shipped_actor_walks() -> None:
 def test_recording_again_gives_the_same_kind_of_demo(tmp_path: Path) -> None:
     for name in ("actor.safetensors", "expert.json"):
         shutil.copy(WALKER / name, tmp_path / name)
-    actor = tmp_path / "actor.safetensors"
-    (path,) = record_demos("walker", actor, tmp_path, count=1, seed=5, min_return=800.0, action_noise=0.2)
+    expert = TrainedExpert("walker", tmp_path / "actor.safetensors")
+    (path,) = record_demos(expert, EnvConfig(), tmp_path, Recipe(1, 5, 800.0, 0.2), progress=False)
+    expert.close()
     arrays, meta = _load(path)
     assert meta["action_noise"] == 0.2
     assert np.abs(arrays["action"]).max() <= 1.0
     assert meta["seed"] >= 5
     assert meta["return"] >= 800
     assert len(arrays["physics"]) == len(arrays["action"]) + 1
-    assert path.name in (tmp_path / "CARD.md").read_text()
+    assert path.name in (card := (tmp_path / "CARD.md").read_text())
+    assert "SAC from state" in card
+    assert Image.open(tmp_path / "contact_sheet.png").size == (8 * 64, 64)
+
+
+def test_shipped_demo_is_recorded_again_bit_by_bit_in_its_first_state_and_action() -> None:
+    expert = TrainedExpert("walker", WALKER / "actor.safetensors")
+    arrays, meta = _load(DEMOS[0])
+    expert.begin(meta["seed"])
+    assert np.abs(expert.state() - arrays["physics"][0]).max() < 1e-9
+    again = noisy(expert.decide(), meta["action_noise"], np.random.default_rng(meta["seed"]))
+    assert np.abs(again - arrays["action"][0]).max() < 1e-4
+    expert.close()
 
 
 def test_noise_of_that_scale_is_added_and_drawn_by_the_seed() -> None:
-    def still(_: Observation) -> Action:
-        return np.zeros(1000, np.float32)
-
-    noisy = noisy_policy(still, 0.2, seed=3)
-    first = noisy({})
+    still = np.zeros(1000, np.float32)
+    generator = np.random.default_rng(3)
+    first = noisy(still, 0.2, generator)
     assert abs(first.std() - 0.2) < 0.02
-    assert not np.array_equal(first, noisy({}))
-    assert np.array_equal(first, noisy_policy(still, 0.2, seed=3)({}))
-    assert np.array_equal(noisy_policy(still, 0.0, seed=3)({}), still({}))
+    assert not np.array_equal(first, noisy(still, 0.2, generator))
+    assert np.array_equal(first, noisy(still, 0.2, np.random.default_rng(3)))
+    assert np.array_equal(noisy(still, 0.0, generator), still)
+    assert np.abs(noisy(still, 5.0, generator)).max() == 1.0
 
 
-def _poor_episode(_policy: Policy, _spec: ActorSpec, seed: int) -> Episode:
-    return Episode(np.zeros((3, 18)), np.zeros((2, 6), np.float32), np.zeros(2, np.float32), seed)
+def test_an_actor_of_another_task_is_refused() -> None:
+    with pytest.raises(UserError, match="not for cheetah"):
+        TrainedExpert("cheetah", WALKER / "actor.safetensors")
+
+
+# ---- the recorder, around an expert whose episodes take no time
+
+
+class PickyEnv(CountingEnv):
+    """Every third episode fails; physics counts what was done, so that a replay shows whether the actions are right."""
+
+    SCORES = ("success",)
+    drift = 0.0  # added by every step: a simulator that is not reproducible
+
+    def _begin(self) -> None:
+        self.sum = 0.0
+
+    def _advance(self, action: np.ndarray) -> Outcome:
+        self.sum += float(action[0]) + PickyEnv.drift
+        return Outcome(reward=float(self.episode), terminated=False)
+
+    def physics_state(self) -> np.ndarray:
+        return np.array([self.sum, self.time], np.float64)
+
+    def _restore(self, state: np.ndarray) -> None:
+        self.sum, self.time = float(state[0]), int(state[1])
+
+    def _episode_scores(self) -> dict[str, float]:
+        return {"success": float(self.episode % 3 != 0)}
+
+
+class PickyExpert(EpisodicExpert):
+    kind = "scripted"
+
+    def __init__(self) -> None:
+        super().__init__(PickyEnv(COUNTING, 0))
+        self.played: list[int] = []
+
+    def begin(self, seed: int) -> None:
+        super().begin(seed)
+        self.played.append(seed)
+
+    def decide(self) -> Action:
+        return np.full(1, 0.25, np.float32)
+
+    def about(self) -> list[str]:
+        return ["- It counts."]
+
+    def files(self) -> list[Path]:
+        return []
+
+
+COUNTING = EnvConfig(name="counting", image_size=8, episode_frames=10)
+
+
+def _record(out: Path, count: int, **recipe: Any) -> tuple[list[Path], PickyExpert]:
+    expert = PickyExpert()
+    return record_demos(expert, COUNTING, out, Recipe(count, **{"seed": 3, **recipe}), progress=False), expert
+
+
+def test_failures_are_left_out_and_counted(tmp_path: Path) -> None:
+    paths, _ = _record(tmp_path, 3)
+    assert [_load(path)[1]["seed"] for path in paths] == [4, 5, 7]
+    assert all(_load(path)[1]["scores"] == {"success": 1.0} for path in paths)
+    card = (tmp_path / "CARD.md").read_text()
+    assert "those that succeed; 2 left out" in card
+    assert "| demo_02.npz | 7 | 5 | 35.0 | 1 | " in card
+    assert "- It counts." in card
+    assert Image.open(tmp_path / "contact_sheet.png").size == (8 * 8, 3 * 8)
+
+
+def test_a_recording_that_was_broken_off_goes_on_and_gives_the_same_files(tmp_path: Path) -> None:
+    whole, _ = _record(tmp_path / "whole", 4, action_noise=0.3)
+    _record(tmp_path / "parts", 2, action_noise=0.3)
+    parts, expert = _record(tmp_path / "parts", 4, action_noise=0.3)
+    assert [_load(path)[1] for path in parts] == [_load(path)[1] for path in whole]
+    for one, other in zip(parts, whole, strict=True):
+        assert all(np.array_equal(_load(one)[0][key], _load(other)[0][key]) for key in ("physics", "action", "reward"))
+    assert expert.played == [4, 5, 6, 7, 7, 8, 8]  # the kept ones are only verified
+    cards = [(tmp_path / name / "CARD.md").read_text().partition("## SHA-256")[0] for name in ("whole", "parts")]
+    assert cards[0] == cards[1]
 
 
 def test_recording_refuses_what_cannot_be_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    actor = WALKER / "actor.safetensors"
-    with pytest.raises(UserError, match="not for cheetah"):
-        record_demos("cheetah", actor, tmp_path, count=1, seed=0)
-    monkeypatch.setattr("vmil.experts.record.run_episode", _poor_episode)
-    with pytest.raises(UserError, match="Only 0 of 20"):
-        record_demos("walker", actor, tmp_path, count=2, seed=0, min_return=1.0)
+    with pytest.raises(UserError, match="Only 0 of 20 episodes return at least 1000"):
+        _record(tmp_path / "poor", 2, min_return=1000.0)
+    _record(tmp_path, 2)
+    with pytest.raises(UserError, match=r"already holds demo_00\.npz of another recording"):
+        _record(tmp_path, 2, action_noise=0.1)
+    with pytest.raises(UserError, match="already holds demo_01"):
+        _record(tmp_path, 1)
+    expert = PickyExpert()
+    episode = run_episode(expert, 4)
+    monkeypatch.setattr(PickyEnv, "drift", 1e-3)
     with pytest.raises(RuntimeError, match="cannot be replayed"):
-        record_demos("walker", actor, tmp_path, count=2, seed=0)
-    (tmp_path / "demos" / "demo_02.npz").touch()
-    with pytest.raises(UserError, match="already holds demo_02"):
-        record_demos("walker", actor, tmp_path, count=2, seed=0)
+        verify(expert, episode)

@@ -28,7 +28,7 @@ class EvaluateOptions:
 
 @dataclass(frozen=True)
 class ExpertOptions(ExpertConfig):
-    """Whom to train, and every knob of SAC."""
+    """Whom to train, and every knob of SAC; a scripted expert is measured over `eval_episodes`, and has no other."""
 
     env: str = "walker"
     seed: int = 0
@@ -42,11 +42,11 @@ class DemosOptions:
     """Whom to record, and how often."""
 
     env: str = "walker"
-    count: int = 10
+    count: int | None = None  # null: as many as a run on this task imitates, demos.count
     seed: int = 0
-    min_return: float = 0.0  # episodes below are left out
+    min_return: float | None = None  # episodes below are left out; where a task knows success, failures always are
     action_noise: float = 0.0  # Gaussian, on the expert's actions: shows how to come back from small errors
-    actor: str | None = None  # null: the expert trained here with this seed, else the shipped one
+    actor: str | None = None  # a trained expert's; null: the one trained here with this seed, else the shipped one
     out: str | None = None  # null: <root>/demos-<env>-s<seed>
     root: str = "runs"
 

@@ -116,6 +116,14 @@ class EpisodicEnv(EnvBase):
             self.last_scores = self._episode_scores()
         return outcome
 
+    def restore(self, state: np.ndarray) -> None:
+        """Go on from a recorded `physics_state` (S,) of this episode; the clock starts anew."""
+        self.time, self._over = 0, False
+        self._restore(np.asarray(state, dtype=np.float64))
+
+    def _restore(self, state: np.ndarray) -> None:
+        raise NotImplementedError(f"{self.config.name} cannot go on from a recorded state")
+
     @property
     def over(self) -> bool:
         """Whether the running episode has ended, or none has begun."""

@@ -6,12 +6,13 @@ from typing import Literal, NamedTuple
 
 from vmil.envs.suite import dmc_task
 
-Family = Literal["counting", "dmc", "baoding"]
+Family = Literal["counting", "dmc", "metaworld", "baoding"]
 
 # What draws and moves each family, besides OpenGL: other versions draw other pixels.
 SIMULATORS: dict[Family, tuple[str, ...]] = {
     "counting": (),
     "dmc": ("mujoco", "dm_control"),
+    "metaworld": ("mujoco", "metaworld"),
     "baoding": ("mujoco", "gymnasium-robotics"),
 }
 
@@ -28,6 +29,8 @@ def find_task(name: str) -> Task:
     """Read an environment's name; UserError names the nearest right one."""
     if name == "counting":
         return Task("counting", "counting", "counting")
+    if name == "sawyer":
+        return Task("metaworld", "metaworld", "peg-insert-side-v3")
     if name == "baoding":
         return Task("baoding", "adroit", "baoding")
     return Task("dmc", *dmc_task(name))

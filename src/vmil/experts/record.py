@@ -1,39 +1,44 @@
-"""Record demonstrations of a state-based expert as physics states and actions; pixels are rendered on use."""
+"""Record demonstrations of any expert as physics states and actions; pixels are rendered on use."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from tqdm import tqdm
 
 from vmil.config.errors import UserError
-from vmil.envs.factory import dmc_task
-from vmil.experts.actor import Action, ActorSpec, Observation, Policy, deterministic_policy, load_actor
+from vmil.config.schema import EnvConfig
+from vmil.data.demos import FORMAT, read_recording
+from vmil.envs.tasks import SIMULATORS, find_task
 from vmil.experts.card import DemoLine, Recipe, write_card
 from vmil.experts.provenance import versions
-from vmil.experts.replay_check import replay_demo
-from vmil.experts.state_task import load_task, repeat_action
+from vmil.experts.replay_check import Replay, replay_demo
+from vmil.experts.sheet import write_sheet
+from vmil.experts.stage import Action, Expert, FloatArray
 
-FORMAT = 1
 ONE_STEP_TOLERANCE = 1e-6  # in the state's units; 2e-13 is usual, as solver warm starts are not part of the state
 RETURN_TOLERANCE = 1e-2  # float32 rewards, summed
+TRIES = 10  # episodes played for each demonstration wanted, at most
 
 
 @dataclass(frozen=True)
 class Episode:
     """One recorded episode."""
 
-    physics: npt.NDArray[np.float64]
-    """(T+1, S): positions, velocities and activations at each agent step, the last state included."""
+    physics: FloatArray
+    """(T+1, S): the physics state at each agent step, the last state included."""
     action: Action
     """(T, A): action[t] was taken at physics[t]."""
     reward: npt.NDArray[np.float32]
     """(T,): summed over the action repeat; for scores, never for a loss."""
     seed: int
+    scores: dict[str, float]
+    """What else it scores; "success" is 0 or 1."""
 
     @property
     def total(self) -> float:
@@ -41,70 +46,73 @@ class Episode:
         return float(self.reward.sum(dtype=np.float64))
 
 
-def record_demos(
-    env_name: str,
-    actor_path: Path,
-    out_dir: Path,
-    count: int,
-    seed: int,
-    min_return: float = 0.0,
-    action_noise: float = 0.0,
-) -> list[Path]:
-    """Write `count` demonstrations to `out_dir`/demos and a card to `out_dir`; return the paths of the demonstrations.
+def record_demos(expert: Expert, env: EnvConfig, out_dir: Path, recipe: Recipe, progress: bool = True) -> list[Path]:
+    """Write demonstrations to `out_dir`/demos, a card and a contact sheet to `out_dir`; return the demonstrations.
 
-    Actions are the expert's mode plus N(0, action_noise²), clipped; what was executed is what is stored. A little noise
+    Actions are the expert's plus N(0, action_noise²), clipped; what was executed is what is stored. A little noise
     makes demonstrations show how to come back from small errors, as a perfect gait never does (Laskey et al. 2017).
-    Episode i starts from seed + i; those that return less than `min_return` are left out, and counted in the card.
-    UserError when the actor is of another task, the directory holds other demonstrations, or too few of 10 * count
-    episodes are good enough; RuntimeError when a recording cannot be replayed.
+    Attempt i starts from seed + i; those that do not succeed, where the task knows success, or that return less than
+    `min_return` are left out, and counted in the card. A recording that was broken off goes on where it was.
+    UserError when the directory holds other demonstrations, or too few of 10 * count episodes are good enough;
+    RuntimeError when a recording cannot be replayed.
     """
-    net, spec = load_actor(actor_path)
-    if dmc_task(env_name) != (spec.domain, spec.task):
-        raise UserError(f"{actor_path} is an actor for {spec.domain}-{spec.task}, not for {env_name}.")
-    policy = deterministic_policy(net, spec)
-    paths = _free_paths(out_dir / "demos", count)
+    paths = _free_paths(out_dir / "demos", recipe.count)
     lines: list[DemoLine] = []
-    rejected = 0
-    while len(lines) < count:
-        if len(lines) + rejected >= 10 * count:
-            raise UserError(f"Only {len(lines)} of {len(lines) + rejected} episodes return at least {min_return:g}.")
-        attempt = seed + len(lines) + rejected
-        episode = run_episode(noisy_policy(policy, action_noise, attempt), spec, attempt)
-        if episode.total < min_return:
-            rejected += 1
-            continue
-        lines.append(_keep(paths[len(lines)], episode, spec, env_name, action_noise))
-    recipe = Recipe(seed, min_return, action_noise, rejected)
-    write_card(out_dir, actor_path, env_name, lines, recipe)
+    attempt = recipe.seed
+    with tqdm(total=recipe.count, unit="demo", disable=not progress) as bar:
+        for path in paths:
+            episode = _recorded(path, env, expert, recipe) if path.exists() else None
+            if episode is None:
+                episode = _next_good(expert, recipe, attempt, len(lines))
+                check = verify(expert, episode)
+                _save(path, episode, _meta(episode, expert, env, recipe))
+            else:
+                check = verify(expert, episode)
+            attempt = episode.seed + 1
+            lines.append(DemoLine(path, episode.seed, episode.total, len(episode.action), episode.scores, check))
+            bar.set_postfix(left_out=attempt - recipe.seed - len(lines))
+            bar.update()
+    write_sheet(out_dir / "contact_sheet.png", env, paths)
+    write_card(out_dir, env.name, expert, lines, recipe, rejected=attempt - recipe.seed - len(lines))
     return paths
 
 
-def noisy_policy(policy: Policy, std: float, seed: int) -> Policy:
-    """The policy with Gaussian noise of that scale on its actions, clipped to [-1, 1]."""
+def _next_good(expert: Expert, recipe: Recipe, first: int, kept: int) -> Episode:
+    """The first good episode from that seed on."""
+    for attempt in range(first, recipe.seed + TRIES * recipe.count):
+        episode = run_episode(expert, attempt, recipe.action_noise)
+        if episode.scores.get("success", 1.0) and (recipe.min_return is None or episode.total >= recipe.min_return):
+            return episode
+    wanted = "succeed" if recipe.min_return is None else f"return at least {recipe.min_return:g}"
+    raise UserError(f"Only {kept} of {TRIES * recipe.count} episodes {wanted}.")
+
+
+def run_episode(expert: Expert, seed: int, action_noise: float = 0.0) -> Episode:
+    """Play the episode of that seed and keep its physics; the noise is drawn by the same seed."""
     generator = np.random.default_rng(seed)
-
-    def act(observation: Observation) -> Action:
-        action = policy(observation)
-        noise = std * generator.standard_normal(action.shape)
-        noisy: Action = np.clip(action + noise, -1.0, 1.0).astype(np.float32)
-        return noisy
-
-    return act
-
-
-def run_episode(policy: Policy, spec: ActorSpec, seed: int) -> Episode:
-    """Play one episode and keep its physics."""
-    env = load_task(spec.domain, spec.task, seed)
-    step = env.reset()
-    physics, actions, rewards = [env.physics.get_state().copy()], [], []
-    while not step.last():
-        action = policy(step.observation)
-        step, reward = repeat_action(env, action, spec.action_repeat)
-        physics.append(env.physics.get_state().copy())
+    expert.begin(seed)
+    physics, actions, rewards = [expert.state()], [], []
+    while not expert.over:
+        action = noisy(expert.decide(), action_noise, generator)
+        rewards.append(expert.execute(action))
         actions.append(action)
-        rewards.append(reward)
-    env.close()
-    return Episode(np.stack(physics), np.stack(actions), np.asarray(rewards, np.float32), seed)
+        physics.append(expert.state())
+    return Episode(np.stack(physics), np.stack(actions), np.asarray(rewards, np.float32), seed, expert.scores())
+
+
+def noisy(action: Action, std: float, generator: np.random.Generator) -> Action:
+    """The action with Gaussian noise of that scale, clipped to [-1, 1]."""
+    noise = std * generator.standard_normal(action.shape)
+    disturbed: Action = np.clip(action + noise, -1.0, 1.0).astype(np.float32)
+    return disturbed
+
+
+def verify(expert: Expert, episode: Episode) -> Replay:
+    """Play the episode again; RuntimeError if it does not come out the same."""
+    check = replay_demo(expert, episode.seed, episode.physics, episode.action, episode.reward)
+    if check.one_step_state > ONE_STEP_TOLERANCE or check.open_loop_return > RETURN_TOLERANCE:
+        raise RuntimeError(f"the recording of seed {episode.seed} cannot be replayed: {check}")
+    return check
 
 
 def _free_paths(directory: Path, count: int) -> list[Path]:
@@ -112,32 +120,41 @@ def _free_paths(directory: Path, count: int) -> list[Path]:
     paths = [directory / f"demo_{index:02d}.npz" for index in range(count)]
     strangers = sorted(set(directory.glob("demo_*.npz")) - set(paths))
     if strangers:  # a loader would mix them with ours
-        raise UserError(
-            f"{directory} already holds {strangers[0].name} of another recording: choose another directory."
-        )
+        raise _taken(strangers[0])
     return paths
 
 
-def _keep(path: Path, episode: Episode, spec: ActorSpec, env_name: str, action_noise: float) -> DemoLine:
-    check = replay_demo(spec.domain, spec.task, spec.action_repeat, episode.physics, episode.action, episode.reward)
-    if check.one_step_state > ONE_STEP_TOLERANCE or check.open_loop_return > RETURN_TOLERANCE:
-        raise RuntimeError(f"the recording of seed {episode.seed} cannot be replayed: {check}")
-    _save(path, episode, {**_meta(episode, spec, env_name), "action_noise": action_noise})
-    return DemoLine(path, episode.seed, episode.total, len(episode.action), check)
+def _taken(path: Path) -> UserError:
+    return UserError(f"{path.parent} already holds {path.name} of another recording: choose another directory.")
 
 
-def _meta(episode: Episode, spec: ActorSpec, env_name: str) -> dict[str, Any]:
-    installed = versions("dm_control", "mujoco")
+def _recorded(path: Path, env: EnvConfig, expert: Expert, recipe: Recipe) -> Episode:
+    """What an earlier, broken-off call of the same recording wrote; UserError if it is of another."""
+    recording = read_recording(path)
+    seed, scores = recording.meta.get("seed", 0), recording.meta.get("scores", {})
+    episode = Episode(recording.physics, recording.action, recording.reward, seed, scores)
+    if recording.meta != json.loads(json.dumps(_meta(episode, expert, env, recipe))):
+        raise _taken(path)
+    return episode
+
+
+def _meta(episode: Episode, expert: Expert, env: EnvConfig, recipe: Recipe) -> dict[str, Any]:
+    task = find_task(env.name)
+    packages = SIMULATORS[task.family]
+    installed = versions(*packages)
     return {
         "format": FORMAT,
-        "env": env_name,
-        "domain": spec.domain,
-        "task": spec.task,
-        "action_repeat": spec.action_repeat,
+        "env": env.name,
+        "domain": task.domain,
+        "task": task.task,
+        "action_repeat": expert.action_repeat,
         "return": episode.total,
+        "scores": episode.scores,
         "seed": episode.seed,
-        "expert": "sac",
-        "versions": {name: installed[name] for name in ("dm_control", "mujoco")},
+        "expert": expert.kind,
+        "action_noise": recipe.action_noise,
+        "recipe": {key: value for key, value in asdict(recipe).items() if key != "count"},
+        "versions": {name: installed[name] for name in packages},
     }
 
 

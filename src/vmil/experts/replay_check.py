@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from vmil.experts.actor import Action
-from vmil.experts.state_task import load_task, repeat_action
-
-if TYPE_CHECKING:
-    from dm_control.rl.control import Environment
-
-FloatArray = npt.NDArray[np.float64]
+from vmil.experts.stage import Action, Expert, FloatArray
 
 
 @dataclass(frozen=True)
@@ -22,7 +15,7 @@ class Replay:
     """Largest differences between a recording and its replay; all zero when physics is exactly reproducible."""
 
     open_loop_state: float
-    """Over all states, playing every action from the first state."""
+    """Over all states, playing every action from where the recording's seed begins."""
     open_loop_return: float
     """Of the return, in the same replay."""
     one_step_state: float
@@ -30,29 +23,20 @@ class Replay:
 
 
 def replay_demo(
-    domain: str, task: str, action_repeat: int, physics: FloatArray, action: Action, reward: npt.NDArray[np.float32]
+    expert: Expert, seed: int, physics: FloatArray, action: Action, reward: npt.NDArray[np.float32]
 ) -> Replay:
-    """Play a recording again; physics (T+1, S), action (T, A), reward (T,)."""
-    env = load_task(domain, task, seed=0)
-    restart(env, physics[0])
-    states, rewards, one_step = [physics[0]], [], []
+    """Play a recording of that seed again; physics (T+1, S), action (T, A), reward (T,)."""
+    expert.begin(seed)
+    states, rewards, one_step = [expert.state()], [], []
     for act in action:
-        rewards.append(repeat_action(env, act, action_repeat)[1])
-        states.append(env.physics.get_state().copy())
+        rewards.append(expert.execute(act))
+        states.append(expert.state())
     for before, act, after in zip(physics[:-1], action, physics[1:], strict=True):
-        restart(env, before)
-        repeat_action(env, act, action_repeat)
-        one_step.append(np.abs(env.physics.get_state() - after).max())
-    env.close()
+        expert.restore(before)
+        expert.execute(act)
+        one_step.append(np.abs(expert.state() - after).max())
     return Replay(
         open_loop_state=float(np.abs(np.stack(states) - physics).max()),
         open_loop_return=abs(float(np.sum(rewards)) - float(reward.sum(dtype=np.float64))),
         one_step_state=float(np.max(one_step)),
     )
-
-
-def restart(env: Environment, state: FloatArray) -> None:
-    """Begin an episode in the given physics state (S,)."""
-    env.reset()  # so that the time limit counts from here; its random initial state is overwritten
-    with env.physics.reset_context():
-        env.physics.set_state(state)

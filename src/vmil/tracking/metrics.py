@@ -63,6 +63,7 @@ REGISTRY: Final[dict[str, Metric]] = {
     "eval/return": Metric("mean return of deterministic episodes, environment's reward (score only)"),
     "eval/return_std": Metric("standard deviation over those episodes"),
     "eval/success": Metric("share of deterministic episodes that solve the task; where there is such a thing", "share"),
+    "eval/success_at_end": Metric("share of them that still have it solved when the time is up", "share"),
     "eval/on_target": Metric(
         "baoding: share of the control steps with both balls on their targets, none dropped", "share"
     ),

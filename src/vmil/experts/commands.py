@@ -1,0 +1,122 @@
+"""What `vmil expert` and `vmil demos` do, whatever kind of expert the task has."""
+
+from __future__ import annotations
+
+import importlib.resources
+from dataclasses import fields
+from pathlib import Path
+
+from vmil.config.errors import UserError
+from vmil.config.load import load_config
+from vmil.config.schema_cli import DemosOptions, ExpertOptions, PlannedDemosOptions, PlannedExpertOptions
+from vmil.config.schema_expert import ExpertConfig
+from vmil.envs.rendering import prepare_rendering
+from vmil.experts.kinds import expert_kind, make_expert, task_config
+from vmil.experts.stage import Expert, Kind
+
+FILES: dict[Kind, str] = {
+    "sac": "actor.safetensors",
+    "scripted": "expert.json",
+    "planned": "expert.json",
+}  # what `vmil expert` leaves behind
+
+
+def prepare(options: ExpertOptions | PlannedExpertOptions) -> str:
+    """Train the task's expert, or measure it if there is nothing to train; return what to tell."""
+    kind = expert_kind(options.env)
+    out = _expert_dir(options.root, options.env, options.seed) if options.out is None else Path(options.out)
+    if isinstance(options, PlannedExpertOptions):
+        return _prepare_planned(options, out)
+    if kind == "sac":
+        from vmil.experts.sac import train_expert
+
+        knobs = {item.name: getattr(options, item.name) for item in fields(ExpertConfig)}
+        score = train_expert(ExpertConfig(**knobs), options.env, out, options.seed, options.resume, progress=True)
+        return f"mean return {score:.1f}; the actor is {out / FILES[kind]}"
+    elif kind == "scripted":
+        _refuse_training(options)
+        config = task_config(options.env)
+        prepare_rendering(config)
+        from vmil.experts.scripted import measure_expert
+
+        measured = measure_expert(config, out, options.eval_episodes)
+        return f"nothing to train, the expert is scripted: {measured}; written to {out / FILES[kind]}"
+    else:
+        raise ValueError(f"no expert of kind {kind!r} is prepared")
+
+
+def record(options: DemosOptions) -> str:
+    """Record the task's expert; return what to tell."""
+    kind = expert_kind(options.env)
+    known = _known_expert(options, kind)
+    if kind == "sac" and not known.is_file():
+        raise UserError(
+            f"there is no actor '{known}': `make expert ENV={options.env}` trains one, actor= names another"
+        )
+    out = Path(options.out or f"{options.root}/demos-{_file_name(options.env)}-s{options.seed}")
+    count = load_config([f"env={options.env}"]).demos.count if options.count is None else options.count
+    config = task_config(options.env)
+    prepare_rendering(config)
+    from vmil.experts.card import Recipe
+    from vmil.experts.record import record_demos
+
+    recipe = Recipe(count, options.seed, options.min_return, options.action_noise)
+    expert = _expert(options, known)
+    try:
+        written = record_demos(expert, config, out, recipe)
+    finally:
+        expert.close()
+    return (
+        f"{len(written)} demonstrations in {out / 'demos'}, with {out / 'CARD.md'} and {out / 'contact_sheet.png'}; "
+        f"train on them with demos.path={out / 'demos'}"
+    )
+
+
+def _prepare_planned(options: PlannedExpertOptions, out: Path) -> str:
+    if options.eval_episodes < 1:
+        raise UserError(f"eval_episodes={options.eval_episodes} is outside [1, inf)")
+    config = task_config(options.env)
+    prepare_rendering(config)
+    from vmil.experts.plan_commands import prepare_planned
+
+    return prepare_planned(options, config, out)
+
+
+def _expert(options: DemosOptions, known: Path) -> Expert:
+    if not isinstance(options, PlannedDemosOptions):
+        return make_expert(options.env, known)
+    from vmil.experts.plan_commands import planned_expert
+
+    directory = _expert_dir(options.root, options.env, options.seed)
+    return planned_expert(options, task_config(options.env), directory, known)
+
+
+def _refuse_training(options: ExpertOptions) -> None:
+    ours = {"env", "seed", "out", "root", "resume", "eval_episodes"}
+    default = ExpertOptions()
+    for item in fields(ExpertOptions):
+        if item.name not in ours and getattr(options, item.name) != getattr(default, item.name):
+            raise UserError(
+                f"{item.name}= has no meaning for {options.env}: its expert is scripted, nothing is trained"
+            )
+    if options.eval_episodes < 1:
+        raise UserError(f"eval_episodes={options.eval_episodes} is outside [1, inf)")
+
+
+def _known_expert(options: DemosOptions, kind: Kind) -> Path:
+    """The actor, or the measurement of an expert that is not trained: the one named, made here, or shipped."""
+    if options.actor is not None:
+        if kind != "sac":
+            raise UserError(f"actor= has no meaning for {options.env}: its expert is not a trained actor")
+        return Path(options.actor)
+    here = _expert_dir(options.root, options.env, options.seed) / FILES[kind]
+    shipped = Path(str(importlib.resources.files("vmil"))) / "assets" / _file_name(options.env) / FILES[kind]
+    return shipped if shipped.is_file() and not here.is_file() else here
+
+
+def _expert_dir(root: str, env: str, seed: int) -> Path:
+    return Path(root) / f"expert-{_file_name(env)}-s{seed}"
+
+
+def _file_name(env: str) -> str:
+    return env.replace(":", "-")

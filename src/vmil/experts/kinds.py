@@ -1,0 +1,49 @@
+"""Which expert a task has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vmil.config.errors import UserError
+from vmil.config.load import load_config
+from vmil.config.schema import EnvConfig
+from vmil.envs.tasks import find_task
+from vmil.experts.stage import Expert, Kind
+
+
+def expert_kind(env: str) -> Kind:
+    """What kind of expert the task has; UserError if the name is wrong or there is none."""
+    family = find_task(env).family
+    if family == "dmc":
+        return "sac"
+    elif family == "metaworld":
+        return "scripted"
+    elif family == "baoding":
+        return "planned"
+    elif family == "counting":
+        raise UserError(f"env {env} has no expert: it teaches nothing")
+    else:
+        raise ValueError(f"no expert is known for the family {family!r}")
+
+
+def task_config(env: str) -> EnvConfig:
+    """The environment as its preset has it: what experts are recorded in."""
+    return load_config([f"env={env}", "compute=cpu"]).env
+
+
+def make_expert(env: str, provenance: Path) -> Expert:
+    """Make the task's expert, if it is not a planner, which has settings of its own (`plan_commands.planned_expert`).
+
+    provenance: the trained actor, or the measurement of one that is not trained.
+    """
+    kind = expert_kind(env)
+    if kind == "sac":
+        from vmil.experts.trained import TrainedExpert
+
+        return TrainedExpert(env, provenance)
+    elif kind == "scripted":
+        from vmil.experts.scripted import ScriptedPegExpert
+
+        return ScriptedPegExpert(task_config(env), provenance)
+    else:
+        raise ValueError(f"no expert of kind {kind!r} is made")

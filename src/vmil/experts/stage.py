@@ -1,0 +1,125 @@
+"""What the recorder asks of an expert, whatever it is: a network, a script or a planner, in its own simulator."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar, Literal, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from vmil.envs.episodes import EpisodicEnv
+
+FloatArray: TypeAlias = npt.NDArray[np.float64]
+Action: TypeAlias = npt.NDArray[np.float32]
+Kind = Literal["sac", "scripted", "planned"]
+
+# Run seed of the environments that experts are recorded in: no training run or evaluation of a usual seed begins an
+# episode where a demonstration does.
+RECORDING_SEED = 77_000_000
+
+
+class Expert(Protocol):
+    """An expert and the episode that it is in."""
+
+    @property
+    def kind(self) -> Kind:
+        """What it is, for the demonstrations' meta."""
+        ...
+
+    @property
+    def action_repeat(self) -> int:
+        """Frames per agent step."""
+        ...
+
+    def begin(self, seed: int) -> None:
+        """Start the episode of that seed."""
+        ...
+
+    def decide(self) -> Action:
+        """What it would do now: (A,) in [-1, 1]."""
+        ...
+
+    def execute(self, action: Action) -> float:
+        """Take one agent step with this action and return the reward, summed over its frames (score only)."""
+        ...
+
+    @property
+    def over(self) -> bool:
+        """Whether the episode has ended."""
+        ...
+
+    def state(self) -> FloatArray:
+        """The physics state now: (S,)."""
+        ...
+
+    def restore(self, state: FloatArray) -> None:
+        """Go on from a state (S,) of this episode."""
+        ...
+
+    def scores(self) -> dict[str, float]:
+        """What the episode that just ended scores besides its return; "success" is 0 or 1."""
+        ...
+
+    def about(self) -> list[str]:
+        """How it was made and what it scores, as lines of Markdown for the card; none if nothing is known."""
+        ...
+
+    def files(self) -> Sequence[Path]:
+        """Its files, whose digests belong on the card."""
+        ...
+
+    def close(self) -> None:
+        """Free the simulator."""
+        ...
+
+
+class EpisodicExpert(ABC):
+    """An expert that reads the state of one of our environments; a subclass says what it does."""
+
+    kind: ClassVar[Kind]
+
+    def __init__(self, env: EpisodicEnv) -> None:
+        """Takes the environment over, and closes it."""
+        self._env = env
+
+    @property
+    def action_repeat(self) -> int:
+        """Frames per agent step."""
+        return self._env.config.action_repeat
+
+    def begin(self, seed: int) -> None:
+        """Start the environment's episode of that index."""
+        self._env.set_episode(seed)
+        self._env.open_episode()
+
+    @abstractmethod
+    def decide(self) -> Action:
+        """What it would do now: (A,) in [-1, 1]."""
+
+    def execute(self, action: Action) -> float:
+        """Take one agent step, without drawing it."""
+        return self._env.advance(action).reward
+
+    @property
+    def over(self) -> bool:
+        """Whether the episode has ended."""
+        return self._env.over
+
+    def state(self) -> FloatArray:
+        """The environment's physics state."""
+        return self._env.physics_state()
+
+    def restore(self, state: FloatArray) -> None:
+        """Go on from a state of this episode."""
+        self._env.restore(state)
+
+    def scores(self) -> dict[str, float]:
+        """The environment's, of the episode that just ended."""
+        return dict(self._env.last_scores)
+
+    def close(self) -> None:
+        """Close the environment."""
+        self._env.close()

@@ -1,0 +1,102 @@
+"""The trained expert as the recorder meets it: a SAC actor in dm_control, state in."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from vmil.config.errors import UserError
+from vmil.envs.suite import dmc_task
+from vmil.experts.actor import deterministic_policy, load_actor
+from vmil.experts.stage import Action, FloatArray, Kind
+from vmil.experts.state_task import load_task, repeat_action
+
+
+class TrainedExpert:
+    """The mode of an actor that `train_expert` wrote; episodes are dm_control's own, of 1000 frames."""
+
+    kind: ClassVar[Kind] = "sac"
+
+    def __init__(self, env_name: str, actor_path: Path) -> None:
+        """Read the actor; UserError when it is of another task."""
+        net, self._spec = load_actor(actor_path)
+        domain, task = self._spec.domain, self._spec.task
+        if dmc_task(env_name) != (domain, task):
+            raise UserError(f"{actor_path} is an actor for {domain}-{task}, not for {env_name}.")
+        self._policy = deterministic_policy(net, self._spec)
+        self._path = actor_path
+        self.begin(0)
+
+    @property
+    def action_repeat(self) -> int:
+        """The one it was trained with."""
+        return self._spec.action_repeat
+
+    def begin(self, seed: int) -> None:
+        """Start the first episode of a dm_control task made with that seed."""
+        self.close()
+        self._env = load_task(self._spec.domain, self._spec.task, seed)
+        self._step = self._env.reset()
+
+    def decide(self) -> Action:
+        """The actor's mode."""
+        return self._policy(self._step.observation)
+
+    def execute(self, action: Action) -> float:
+        """Take one agent step."""
+        self._step, reward = repeat_action(self._env, action, self.action_repeat)
+        return reward
+
+    @property
+    def over(self) -> bool:
+        """Whether the episode has ended."""
+        return bool(self._step.last())
+
+    def state(self) -> FloatArray:
+        """Positions, velocities and activations."""
+        return np.array(self._env.physics.get_state(), np.float64)
+
+    def restore(self, state: FloatArray) -> None:
+        """Begin an episode in the given state."""
+        self._env.reset()  # so that the time limit counts from here; its random initial state is overwritten
+        with self._env.physics.reset_context():
+            self._env.physics.set_state(state)
+
+    def scores(self) -> dict[str, float]:
+        """None besides the return."""
+        return {}
+
+    def files(self) -> list[Path]:
+        """The actor, and its `expert.json` where there is one."""
+        return [path for path in (self._path, self._path.with_name("expert.json")) if path.exists()]
+
+    def about(self) -> list[str]:
+        """From the `expert.json` beside the actor."""
+        provenance = self._path.with_name("expert.json")
+        if not provenance.exists():
+            return []
+        training = json.loads(provenance.read_text())
+        scores = np.asarray(training["returns"])
+        changed = ", ".join(f"{key}={value}" for key, value in training["config"].items())
+        installed = ", ".join(f"{name} {number}" for name, number in training["versions"].items())
+        return [
+            f"- Made by `make expert ENV={training['env']} SEED={training['seed']}`: SAC from state "
+            f"(`vmil.experts.sac.train_expert`, seed={training['seed']}), settings {changed}.",
+            f"- The actor is the best of {len(training['curve'])} evaluations, after {training['actor_frames']:,} of "
+            f"{training['frames']:,} environment frames; all of it took {training['seconds'] / 60:.0f} minutes on one "
+            f"thread of a machine with {training['machine']}.",
+            f"- Return over {len(scores)} deterministic episodes (initial states of seeds "
+            f"{training['returns_seed']} ff., neither trained on nor used to choose the actor): "
+            f"**{scores.mean():.1f} ± {scores.std():.1f}**, lowest {scores.min():.1f}, highest {scores.max():.1f}.",
+            f"- Versions: {installed}.",
+            "- Input: the task's observations, flattened and concatenated in the order named in the file's metadata; "
+            "action: tanh of the first half of the output.",
+        ]
+
+    def close(self) -> None:
+        """Free the simulator."""
+        if hasattr(self, "_env"):
+            self._env.close()
