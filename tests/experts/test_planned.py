@@ -1,22 +1,29 @@
 """The expert that plans baoding: its model, its cost by hand, its episodes, and one short piece of real planning."""
 
+import hashlib
 import json
+import re
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import vmil
 from vmil.config.errors import UserError
 from vmil.config.load import load_config
 from vmil.config.schema import EnvConfig
 from vmil.config.schema_planner import LearnedConfig, PlannerConfig
+from vmil.data.demos import read_recording
 from vmil.envs.baoding import BaodingEnv, Hand
-from vmil.envs.baoding_task import palm_pose, targets
+from vmil.envs.baoding_task import TOLERANCE, palm_pose, targets, tracking_errors
 from vmil.experts.hand_learned import BaodingTask, observe
 from vmil.experts.hand_model import HandSimulator, cost
 from vmil.experts.plan import LearnedPlanner, SimulatorPlanner, make_planner
 from vmil.experts.planned import FINAL_SEED, PlannedExpert, measure_expert, plan_settings
 
+ASSETS = Path(vmil.__file__).parent / "assets" / "baoding"
+SHIPPED = sorted((ASSETS / "demos").glob("demo_*.npz"))
 ENV = EnvConfig(**{**vars(load_config(["env=baoding"]).env), "episode_frames": 4})
 TINY = PlannerConfig(horizon=2, samples=4, timestep=0.01, threads=1)
 LEARNED = LearnedConfig(rounds=2, rollouts=2, epochs=1, hidden=8, batch_size=8)
@@ -239,3 +246,47 @@ def test_settings_leave_out_what_changes_nothing():
     assert "threads" not in plan_settings(simulator, LEARNED)
     assert "hidden" not in plan_settings(simulator, LEARNED)
     assert plan_settings(learned, LEARNED)["hidden"] == 8
+
+
+def test_no_knob_of_the_planner_is_dead():
+    """Every setting is read somewhere outside config/."""
+    source = "\n".join(path.read_text() for path in (Path(vmil.__file__).parent / "experts").glob("*.py"))
+    for schema in (PlannerConfig, LearnedConfig):
+        for item in fields(schema):
+            assert re.search(rf"\b(config|learned)\.{item.name}\b", source), item.name
+
+
+# ---- what is shipped ----------------------------------------------------------------------
+
+
+def test_the_shipped_demonstrations_succeed_and_step_by_step_are_what_they_say(tmp_path):
+    assert len(SHIPPED) == load_config(["env=baoding"]).demos.count
+    assert sum(path.stat().st_size for path in ASSETS.rglob("*.*")) < 5_000_000
+    ours, starts = expert(tmp_path), set()
+    for path in SHIPPED:
+        recording = read_recording(path)
+        assert (recording.physics.shape, recording.action.shape) == ((101, 111), (100, 24))
+        assert recording.meta["scores"]["success"] == 1.0
+        assert recording.reward.sum() >= 75
+        errors = tracking_errors(recording.physics[1:, 1:3], balls_of(recording.physics[1:]), np.arange(1, 101))
+        assert (errors <= TOLERANCE).all(-1).sum() == recording.reward.sum()
+        starts.add(recording.physics[0, 25:28].tobytes())
+    ours.begin(recording.meta["seed"])
+    for t in (0, 37, 99):
+        ours.restore(recording.physics[t])
+        ours.execute(recording.action[t])
+        assert ours.state() == pytest.approx(recording.physics[t + 1], abs=1e-3)  # another processor rounds otherwise
+    ours.close()
+    assert len(starts) == len(SHIPPED)
+
+
+def test_the_card_names_every_file_and_its_digest():
+    card = (ASSETS / "CARD.md").read_text()
+    for path in SHIPPED:
+        assert f"| {path.name} | `{hashlib.sha256(path.read_bytes()).hexdigest()}` |" in card
+    assert (ASSETS / "contact_sheet.png").is_file()
+
+
+def balls_of(states: np.ndarray) -> np.ndarray:
+    """Centres (T, 2, 3) of the balls in physics states (T, 111): after time come 24 joints, then two poses of seven."""
+    return np.stack([states[:, 25:28], states[:, 32:35]], axis=1)

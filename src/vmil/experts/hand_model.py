@@ -21,7 +21,7 @@ def cost(wrist: Floats, balls: Floats, first_step: int) -> Floats:
 
     The first of them is control step `first_step` of the episode. As PDDM's, with the distances in the palm's plane.
     """
-    steps = first_step + np.arange(wrist.shape[-2])
+    steps = first_step + np.arange(wrist.shape[-2], dtype=np.float64)
     errors = tracking_errors(wrist, balls, steps).sum(axis=-1)
     step_cost = ERROR_WEIGHT * errors + DROP_COST * dropped(balls) + WRIST_COST * (wrist[..., 1] > WRIST_LIMIT)
     total: Floats = step_cost.sum(axis=-1)
