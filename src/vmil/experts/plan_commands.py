@@ -45,7 +45,7 @@ def planned_expert(options: Options, env: EnvConfig, directory: Path, provenance
     measuring = isinstance(options, PlannedExpertOptions)
     config, learned = _part(options, PlannerConfig), _part(options, LearnedConfig)
     planner = make_planner(env, config, learned, options.seed, directory, train=measuring)
-    return PlannedExpert(env, planner, plan_settings(config, learned), provenance, give_up=not measuring)
+    return PlannedExpert(env, planner, plan_settings(config, learned), provenance, not measuring, progress=True)
 
 
 def prepare_planned(options: PlannedExpertOptions, env: EnvConfig, out: Path) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
@@ -32,7 +31,13 @@ class PlannedExpert(EpisodicExpert):
     kind: ClassVar[Kind] = "planned"
 
     def __init__(
-        self, config: EnvConfig, planner: Planner, settings: dict[str, Any], provenance: Path, give_up: bool
+        self,
+        config: EnvConfig,
+        planner: Planner,
+        settings: dict[str, Any],
+        provenance: Path,
+        give_up: bool,
+        progress: bool = False,
     ) -> None:
         """Takes the planner over, and closes it.
 
@@ -42,18 +47,20 @@ class PlannedExpert(EpisodicExpert):
         self.env, self.planner = BaodingEnv(config, RECORDING_SEED), planner
         super().__init__(self.env)
         self.settings, self._provenance, self._give_up = settings, provenance, give_up
-        self.on_step: Callable[[int], None] = lambda steps: None  # called with the control steps done
         self._misses = 0
+        # A control step takes a good part of a second: a bar of its own, below that of the episodes.
+        steps = config.episode_frames // config.action_repeat
+        self._bar = tqdm(total=steps, unit="step", position=1, leave=False, disable=not progress)
 
     def begin(self, seed: int) -> None:
         """Start the environment's episode of that index, with noise of the planner's own."""
         super().begin(seed)
         self.planner.begin(seed_from(RECORDING_SEED, seed))
         self._misses = 0
+        self._bar.reset()
 
     def decide(self) -> Action:
         """Plan this control step."""
-        self.on_step(self.env.hand.steps)
         action: Action = self.planner.act(self.env).astype(np.float32)
         return action
 
@@ -61,6 +68,8 @@ class PlannedExpert(EpisodicExpert):
         """Take one control step."""
         reward = super().execute(action)
         self._misses += self.action_repeat - round(reward)
+        self._bar.set_postfix(off_target=self._misses, lost=self.env.lost, refresh=False)
+        self._bar.update()
         return reward
 
     @property
@@ -100,6 +109,7 @@ class PlannedExpert(EpisodicExpert):
 
     def close(self) -> None:
         """Close environment and planner."""
+        self._bar.close()
         super().close()
         self.planner.close()
 
@@ -118,7 +128,6 @@ def measure_expert(expert: PlannedExpert, path: Path, episodes: int, progress: b
     made = _open_record(expert, path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tqdm(total=episodes, initial=min(len(made["returns"]), episodes), unit="episode", disable=not progress) as bar:
-        expert.on_step = lambda steps: bar.set_postfix(step=steps)
         while len(made["returns"]) < episodes:
             started = time.monotonic()
             total = _play(expert, FINAL_SEED + len(made["returns"]))
