@@ -31,6 +31,7 @@ NOT_IMPORTED = {
     "dm-env": "dm_control",
     "dm-tree": "dm_control",
     "glfw": "dm_control",
+    "gymnasium-robotics": "baoding, which reads its assets",
     "lxml": "dm_control",
     "protobuf": "dm_control",
     "pyopengl": "dm_control",

@@ -19,7 +19,15 @@ from vmil.config.errors import StoppedError, UserError
 from vmil.config.load import build, load_config, load_saved_config, parse_dotlist, presets, to_yaml
 from vmil.config.runs import CONFIG_FILE, find_run
 from vmil.config.schema import Config, TrackingConfig
-from vmil.config.schema_cli import DemosOptions, EvaluateOptions, ExpertOptions, RunOptions, UiOptions
+from vmil.config.schema_cli import (
+    DemosOptions,
+    EvaluateOptions,
+    ExpertOptions,
+    PlannedDemosOptions,
+    PlannedExpertOptions,
+    RunOptions,
+    UiOptions,
+)
 
 OK, FAILED, MISUSED, INTERRUPTED, STOPPED = 0, 1, 2, 130, 143  # exit codes; the shell's for Ctrl-C and SIGTERM
 SQLITE = "sqlite:///"
@@ -67,7 +75,7 @@ def evaluate(overrides: Sequence[str]) -> int:
 
 def expert(overrides: Sequence[str]) -> int:
     """Train a state-based expert, or measure one that needs no training."""
-    options = _options(ExpertOptions, overrides)
+    options = _options(PlannedExpertOptions if _plans(overrides) else ExpertOptions, overrides)
     from vmil.experts import commands
 
     print(commands.prepare(options))
@@ -76,12 +84,17 @@ def expert(overrides: Sequence[str]) -> int:
 
 def demos(overrides: Sequence[str]) -> int:
     """Record demonstrations of an expert."""
-    options = _options(DemosOptions, overrides)
+    options = _options(PlannedDemosOptions if _plans(overrides) else DemosOptions, overrides)
     _at_least_one("count", options.count)
     from vmil.experts import commands
 
     print(commands.record(options))
     return OK
+
+
+def _plans(overrides: Sequence[str]) -> bool:
+    """Whether the expert of this environment plans, and so has the knobs of a planner."""
+    return "env=baoding" in overrides
 
 
 def ui(overrides: Sequence[str]) -> int:

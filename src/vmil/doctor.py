@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import torch
 
 PACKAGES = (
-    "torch", "torchrl", "tensordict", "lightning", "mujoco", "dm_control", "metaworld", "numpy", "omegaconf",
-    "einops", "mlflow",
+    "torch", "torchrl", "tensordict", "lightning", "mujoco", "dm_control", "metaworld", "gymnasium-robotics", "numpy",
+    "omegaconf", "einops", "mlflow",
 )  # fmt: skip
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 MATRIX = 1024  # side of the matrices multiplied, large enough that the arithmetic and not the call is timed

@@ -92,7 +92,8 @@ def test_selectors_and_leaves_of_the_same_name():
     [
         (
             "env=wlaker",
-            "unknown env 'wlaker' (known: cheetah, counting, walker, dmc:<domain>-<task>); did you mean 'walker'?",
+            "unknown env 'wlaker' (known: baoding, cheetah, counting, sawyer, walker, dmc:<domain>-<task>); "
+            "did you mean 'walker'?",
         ),
         ("env.name=wlaker", "did you mean 'walker'?"),
         ("env=dmc:cartpole", "env 'dmc:cartpole' is not of the form dmc:<domain>-<task>, such as dmc:cartpole-swingup"),

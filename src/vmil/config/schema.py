@@ -39,7 +39,7 @@ ScoreName = Literal["return", "success"]
 class EnvConfig:
     """What the agent lives in and how its camera sees it."""
 
-    name: str = "walker"  # walker | cheetah | dmc:<domain>-<task> | counting
+    name: str = "walker"  # walker | cheetah | sawyer | baoding | dmc:<domain>-<task> | counting
     image_size: int = 64  # pixels, square; VMIL needs 64, DrQ was published with 84
     camera: str = "0"  # index or name of the model's camera, or a view that the task's module defines
     action_repeat: int = 2  # frames per agent step, repeated below the renderer [D1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vmil.config.schema_expert import ExpertConfig
+from vmil.config.schema_planner import LearnedConfig, PlannerConfig
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,24 @@ class DemosOptions:
     actor: str | None = None  # a trained expert's; null: the one trained here with this seed, else the shipped one
     out: str | None = None  # null: <root>/demos-<env>-s<seed>
     root: str = "runs"
+
+
+@dataclass(frozen=True)
+class PlannedExpertOptions(LearnedConfig, PlannerConfig):
+    """How to plan, where the expert is a planner (env=baoding), and how many episodes measure it."""
+
+    env: str = "baoding"
+    seed: int = 0
+    eval_episodes: int = 10
+    out: str | None = None  # null: <root>/expert-<env>-s<seed>
+    root: str = "runs"
+
+
+@dataclass(frozen=True)
+class PlannedDemosOptions(LearnedConfig, PlannerConfig, DemosOptions):
+    """How to plan, and how many successful episodes to keep."""
+
+    env: str = "baoding"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vmil.config.schema import EnvConfig
-from vmil.envs import counting, dmc, sawyer
+from vmil.envs import baoding, counting, dmc, sawyer
 from vmil.envs.episodes import EpisodicEnv
 from vmil.envs.suite import dmc_task, load_task
 from vmil.envs.tasks import Task, find_task
@@ -36,6 +36,8 @@ def make_env(config: EnvConfig, seed: int) -> EpisodicEnv:
         return dmc.DMCEnv(config, seed, task.domain, task.task)
     elif task.family == "metaworld":
         return sawyer.SawyerEnv(config, seed)
+    elif task.family == "baoding":
+        return baoding.BaodingEnv(config, seed)
     else:
         raise _unknown(task)
 
@@ -64,6 +66,8 @@ def _sizes(task: Task) -> tuple[int, int]:
         return sizes
     elif task.family == "metaworld":
         return sawyer.ACTION_SIZE, sawyer.PROPRIO_SIZE
+    elif task.family == "baoding":
+        return baoding.ACTION_SIZE, baoding.PROPRIO_SIZE
     else:
         raise _unknown(task)
 
@@ -86,6 +90,8 @@ def _revisit(config: EnvConfig, states: np.ndarray) -> tuple[np.ndarray, np.ndar
         return dmc.revisit(config, task.domain, task.task, states)
     elif task.family == "metaworld":
         return sawyer.revisit(config, states)
+    elif task.family == "baoding":
+        return baoding.revisit(config, states)
     else:
         raise _unknown(task)
 

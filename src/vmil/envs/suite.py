@@ -18,7 +18,7 @@ def dmc_task(name: str) -> tuple[str, str]:
     if name in ALIASES:
         return ALIASES[name]
     if not name.startswith(PREFIX):
-        raise UserError(_unknown(name, [*ALIASES, "counting", "sawyer", *_suite_names()]))
+        raise UserError(_unknown(name, [*ALIASES, "baoding", "counting", "sawyer", *_suite_names()]))
     if name not in _suite_names():
         raise UserError(_unknown(name, list(_suite_names())))
     domain, _, task = name.removeprefix(PREFIX).partition("-")

@@ -6,13 +6,14 @@ from typing import Literal, NamedTuple
 
 from vmil.envs.suite import dmc_task
 
-Family = Literal["counting", "dmc", "metaworld"]
+Family = Literal["counting", "dmc", "metaworld", "baoding"]
 
 # What draws and moves each family, besides OpenGL: other versions draw other pixels.
 SIMULATORS: dict[Family, tuple[str, ...]] = {
     "counting": (),
     "dmc": ("mujoco", "dm_control"),
     "metaworld": ("mujoco", "metaworld"),
+    "baoding": ("mujoco", "gymnasium-robotics"),
 }
 
 
@@ -30,4 +31,6 @@ def find_task(name: str) -> Task:
         return Task("counting", "counting", "counting")
     if name == "sawyer":
         return Task("metaworld", "metaworld", "peg-insert-side-v3")
+    if name == "baoding":
+        return Task("baoding", "adroit", "baoding")
     return Task("dmc", *dmc_task(name))

@@ -8,19 +8,25 @@ from pathlib import Path
 
 from vmil.config.errors import UserError
 from vmil.config.load import load_config
-from vmil.config.schema_cli import DemosOptions, ExpertOptions
+from vmil.config.schema_cli import DemosOptions, ExpertOptions, PlannedDemosOptions, PlannedExpertOptions
 from vmil.config.schema_expert import ExpertConfig
 from vmil.envs.rendering import prepare_rendering
 from vmil.experts.kinds import expert_kind, make_expert, task_config
-from vmil.experts.stage import Kind
+from vmil.experts.stage import Expert, Kind
 
-FILES: dict[Kind, str] = {"sac": "actor.safetensors", "scripted": "expert.json"}  # what `vmil expert` leaves behind
+FILES: dict[Kind, str] = {
+    "sac": "actor.safetensors",
+    "scripted": "expert.json",
+    "planned": "expert.json",
+}  # what `vmil expert` leaves behind
 
 
-def prepare(options: ExpertOptions) -> str:
+def prepare(options: ExpertOptions | PlannedExpertOptions) -> str:
     """Train the task's expert, or measure it if there is nothing to train; return what to tell."""
     kind = expert_kind(options.env)
     out = _expert_dir(options.root, options.env, options.seed) if options.out is None else Path(options.out)
+    if isinstance(options, PlannedExpertOptions):
+        return _prepare_planned(options, out)
     if kind == "sac":
         from vmil.experts.sac import train_expert
 
@@ -55,7 +61,7 @@ def record(options: DemosOptions) -> str:
     from vmil.experts.record import record_demos
 
     recipe = Recipe(count, options.seed, options.min_return, options.action_noise)
-    expert = make_expert(options.env, known)
+    expert = _expert(options, known)
     try:
         written = record_demos(expert, config, out, recipe)
     finally:
@@ -64,6 +70,25 @@ def record(options: DemosOptions) -> str:
         f"{len(written)} demonstrations in {out / 'demos'}, with {out / 'CARD.md'} and {out / 'contact_sheet.png'}; "
         f"train on them with demos.path={out / 'demos'}"
     )
+
+
+def _prepare_planned(options: PlannedExpertOptions, out: Path) -> str:
+    if options.eval_episodes < 1:
+        raise UserError(f"eval_episodes={options.eval_episodes} is outside [1, inf)")
+    config = task_config(options.env)
+    prepare_rendering(config)
+    from vmil.experts.plan_commands import prepare_planned
+
+    return prepare_planned(options, config, out)
+
+
+def _expert(options: DemosOptions, known: Path) -> Expert:
+    if not isinstance(options, PlannedDemosOptions):
+        return make_expert(options.env, known)
+    from vmil.experts.plan_commands import planned_expert
+
+    directory = _expert_dir(options.root, options.env, options.seed)
+    return planned_expert(options, task_config(options.env), directory, known)
 
 
 def _refuse_training(options: ExpertOptions) -> None:

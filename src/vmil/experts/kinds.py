@@ -18,6 +18,8 @@ def expert_kind(env: str) -> Kind:
         return "sac"
     elif family == "metaworld":
         return "scripted"
+    elif family == "baoding":
+        return "planned"
     elif family == "counting":
         raise UserError(f"env {env} has no expert: it teaches nothing")
     else:
@@ -30,7 +32,10 @@ def task_config(env: str) -> EnvConfig:
 
 
 def make_expert(env: str, provenance: Path) -> Expert:
-    """Make the task's expert. provenance: the trained actor, or the measurement of one that is not trained."""
+    """Make the task's expert, if it is not a planner, which has settings of its own (`plan_commands.planned_expert`).
+
+    provenance: the trained actor, or the measurement of one that is not trained.
+    """
     kind = expert_kind(env)
     if kind == "sac":
         from vmil.experts.trained import TrainedExpert

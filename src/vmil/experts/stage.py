@@ -14,7 +14,7 @@ from vmil.envs.episodes import EpisodicEnv
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 Action: TypeAlias = npt.NDArray[np.float32]
-Kind = Literal["sac", "scripted"]
+Kind = Literal["sac", "scripted", "planned"]
 
 # Run seed of the environments that experts are recorded in: no training run or evaluation of a usual seed begins an
 # episode where a demonstration does.

@@ -69,6 +69,11 @@ REGISTRY: Final[dict[str, Metric]] = {
     "eval/return_std": Metric("standard deviation over those episodes"),
     "eval/success": Metric("share of deterministic episodes that solve the task; where there is such a thing", "share"),
     "eval/success_at_end": Metric("share of them that still have it solved when the time is up", "share"),
+    "eval/on_target": Metric(
+        "baoding: share of the control steps with both balls on their targets, none dropped", "share"
+    ),
+    "eval/tracking_error": Metric("baoding: mean in-plane distance of the balls from their targets before a drop", "m"),
+    "eval/steps_to_drop": Metric("baoding: control steps done without a drop; 100 is a whole episode", "steps"),
     "eval/normalised": Metric("eval/return over the demonstrations' mean return"),
     "eval/reward_correlation": Metric("correlation of r(D) with the environment's reward (diagnosis only)"),
     "eval/expert_prob": Metric("mean D along the evaluated episodes; 1: taken for the expert", "probability"),

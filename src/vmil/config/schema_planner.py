@@ -1,0 +1,60 @@
+"""Settings of the expert that plans: MPPI through the simulator, or through an ensemble that learns it (PDDM).
+
+Source, where no other is named: Nagabandi et al. 2019, "Deep dynamics models for learning dexterous manipulation", its
+baoding settings. A control step is 0.1 s; actions lie in [-1, 1].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Dynamics = Literal["simulator", "learned"]
+
+
+@dataclass(frozen=True)
+class PlannerConfig:
+    """How each control step is planned."""
+
+    dynamics: Dynamics = "simulator"
+    """What foresees the effect of actions: MuJoCo itself, or networks trained on what the planner has lived through."""
+    horizon: int = 5
+    """Control steps planned ahead. Source: ours; the paper's 7 tracks worse at the same cost."""
+    samples: int = 128
+    """Action sequences per iteration; the learned ensemble is cheap enough for the paper's 700."""
+    iterations: int = 1
+    """Rounds of sampling around the improved plan, per control step."""
+    kappa: float = 60.0
+    """Inverse temperature of the weights, per unit of cost. Source: ours; 20 tracks worse with so few samples."""
+    beta: float = 0.6
+    """Share of new noise: n_t = β u_t + (1 - β) n_{t-1}; 1 is white noise."""
+    sigma: float = 0.6
+    """Standard deviation of the noise u. Source: ours; the paper's 0.9 tracks worse with so few samples."""
+    fine_share: float = 0.1
+    """Share of the samples that are drawn with the finer noise. Source: ours."""
+    fine_sigma: float = 0.27
+    """Standard deviation of the finer noise. Source: ours."""
+    timestep: float = 0.005
+    """Seconds per physics step of the simulator that plans, half of what the real one takes; must divide 0.1."""
+    threads: int = 2
+    """Processor cores for the simulator that plans."""
+
+
+@dataclass(frozen=True)
+class LearnedConfig:
+    """How the ensemble is trained; nothing of it is read with dynamics=simulator."""
+
+    rounds: int = 30
+    """Times that rollouts are collected and the ensemble is trained on all there are."""
+    rollouts: int = 40
+    """Episodes per round; one ends at its time limit or when the task is lost. The first round acts at random."""
+    epochs: int = 40
+    """Passes over all transitions per round."""
+    ensemble: int = 3
+    """Networks, trained on the same data in different order from different starts."""
+    hidden: int = 250
+    """Width of the two hidden layers."""
+    batch_size: int = 512
+    """Transitions per update."""
+    learning_rate: float = 1e-3
+    """Adam's step size."""

@@ -1,0 +1,193 @@
+"""Two balls to be turned round each other on a robot's palm, from pixels and joint angles."""
+
+from __future__ import annotations
+
+import logging
+from typing import ClassVar
+
+import numpy as np
+
+from vmil.config.errors import UserError
+from vmil.config.schema import EnvConfig
+from vmil.envs.baoding_scene import (
+    BALL_STARTS,
+    CONTROL_SECONDS,
+    MARKER_HEIGHT,
+    RESTING_DEPTH,
+    SUBSTEPS,
+    build_model,
+    command,
+    start_pose,
+)
+from vmil.envs.baoding_task import TOLERANCE, Floats, dropped, judge, palm_pose, targets, tracking_errors
+from vmil.envs.cameras import View, find_camera
+from vmil.envs.episodes import EpisodicEnv, Outcome, seed_from
+from vmil.envs.rendering import Renderer
+
+log = logging.getLogger(__name__)
+
+VIEWS = {"above": View(lookat=(0.005, -0.045, 0.17), distance=0.34, azimuth=90.0, elevation=-90.0)}
+ACTION_SIZE = PROPRIO_SIZE = 24
+STATE_SIZE = 1 + 38 + 36 + 36  # time, positions, velocities, and the solver's warm start
+SCATTER = 0.003  # metres: each coordinate of a ball's start is drawn from ± this
+
+
+class Hand:
+    """The physics of one hand with its balls, without a camera: put, hold, step, read."""
+
+    def __init__(self) -> None:
+        self.model = build_model()
+        import mujoco
+
+        self._mujoco = mujoco
+        self.data = mujoco.MjData(self.model)
+        part = mujoco.mjtState
+        self._spec = int(part.mjSTATE_TIME | part.mjSTATE_PHYSICS | part.mjSTATE_WARMSTART)
+
+    def begin(self, scatter: Floats) -> None:
+        """Start pose, the balls (2, 3) off their usual places by `scatter` metres, all at rest, time zero."""
+        self._mujoco.mj_resetData(self.model, self.data)
+        self.data.qpos[:24] = start_pose()
+        for ball, (start, off) in enumerate(zip(BALL_STARTS, scatter, strict=True)):
+            self.data.qpos[24 + 7 * ball : 27 + 7 * ball] = np.asarray(start) + off
+
+    def control(self, action: np.ndarray) -> bool:
+        """Hold an action (24,) for one control step; False if the simulation blew up, which leaves it as it was."""
+        before = self.state()
+        self.data.ctrl[:] = command(action)
+        self._mujoco.mj_step(self.model, self.data, SUBSTEPS)
+        warning = self._mujoco.mjtWarning
+        blown = (warning.mjWARN_BADQPOS, warning.mjWARN_BADQVEL, warning.mjWARN_BADQACC)
+        if not any(self.data.warning[kind].number for kind in blown):
+            return True
+        self._mujoco.mj_resetData(self.model, self.data)
+        self.restore(before)
+        return False
+
+    def state(self) -> Floats:
+        """Time, positions, velocities, warm start: (111,)."""
+        state = np.empty(STATE_SIZE)
+        self._mujoco.mj_getState(self.model, self.data, state, self._spec)
+        return state
+
+    def restore(self, state: Floats) -> None:
+        """Go back to a `state` (111,); what follows is then the same to the last bit."""
+        self._mujoco.mj_setState(self.model, self.data, state, self._spec)
+
+    @property
+    def joints(self) -> Floats:
+        """Joint angles (24,); those of the wrist come first."""
+        return self.data.qpos[:24].copy()
+
+    @property
+    def balls(self) -> Floats:
+        """Centres (2, 3) of the balls in the world."""
+        return np.stack([self.data.qpos[24:27], self.data.qpos[31:34]])
+
+    @property
+    def ball_velocities(self) -> Floats:
+        """Of the centres (2, 3) in the world, metres per second."""
+        return np.stack([self.data.qvel[24:27], self.data.qvel[30:33]])
+
+    @property
+    def steps(self) -> int:
+        """Control steps since the beginning of the episode, by the simulator's clock."""
+        return round(self.data.time / CONTROL_SECONDS)
+
+    def pose_for_camera(self) -> None:
+        """Move bodies and markers to where the state has them; neither changes the state."""
+        origin, axes = palm_pose(self.data.qpos[:2])
+        for marker, (x, z) in enumerate(targets(self.steps)):
+            self.data.mocap_pos[marker] = origin + axes @ (x, RESTING_DEPTH, z) + (0.0, 0.0, MARKER_HEIGHT)
+        self._mujoco.mj_kinematics(self.model, self.data)
+        self._mujoco.mj_camlight(self.model, self.data)
+
+
+class BaodingEnv(EpisodicEnv):
+    """The reward is 1 for each control step that ends with both balls on their targets and none dropped so far."""
+
+    SCORES: ClassVar[tuple[str, ...]] = ("success", "on_target", "tracking_error", "steps_to_drop")
+
+    def __init__(self, config: EnvConfig, seed: int) -> None:
+        """Load the hand; the camera is opened by the first picture."""
+        super().__init__(config, seed, ACTION_SIZE, PROPRIO_SIZE)
+        self.hand = Hand()
+        find_camera(config, self.hand.model, VIEWS)  # complains now rather than at the first picture
+        self._renderer: Renderer | None = None
+        self._errors: list[Floats] = []
+        self._drops: list[bool] = []
+
+    def _begin(self) -> None:
+        random = np.random.default_rng(seed_from(self.run_seed, self.episode))
+        self.hand.begin(random.uniform(-SCATTER, SCATTER, (2, 3)))
+        self._errors, self._drops = [], []
+
+    def _advance(self, action: np.ndarray) -> Outcome:
+        reward = sum(self._control(action) for _ in range(self.config.action_repeat))
+        return Outcome(reward, terminated=False)  # a drop ends nothing: an episode's length says nothing of its success
+
+    def _control(self, action: np.ndarray) -> float:
+        sound = self.hand.control(action)
+        if not sound:
+            log.warning("%s, episode %d, step %d: the simulation blew up", self.config.name, self.episode, self.time)
+        self._errors.append(tracking_errors(self.hand.joints[:2], self.hand.balls, self.hand.steps))
+        self._drops.append(self.lost or not sound or bool(dropped(self.hand.balls)))
+        return float((self._errors[-1] <= TOLERANCE).all() and not self._drops[-1])
+
+    def _look(self) -> tuple[np.ndarray, np.ndarray | None]:
+        if self._renderer is None:
+            self._renderer = open_renderer(self.hand, self.config)
+        self.hand.pose_for_camera()
+        return self._renderer(), self.hand.joints.astype(np.float32) if self.config.proprio else None
+
+    @property
+    def lost(self) -> bool:
+        """Whether a ball has been dropped in the running episode."""
+        return bool(self._drops and self._drops[-1])
+
+    def _episode_scores(self) -> dict[str, float]:
+        judged = judge(np.stack(self._errors), np.asarray(self._drops), self.config.episode_frames)
+        return {
+            "success": float(judged.success),
+            "on_target": judged.on_target,
+            "tracking_error": judged.error,
+            "steps_to_drop": float(judged.steps_to_drop),
+        }
+
+    def physics_state(self) -> np.ndarray:
+        """Time (and with it the targets' phase), positions, velocities and warm start: (111,) float64."""
+        return self.hand.state()
+
+    def _restore(self, state: np.ndarray) -> None:
+        self.hand.restore(state)
+        self._errors, self._drops = [], []
+
+    def close(self, *, raise_if_closed: bool = True) -> None:
+        """Free OpenGL; a second call does nothing."""
+        if not self.is_closed and getattr(self, "_renderer", None) is not None:
+            self._renderer.close()  # type: ignore[union-attr]
+        super().close(raise_if_closed=raise_if_closed)
+
+
+def open_renderer(hand: Hand, config: EnvConfig) -> Renderer:
+    """A renderer of this hand, as `config` asks; UserError if there is no such camera."""
+    camera = find_camera(config, hand.model, VIEWS)
+    return Renderer(hand.model, hand.data, config.image_size, camera, config.render_profile)
+
+
+def revisit(config: EnvConfig, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures (T, H, W, 3) uint8 and joint angles (T, 24) float32 of recorded states (T, 111)."""
+    if states.ndim != 2 or states.shape[1] != STATE_SIZE:
+        raise UserError(f"Recorded states of shape {states.shape} are not baoding's: (any, {STATE_SIZE}) expected.")
+    hand = Hand()
+    renderer = open_renderer(hand, config)
+    images, joints = [], []
+    try:
+        for state in np.asarray(states, np.float64):
+            hand.restore(state)
+            hand.pose_for_camera()
+            images.append(renderer())
+            joints.append(hand.joints.astype(np.float32))
+    finally:
+        renderer.close()
+    return np.stack(images), np.stack(joints)

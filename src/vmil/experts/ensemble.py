@@ -1,0 +1,128 @@
+"""An ensemble of MLPs that learns what actions do: the dynamics model of PDDM (Nagabandi et al. 2019, section 4.1)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from vmil.config.schema_planner import LearnedConfig
+
+Floats = NDArray[np.float64]
+
+
+class StackedLinear(nn.Module):
+    """K linear layers side by side: (K, B, in) to (K, B, out)."""
+
+    def __init__(self, networks: int, inputs: int, outputs: int, generator: torch.Generator) -> None:
+        super().__init__()
+        bound = 1 / math.sqrt(inputs)  # as nn.Linear
+        self.weight = nn.Parameter(bound * (2 * torch.rand(networks, inputs, outputs, generator=generator) - 1))
+        self.bias = nn.Parameter(bound * (2 * torch.rand(networks, 1, outputs, generator=generator) - 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """One matrix product per network."""
+        return torch.baddbmm(self.bias, x, self.weight)
+
+
+class Ensemble(nn.Module):
+    """Predicts the change of an observation, in units of how much observations change in the data."""
+
+    centre: Tensor
+    spread: Tensor
+    change_centre: Tensor
+    change_spread: Tensor
+
+    def __init__(self, observation_size: int, action_size: int, config: LearnedConfig, seed: int) -> None:
+        super().__init__()
+        self.config, self.generator = config, torch.Generator().manual_seed(seed)
+        inputs, hidden, networks = observation_size + action_size, config.hidden, config.ensemble
+        self.net = nn.Sequential(
+            StackedLinear(networks, inputs, hidden, self.generator),
+            nn.ReLU(),
+            StackedLinear(networks, hidden, hidden, self.generator),
+            nn.ReLU(),
+            StackedLinear(networks, hidden, observation_size, self.generator),
+        )
+        self.register_buffer("centre", torch.zeros(inputs))
+        self.register_buffer("spread", torch.ones(inputs))
+        self.register_buffer("change_centre", torch.zeros(observation_size))
+        self.register_buffer("change_spread", torch.ones(observation_size))
+        self.optimizer = torch.optim.Adam(self.net.parameters(), lr=config.learning_rate)
+
+    def forward(self, observation: Tensor, action: Tensor) -> Tensor:
+        """The next observation (K, B, S), from (K, B, S) and (K, B, A), one network each."""
+        inputs = (torch.cat([observation, action], -1) - self.centre) / self.spread
+        change: Tensor = self.net(inputs) * self.change_spread + self.change_centre
+        return observation + change
+
+    def fit(
+        self, observation: Tensor, action: Tensor, following: Tensor, on_epoch: Callable[[float], None] | None = None
+    ) -> float:
+        """Train on transitions (B, S), (B, A), (B, S) for `epochs`; the mean squared error of the last, normalised.
+
+        Each network sees all the data in an order of its own.
+        """
+        self._normalise(observation, action, following)
+        size, networks, loss = len(observation), self.config.ensemble, math.nan
+        wanted = (following - observation - self.change_centre) / self.change_spread
+        inputs = (torch.cat([observation, action], -1) - self.centre) / self.spread
+        for _ in range(self.config.epochs):
+            order = torch.stack([torch.randperm(size, generator=self.generator) for _ in range(networks)])
+            losses = [self._update(inputs[part], wanted[part]) for part in order.split(self.config.batch_size, dim=1)]
+            loss = float(np.mean(losses))
+            if on_epoch is not None:
+                on_epoch(loss)
+        return loss
+
+    def _update(self, inputs: Tensor, wanted: Tensor) -> float:
+        """One step of Adam on (K, b, S + A) and (K, b, S)."""
+        errors = (self.net(inputs) - wanted).square().mean(dim=(1, 2))  # (K,)
+        self.optimizer.zero_grad()
+        errors.sum().backward()  # the networks share no weight: a sum trains each by itself
+        self.optimizer.step()
+        return float(errors.mean().detach())
+
+    def _normalise(self, observation: Tensor, action: Tensor, following: Tensor) -> None:
+        inputs, change = torch.cat([observation, action], -1), following - observation
+        self.centre.copy_(inputs.mean(0))
+        self.spread.copy_(_spread(inputs))
+        self.change_centre.copy_(change.mean(0))
+        self.change_spread.copy_(_spread(change))
+
+    @torch.no_grad()
+    def foresee(self, observation: Floats, actions: Floats) -> Floats:
+        """Every network's futures (K, N, H, S) of action sequences (N, H, A), from one observation (S,)."""
+        networks, (count, horizon, _) = self.config.ensemble, actions.shape
+        now = torch.from_numpy(observation).float().expand(networks, count, -1)
+        plans = torch.from_numpy(actions).float().expand(networks, *actions.shape)
+        futures = []
+        for t in range(horizon):
+            now = self(now, plans[:, :, t])
+            futures.append(now)
+        return torch.stack(futures, dim=2).numpy().astype(np.float64)
+
+    def state(self) -> dict[str, Any]:
+        """Weights, optimiser and random state, for `torch.load(weights_only=True)`."""
+        return {
+            "weights": dict(self.state_dict()),
+            "optimizer": self.optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take up what `state` returned."""
+        self.load_state_dict(state["weights"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.generator.set_state(state["generator"])
+
+
+def _spread(values: Tensor) -> Tensor:
+    """Standard deviation (F,) of (B, F); 1 for what does not vary."""
+    spread = values.std(0)
+    return torch.where(spread > 1e-6, spread, torch.ones_like(spread))

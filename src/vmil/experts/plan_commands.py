@@ -1,0 +1,71 @@
+"""From the command line's options to an expert that plans."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from vmil.config.errors import UserError
+from vmil.config.schema import EnvConfig
+from vmil.config.schema_cli import PlannedDemosOptions, PlannedExpertOptions
+from vmil.config.schema_planner import LearnedConfig, PlannerConfig
+from vmil.experts.plan import make_planner
+from vmil.experts.planned import PlannedExpert, measure_expert, plan_settings
+
+Options = PlannedExpertOptions | PlannedDemosOptions
+
+LOWEST: dict[str, float] = {  # of every number, so that a wrong one is answered at once
+    "horizon": 1,
+    "samples": 1,
+    "iterations": 1,
+    "kappa": 0,
+    "beta": 0,
+    "sigma": 0,
+    "fine_share": 0,
+    "fine_sigma": 0,
+    "timestep": 1e-4,
+    "threads": 1,
+    "rounds": 1,
+    "rollouts": 1,
+    "epochs": 1,
+    "ensemble": 1,
+    "hidden": 1,
+    "batch_size": 1,
+    "learning_rate": 0,
+}
+
+
+def planned_expert(options: Options, env: EnvConfig, directory: Path, provenance: Path) -> PlannedExpert:
+    """The expert to record (it gives up what cannot succeed) or to measure (whole episodes; trained first).
+
+    directory: where the ensemble of dynamics=learned is. provenance: the measurement, for the card.
+    """
+    _check(options)
+    measuring = isinstance(options, PlannedExpertOptions)
+    config, learned = _part(options, PlannerConfig), _part(options, LearnedConfig)
+    planner = make_planner(env, config, learned, options.seed, directory, train=measuring)
+    return PlannedExpert(env, planner, plan_settings(config, learned), provenance, not measuring, progress=True)
+
+
+def prepare_planned(options: PlannedExpertOptions, env: EnvConfig, out: Path) -> str:
+    """Train what has to be trained, measure the expert, and return what to tell."""
+    expert = planned_expert(options, env, out, out / "expert.json")
+    try:
+        measured = measure_expert(expert, out / "expert.json", options.eval_episodes)
+    finally:
+        expert.close()
+    return f"{measured}; written to {out / 'expert.json'}"
+
+
+def _part(options: Options, schema: type[Any]) -> Any:
+    return schema(**{item.name: getattr(options, item.name) for item in fields(schema)})
+
+
+def _check(options: Options) -> None:
+    for name, low in LOWEST.items():
+        if not getattr(options, name) >= low:
+            raise UserError(f"{name}={getattr(options, name)} is outside [{low:g}, inf)")
+    for name in ("beta", "fine_share"):
+        if getattr(options, name) > 1:
+            raise UserError(f"{name}={getattr(options, name)} is outside [0, 1]")

@@ -1,0 +1,173 @@
+"""The expert that plans: an episode of baoding with a planner at the wheel, and what it scores."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from tqdm import tqdm
+
+from vmil.config.errors import UserError
+from vmil.config.schema import EnvConfig
+from vmil.config.schema_planner import LearnedConfig, PlannerConfig
+from vmil.envs.baoding import BaodingEnv
+from vmil.envs.baoding_task import SHARE_ON_TARGET
+from vmil.envs.episodes import seed_from
+from vmil.evaluation.scores import Score, score
+from vmil.experts.plan import Planner
+from vmil.experts.provenance import machine, versions
+from vmil.experts.stage import RECORDING_SEED, Action, EpisodicExpert, Kind
+
+FINAL_SEED = 12_000  # episodes that measure it; demonstrations come from others
+
+
+class PlannedExpert(EpisodicExpert):
+    """MPPI, one control step after the other."""
+
+    kind: ClassVar[Kind] = "planned"
+
+    def __init__(
+        self,
+        config: EnvConfig,
+        planner: Planner,
+        settings: dict[str, Any],
+        provenance: Path,
+        give_up: bool,
+        progress: bool = False,
+    ) -> None:
+        """Takes the planner over, and closes it.
+
+        settings: what made the planner, and provenance: the `expert.json` that `measure_expert` wrote; for the card.
+        give_up: an episode that cannot succeed any more is over, which saves its planning.
+        """
+        self.env, self.planner = BaodingEnv(config, RECORDING_SEED), planner
+        super().__init__(self.env)
+        self.settings, self._provenance, self._give_up = settings, provenance, give_up
+        self._misses = 0
+        # A control step takes a good part of a second: a bar of its own, below that of the episodes.
+        steps = config.episode_frames // config.action_repeat
+        self._bar = tqdm(total=steps, unit="step", position=1, leave=False, disable=not progress)
+
+    def begin(self, seed: int) -> None:
+        """Start the environment's episode of that index, with noise of the planner's own."""
+        super().begin(seed)
+        self.planner.begin(seed_from(RECORDING_SEED, seed))
+        self._misses = 0
+        self._bar.reset()
+
+    def decide(self) -> Action:
+        """Plan this control step."""
+        action: Action = self.planner.act(self.env).astype(np.float32)
+        return action
+
+    def execute(self, action: Action) -> float:
+        """Take one control step."""
+        reward = super().execute(action)
+        self._misses += self.action_repeat - round(reward)
+        self._bar.set_postfix(off_target=self._misses, lost=self.env.lost, refresh=False)
+        self._bar.update()
+        return reward
+
+    @property
+    def over(self) -> bool:
+        """Whether the episode has ended, or need not go on."""
+        return self.env.over or (self._give_up and self._hopeless)
+
+    @property
+    def _hopeless(self) -> bool:
+        return self.env.lost or self._misses > (1 - SHARE_ON_TARGET) * self.env.config.episode_frames
+
+    def scores(self) -> dict[str, float]:
+        """The environment's; of an episode that was given up, that it failed."""
+        return super().scores() if self.env.over else {"success": 0.0}
+
+    def files(self) -> list[Path]:
+        """The measurement, where there is one."""
+        return [self._provenance] if self._provenance.exists() else []
+
+    def about(self) -> list[str]:
+        """Its settings and, where it was measured, its scores."""
+        listed = " ".join(f"{name}={value}" for name, value in self.settings.items())
+        lines = [
+            f"- MPPI (`vmil.experts.mppi`) through MuJoCo or an ensemble, which reads the true state: {listed}.",
+            "- An episode was given up, and left out, as soon as a ball was dropped or more than a quarter of the "
+            "control steps was off target. The noise of the planner derives from the demonstration's seed.",
+            "- Each ball starts up to 3 mm from its place in every direction.",
+        ]
+        for path in self.files():
+            made = json.loads(path.read_text())
+            lines.append(
+                f"- Measured by `make expert ENV={made['env']}` on whole episodes {FINAL_SEED} ff., none of them a "
+                f"demonstration: **{summary(made)}**, {np.mean(made['seconds']):.0f} s each on a machine with "
+                f"{made['machine']}, settings {' '.join(f'{name}={value}' for name, value in made['planner'].items())}."
+            )
+        return lines
+
+    def close(self) -> None:
+        """Close environment and planner."""
+        self._bar.close()
+        super().close()
+        self.planner.close()
+
+
+def plan_settings(config: PlannerConfig, learned: LearnedConfig) -> dict[str, Any]:
+    """What a planned episode depends on besides its seed; threads change nothing."""
+    settings = {name: value for name, value in asdict(config).items() if name != "threads"}
+    return settings | (asdict(learned) if config.dynamics == "learned" else {})
+
+
+def measure_expert(expert: PlannedExpert, path: Path, episodes: int, progress: bool = True) -> Score:
+    """Play whole episodes and write what they score to `path`, after each; those that it holds are not repeated.
+
+    UserError when it holds episodes of other settings.
+    """
+    made = _open_record(expert, path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tqdm(total=episodes, initial=min(len(made["returns"]), episodes), unit="episode", disable=not progress) as bar:
+        while len(made["returns"]) < episodes:
+            started = time.monotonic()
+            total = _play(expert, FINAL_SEED + len(made["returns"]))
+            made["returns"].append(total)
+            made["scores"].append(expert.scores())
+            made["seconds"].append(round(time.monotonic() - started, 1))
+            part = path.with_suffix(".part")
+            part.write_text(json.dumps(made, indent=1) + "\n")
+            part.replace(path)
+            bar.update()
+    return summary(made)
+
+
+def summary(made: dict[str, Any]) -> Score:
+    """The score of what `measure_expert` wrote."""
+    names = made["scores"][0]
+    scores = {name: [each[name] for each in made["scores"]] for name in names}
+    return score(made["returns"], None, scores, "success")
+
+
+def _open_record(expert: PlannedExpert, path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {
+            "env": expert.env.config.name,
+            "planner": expert.settings,
+            "returns": [],
+            "scores": [],
+            "seconds": [],
+            "machine": machine(),
+            "versions": versions("mujoco", "gymnasium-robotics"),
+        }
+    made: dict[str, Any] = json.loads(path.read_text())
+    if made.get("planner") != expert.settings:
+        raise UserError(f"{path} was measured with other settings: choose another out=")
+    return made
+
+
+def _play(expert: PlannedExpert, seed: int) -> float:
+    expert.begin(seed)
+    total = 0.0
+    while not expert.over:
+        total += expert.execute(expert.decide())
+    return total
