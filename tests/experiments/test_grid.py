@@ -107,7 +107,7 @@ def test_what_cannot_be_asked_is_one_sentence(conf: Path, name: str, request_: R
 )
 def test_a_wrong_file_is_one_sentence(conf: Path, content: str, sentence: str) -> None:
     (conf / "wrong.yaml").write_text(content)
-    with pytest.raises(UserError, match="experiment/wrong.yaml") as error:
+    with pytest.raises(UserError, match=r"experiment/wrong\.yaml") as error:
         expand("wrong", Request(seeds=(0,)))
     assert sentence in str(error.value)
 
@@ -217,8 +217,8 @@ def test_a_finished_cell_is_done_until_the_budget_is_raised(cell: grid.Cell, pla
 
 
 def test_a_run_of_other_settings_is_not_taken_for_the_cell(cell: grid.Cell, place: Place) -> None:
-    begin(cell, place, "discriminator.noise_std=0.2", status="FINISHED")
-    with pytest.raises(UserError, match=r"made with discriminator.noise_std=0.2, not 0.1: move it away"):
+    begin(cell, place, "training.frames_per_epoch=2000", status="FINISHED")
+    with pytest.raises(UserError, match=r"made with training.frames_per_epoch=2000, not 1000: move it away"):
         standing(cell, place)
 
 

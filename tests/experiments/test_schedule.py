@@ -43,7 +43,7 @@ class Fake:
 class World:
     """Starts scripted runs and remembers how it went."""
 
-    def __init__(self, scripts: dict[str, list[Fake | None | UserError]]) -> None:
+    def __init__(self, scripts: dict[str, list[Fake | UserError | None]]) -> None:
         self.jobs = [make_job(variant) for variant in scripts]
         self.scripts = scripts
         self.running: list[int] = []  # at each look

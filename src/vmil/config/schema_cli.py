@@ -97,7 +97,7 @@ class FiguresOptions:
     """Where to write the figures."""
 
     out: str = "figures"
-    source: str | None = None  # a directory of results, mlflow, or an MLflow URI; null: $VMIL_RESULTS or the committed ones
+    source: str | None = None  # results: a directory, mlflow, or an MLflow URI; null: $VMIL_RESULTS, else the committed
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,11 +17,8 @@ from vmil.config.schema import Config
 
 BASE = "base"  # the variant that is the preset itself
 # What a cell sets itself, or what changes no result: a run is the same run whatever stands there.
-APART = ("run.", "tracking.", "compute.", "training.frames", "demos.cache_dir")
-OWN = (
-    ("env", "env.name", "algo", "seed", "training.frames")
-    + ("run.name", "run.root", "run.variant", "tracking.experiment", "tracking.parent")
-)
+APART = re.compile(r"run\..*|tracking\..*|compute\..*|training\.frames|demos\.cache_dir")
+OWN = re.compile(r"env|env\.name|algo|seed|training\.frames|run\..*|tracking\.(experiment|parent)")
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,7 @@ def read_grid(name: str) -> list[Block]:
 def expand(name: str, request: Request) -> list[Cell]:
     """Every run of an experiment, all of the first seed first; raises UserError for what no run could be made of."""
     for item in request.overrides:
-        if item.partition("=")[0] in OWN:
+        if OWN.fullmatch(item.partition("=")[0]):
             raise UserError(f"{item.partition('=')[0]} is set by the experiment itself: leave it out")
     blocks = read_grid(name)
     _check_part("env", request.env, [env for block in blocks for env in block.env])
@@ -106,7 +104,7 @@ def expand(name: str, request: Request) -> list[Cell]:
 
 def essence(config: Config) -> dict[str, keys.Scalar]:
     """What makes a run this run: every setting but its place, its machine and its budget."""
-    return {key: value for key, value in keys.flatten(config).items() if not key.startswith(APART)}
+    return {key: value for key, value in keys.flatten(config).items() if not APART.fullmatch(key)}
 
 
 def _cells(block: Block, seed: int, request: Request, source: str) -> Iterator[Cell]:
