@@ -57,10 +57,11 @@ def learning_curves(results: Results, env: str, metric: str | None = None) -> Fi
     for panel, axis in ((frames, "frames"), (hours, "hours"), (others, "frames")):
         plots.draw_expert(panel, runs, shown)
         plots.name_axes(panel, axis, shown)
+    for panel in (hours, others):
+        panel.set_ylabel("")
     others.set_title("beside published results", fontsize=9)
-    if others.get_xlim()[1] > 200:
-        others.set_xscale("log")
-        others.set_xlim(left=1)
+    others.set_xscale("log")
+    others.set_xlim(1, max(1000.0, others.get_xlim()[1]))
     plots.legend(frames)
     return figure
 
@@ -78,23 +79,23 @@ def _groups(panel: Axes, results: Results, env: str, metric: str, axis: Axis) ->
 def _published(panel: Axes, results: Results, env: str, metric: str) -> None:
     """Others' curves, thin: solid where they imitate as we do, dotted where they learn from the true reward."""
     factor = 0.01 if metric == SUCCESS else 1.0  # percent
+    ends: list[tuple[float, str]] = []
     for reference in results.references:
         if reference.env != env:
             continue
         mean, style = factor * np.array(reference.mean), "-" if reference.imitates else ":"
-        name = reference.method.partition(" (")[0] + ("" if reference.imitates else ", true reward")
         if len(reference.frames) > 1:
-            x = np.array(reference.frames) / 1000
-            panel.plot(x, mean, color="grey", linewidth=0.8, linestyle=style)
-            at = (float(x[-1]), float(mean[-1]))
+            panel.plot(np.array(reference.frames) / 1000, mean, color="grey", linewidth=0.8, linestyle=style)
         elif reference.frames:
             panel.plot([reference.frames[0] / 1000], mean, color="grey", marker="x", markersize=4)
-            at = (reference.frames[0] / 1000, float(mean[0]))
         else:
             panel.axhline(float(mean[0]), color="grey", linewidth=0.8, linestyle="-.")
-            at = (panel.get_xlim()[1], float(mean[0]))
-        panel.annotate(name, at, xytext=(3, 0), textcoords="offset points", fontsize=5, color="grey", va="center",
-                       annotation_clip=False)  # fmt: skip
+        short = reference.method.partition(" (")[0] + ("" if reference.imitates else ", true reward")
+        ends.append((float(mean[-1]), f"{short} {mean[-1]:.3g}"))
+    ends.sort()
+    top = max([panel.get_ylim()[1], *(height for height, _ in ends)])
+    for (height, text), at in zip(ends, plots.apart([height / top for height, _ in ends], 0.045), strict=True):
+        plots.point_out(panel, text, height, at)
 
 
 def data_regimes(results: Results, env: str) -> Figure | None:

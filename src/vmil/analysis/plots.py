@@ -84,6 +84,34 @@ def name_axes(panel: Axes, axis: Axis, metric: str) -> None:
     panel.set_xlim(left=0)
 
 
+def apart(places: Sequence[float], gap: float) -> list[float]:
+    """Rising places (shares of an axis), moved up as little as keeps a gap between any two, but none above 1."""
+    moved: list[float] = []
+    for place in places:
+        moved.append(max(place, moved[-1] + gap) if moved else place)
+    for index in range(len(moved) - 1, -1, -1):
+        ceiling = 1.0 if index == len(moved) - 1 else moved[index + 1] - gap
+        moved[index] = min(moved[index], ceiling)
+    return moved
+
+
+def point_out(panel: Axes, text: str, height: float, at: float) -> None:
+    """Writes small grey text at the right of a panel, at a share of its height, with a line to where it belongs."""
+    where = panel.get_yaxis_transform()  # x as a share of the axis, y as data
+    panel.annotate(
+        text,
+        xy=(1.0, height),
+        xycoords=where,
+        xytext=(1.05, at),
+        textcoords="axes fraction",
+        fontsize=6,
+        color="grey",
+        va="center",
+        annotation_clip=False,
+        arrowprops={"arrowstyle": "-", "color": "lightgrey", "linewidth": 0.5},
+    )
+
+
 def legend(panel: Axes) -> None:
     """A small legend, if anything is labelled."""
     if panel.get_legend_handles_labels()[0]:
