@@ -90,7 +90,8 @@ def _published(panel: Axes, results: Results, env: str, metric: str) -> None:
             panel.plot([reference.frames[0] / 1000], mean, color="grey", marker="x", markersize=4)
         else:
             panel.axhline(float(mean[0]), color="grey", linewidth=0.8, linestyle="-.")
-        short = reference.method.partition(" (")[0] + ("" if reference.imitates else ", true reward")
+        name = reference.method if "pre-training" in reference.method else reference.method.partition(" (")[0]
+        short = name + ("" if reference.imitates else ", true reward")
         ends.append((float(mean[-1]), f"{short} {mean[-1]:.3g}"))
     ends.sort()
     top = max([panel.get_ylim()[1], *(height for height, _ in ends)])

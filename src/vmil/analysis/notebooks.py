@@ -75,6 +75,7 @@ def execute(path: Path, source: str | None = None, out: Path | None = None) -> P
         timeout=CELL_SECONDS,
         kernel_name="python3",
         resources={"metadata": {"path": str(path.parent)}},
+        extra_arguments=["--log-level=40"],  # no warnings of the kernel about itself
         record_timing=False,  # else every run changes every cell
     )
     try:
