@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from vmil.analysis import plots
 from vmil.analysis.aggregate import decline
 from vmil.analysis.latents import SOURCES, LatentPoint, read_latents
-from vmil.analysis.learning import BASE
 from vmil.analysis.publish import LATENTS, OPEN_LOOP
 from vmil.analysis.results import Results, Run
+from vmil.config.runs import BASE
 
 HUES = {"expert": "#000000", "agent": "#D55E00"}
 

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from vmil.analysis import plots
 from vmil.analysis.aggregate import Axis, bootstrap, final_score, interquartile_means
 from vmil.analysis.results import RETURN, SUCCESS, Results, Run
+from vmil.config.runs import BASE
 
-BASE = "base"
 TASKS = ("walker", "cheetah", "sawyer", "baoding")
 # Ablated parts, by the first word of a variant's name, and what each is called.
 PARTS = {
@@ -48,15 +48,15 @@ def learning_curves(results: Results, env: str, metric: str | None = None) -> Fi
         return None
     shown = metric or (SUCCESS if any(run.score == SUCCESS for run in runs) else RETURN)
     figure, (frames, hours, others) = plots.panels(3, share_y=True)
-    drawn = [_groups(panel, results, env, shown, axis) for panel, axis in ((frames, "frames"), (hours, "hours"))]
-    if not any(drawn):
+    drawn = _groups(frames, results, env, shown, "frames") and _groups(hours, results, env, shown, "hours")
+    if not drawn:
         return None
     _groups(others, results, env, shown, "frames")
     _published(others, results, env, shown)
     figure.suptitle(env if metric is None else f"{env}, {metric}", fontsize=11)
-    for panel, axis in ((frames, "frames"), (hours, "hours"), (others, "frames")):
+    for panel in (frames, hours, others):
         plots.draw_expert(panel, runs, shown)
-        plots.name_axes(panel, axis, shown)
+        plots.name_axes(panel, "hours" if panel is hours else "frames", shown)
     for panel in (hours, others):
         panel.set_ylabel("")
     others.set_title("beside published results", fontsize=9)

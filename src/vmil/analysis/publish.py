@@ -20,10 +20,9 @@ from vmil.analysis.stored import expert_return
 from vmil.config.errors import UserError
 from vmil.config.keys import flatten
 from vmil.config.load import load_config, load_saved_config
-from vmil.config.runs import CONFIG_FILE
+from vmil.config.runs import CONFIG_FILE, run_name
 from vmil.config.schema import Config
 from vmil.config.schema_cli import PublishOptions
-from vmil.experiments.grid import run_name
 from vmil.tracking.curves import Point, read_points
 from vmil.tracking.record import read_record
 
@@ -147,8 +146,7 @@ def copy_pictures(pictures: Path, out: Path) -> None:
     if panels:
         _shrink(panels[-1], out / OPEN_LOOP)
     histograms = sorted(pictures.glob("reward_histogram_*.png"))
-    chosen = np.unique(np.linspace(0, len(histograms) - 1, HISTOGRAMS).round().astype(int)) if histograms else []
-    for index in chosen:
+    for index in np.unique(np.linspace(0, len(histograms) - 1, HISTOGRAMS).round().astype(int)) if histograms else ():
         _shrink(histograms[index], out / histograms[index].name)
 
 

@@ -13,9 +13,9 @@ import yaml
 from vmil.config import keys, validate
 from vmil.config.errors import UserError
 from vmil.config.load import conf_dir, load_config
+from vmil.config.runs import BASE, run_name
 from vmil.config.schema import Config
 
-BASE = "base"  # the variant that is the preset itself
 # What a cell sets itself, or what changes no result: a run is the same run whatever stands there.
 APART = re.compile(r"run\..*|tracking\..*|compute\..*|training\.frames|demos\.cache_dir")
 OWN = re.compile(r"env|env\.name|algo|seed|training\.frames|run\..*|tracking\.(experiment|parent)")
@@ -56,12 +56,6 @@ class Request:
     algo: tuple[str, ...] = ()
     budget: int | None = None  # environment frames
     overrides: tuple[str, ...] = ()
-
-
-def run_name(env: str, algo: str, variant: str, seed: int) -> str:
-    """`walker-vmil-s0`, or `walker-vmil-demos5-s0` for a variant."""
-    parts = [env.replace(":", "-"), algo, *([] if variant == BASE else [variant]), f"s{seed}"]
-    return "-".join(parts)
 
 
 def experiments() -> list[str]:
