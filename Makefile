@@ -9,6 +9,10 @@ RUN      := latest
 EPISODES :=
 N        :=
 COUNT     = $(N)
+NAME     := figure3
+SEEDS    := 0
+BUDGET   :=
+RUNNER   := local
 PYTHON   :=
 WORKERS  := $(shell cores=$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN); echo $$((cores < 4 ? cores : 4)))
 
@@ -21,7 +25,7 @@ READY  := $(VENV)/.installed-$(DIGEST)
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help train resume evaluate expert demos ui doctor config smoke test test-slow lint clean
+.PHONY: help train resume evaluate expert demos experiment publish notebooks figures ui doctor config smoke test test-slow lint clean
 unexport PYTHONPATH
 unexport ENV
 
@@ -31,6 +35,7 @@ help:  ## explain the targets and their variables
 	@sed -n 's/^\([a-z-]*\):.*## *\(.*\)/\1\t\2/p' Makefile | awk -F'\t' '{ printf "  %-10s %s\n", $$1, $$2 }'
 	@echo
 	@echo 'ENV=$(ENV) ALGO=$(ALGO) SEED=$(SEED) COMPUTE=$(COMPUTE) RUN=$(RUN) EPISODES=$(EPISODES) N=$(N) COUNT=$(COUNT)'
+	@echo 'NAME=$(NAME) SEEDS="$(SEEDS)" BUDGET=$(BUDGET) RUNNER=$(RUNNER)'
 	@echo 'ARGS="world_model.deter=256 ..." sets anything that `make config` prints; PYTHON=/path/to/python picks the interpreter'
 
 train: $(READY)  ## learn from demonstrations: ENV ALGO SEED COMPUTE ARGS
@@ -47,6 +52,18 @@ expert: $(READY)  ## train a state-based expert, or measure a scripted one: ENV 
 
 demos: $(READY)  ## record demonstrations of an expert: ENV SEED N (or COUNT) ARGS="action_noise=0.2"
 	$(PY) -m vmil demos env=$(ENV) seed=$(SEED) $(if $(COUNT),count=$(COUNT)) $(ARGS)
+
+experiment: $(READY)  ## a grid of runs, such as figure4 or ablations: NAME SEEDS BUDGET RUNNER ARGS="env=walker jobs=2"
+	$(PY) -m vmil experiment name=$(NAME) seeds="$(SEEDS)" $(if $(BUDGET),budget=$(BUDGET)) runner=$(RUNNER) $(ARGS)
+
+publish: $(READY)  ## put a run's numbers beside the notebooks: RUN ARGS='note="stopped early"'
+	$(PY) -m vmil publish run=$(RUN) $(ARGS)
+
+notebooks: $(READY)  ## run the notebooks in place: ARGS="source=mlflow"
+	$(PY) -m vmil notebooks $(ARGS)
+
+figures: $(READY)  ## draw every figure as PNG and PDF: ARGS="out=figures"
+	$(PY) -m vmil figures $(ARGS)
 
 ui: $(READY)  ## show the tracked runs in a browser, on this machine only: ARGS="port=5000"
 	$(PY) -m vmil ui $(ARGS)
@@ -99,6 +116,6 @@ $(READY):
 	[ "$$($(PY) -V 2>/dev/null)" = "$$($$fit -V)" ] || $$fit -m venv --clear $(VENV); \
 	rm -f $(VENV)/.installed-*; \
 	pip="$(PY) -m pip install --disable-pip-version-check $$([ -t 1 ] || echo --quiet)"; \
-	$$pip -c requirements.lock -e '.[dev]'; \
+	$$pip -c requirements.lock -e '.[dev,notebooks]'; \
 	$$pip -c requirements.lock --no-deps dm_control
 	@touch $@

@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[1]
 PYTHONS = ("3.11", "3.12", "3.13")
 CUDA = re.compile(r"nvidia-|cuda-|triton$")  # torch brings its own
 VARIABLES = {"ENV", "ALGO", "SEED", "COMPUTE", "ARGS", "RUN", "EPISODES", "N", "COUNT", "PYTHON", "WORKERS"}
+VARIABLES |= {"NAME", "SEEDS", "BUDGET", "RUNNER"}  # of an experiment
 # Imported by no module of ours, and needed all the same.
 NOT_IMPORTED = {
     "absl-py": "dm_control",
@@ -142,6 +143,12 @@ def test_every_command_has_a_target(command):
         (["expert", "ENV=cheetah", "SEED=1"], "expert env=cheetah seed=1"),
         (["demos", "ENV=cheetah", "COUNT=4"], "demos env=cheetah seed=0 count=4"),
         (["demos", "ENV=sawyer", "N=50"], "demos env=sawyer seed=0 count=50"),
+        (
+            ["experiment", "NAME=figure4", "SEEDS=0 1 2", "BUDGET=20000", "ARGS=env=walker jobs=2"],
+            'experiment name=figure4 seeds="0 1 2" budget=20000 runner=local env=walker jobs=2',
+        ),
+        (["experiment", "RUNNER=ray"], 'experiment name=figure3 seeds="0"  runner=ray'),
+        (["publish", "RUN=mine"], "publish run=mine"),
         (["smoke"], "train env={env} algo={algo} compute=debug"),
     ],
 )
@@ -223,7 +230,7 @@ def test_set_up_skips_the_unfit_and_happens_once_for_each_lock(bare_checkout):
         done = make("test", cwd=bare_checkout, PATH=path)
         assert done.returncode == 0, done.stderr
     install = "-m pip install --disable-pip-version-check --quiet -c requirements.lock"
-    setup = [f"{install} -e .[dev]", f"{install} --no-deps dm_control"]
+    setup = [f"{install} -e .[dev,notebooks]", f"{install} --no-deps dm_control"]
     assert calls.read_text().splitlines() == ["venv", *setup, "tested", "tested"]
     with (bare_checkout / "requirements.lock").open("a") as file:
         file.write("# changed\n")
@@ -238,7 +245,7 @@ def test_set_up_skips_the_unfit_and_happens_once_for_each_lock(bare_checkout):
 @pytest.mark.parametrize("python", PYTHONS)
 def test_the_lock_pins_what_pyproject_asks_for(python):
     pinned = lock()
-    for requirement in requirements("dev"):
+    for requirement in requirements("dev", "notebooks"):
         if applies(requirement.marker, python):
             version, marker = pinned[canonicalize_name(requirement.name)]
             assert requirement.specifier.contains(version), f"{requirement} but {version} is locked"
@@ -246,7 +253,7 @@ def test_the_lock_pins_what_pyproject_asks_for(python):
 
 
 def test_the_lock_holds_every_indirect_package_too():
-    pinned, seen, queue = lock(), set(), [(r, "") for r in requirements("dev")]
+    pinned, seen, queue = lock(), set(), [(r, "") for r in requirements("dev", "notebooks")]
     python = "{}.{}".format(*sys.version_info)
     while queue:
         requirement, extra = queue.pop()
@@ -306,7 +313,7 @@ def imported_packages(folder):
 
 
 def test_whatever_is_imported_is_declared():
-    for folder, extras in (("src", ()), ("tests", ("dev",))):
+    for folder, extras in (("src", ("notebooks", "ray")), ("tests", ("dev", "notebooks"))):
         declared = {canonicalize_name(r.name) for r in requirements(*extras)}
         assert not {owners: path for owners, path in imported_packages(folder).items() if not owners & declared}
 
@@ -320,7 +327,7 @@ def test_whatever_is_declared_is_imported_or_explained():
 def test_conda_delegates_to_the_same_lock():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     [pip] = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
-    assert pip == ["-c requirements.lock", "-e .[dev]"]
+    assert pip == ["-c requirements.lock", "-e .[dev,notebooks]"]
     plain = [entry for entry in environment["dependencies"] if isinstance(entry, str)]
     [python] = [entry for entry in plain if entry.startswith("python=")]
     assert python.removeprefix("python=") in PYTHONS[:-1]  # dm_control installs whole there
@@ -348,6 +355,8 @@ def test_every_yaml_changes_something(path):
     group, name = path.parent.name, path.stem
     if group == "conf":
         return  # default.yaml: composed by every other case
+    if group == "experiment":
+        return  # grids of runs: tests/experiments reads them
     assert group in ("env", "algo", "compute")
     content = yaml.safe_load(path.read_text())
     config = load_config([f"{group}={name}"])

@@ -22,9 +22,13 @@ from vmil.config.schema import Config, TrackingConfig
 from vmil.config.schema_cli import (
     DemosOptions,
     EvaluateOptions,
+    ExperimentOptions,
     ExpertOptions,
+    FiguresOptions,
+    NotebooksOptions,
     PlannedDemosOptions,
     PlannedExpertOptions,
+    PublishOptions,
     RunOptions,
     UiOptions,
 )
@@ -130,6 +134,46 @@ def show_config(overrides: Sequence[str]) -> int:
     return OK
 
 
+def experiment(overrides: Sequence[str]) -> int:
+    """Work off a grid of runs, resuming what was stopped and skipping what is done."""
+    options, rest = _split(ExperimentOptions, overrides)
+    from vmil.experiments.run import run_experiment
+
+    return OK if run_experiment(options, rest) else FAILED
+
+
+def publish(overrides: Sequence[str]) -> int:
+    """Put a run's numbers, and what made them, beside the notebooks."""
+    options = _options(PublishOptions, overrides)
+    directory = find_run(options.run, Path(options.root))
+    if options.latents:
+        _prepare_rendering(load_saved_config(directory / CONFIG_FILE))
+    from vmil.analysis.publish import publish_run
+
+    print(f"published as {publish_run(directory, options)}")
+    return OK
+
+
+def figures(overrides: Sequence[str]) -> int:
+    """Draw every figure as PNG and PDF."""
+    options = _options(FiguresOptions, overrides)
+    from vmil.analysis.figures import save_figures
+
+    for line in save_figures(Path(options.out), options.source):
+        print(line)
+    return OK
+
+
+def notebooks(overrides: Sequence[str]) -> int:
+    """Run the notebooks from top to bottom, in place."""
+    options = _options(NotebooksOptions, overrides)
+    from vmil.analysis.notebooks import execute_all
+
+    for path in execute_all(options.path, options.source):
+        print(path)
+    return OK
+
+
 class Command(NamedTuple):
     """A subcommand: what it does and an example of what may follow it."""
 
@@ -143,6 +187,10 @@ COMMANDS: dict[str, Command] = {
     "evaluate": Command(evaluate, "run=latest episodes=10 video=walk.mp4"),
     "expert": Command(expert, "env=walker seed=0"),
     "demos": Command(demos, "env=walker count=10 action_noise=0.2"),
+    "experiment": Command(experiment, 'name=figure3 seeds="0 1 2" budget=60000'),
+    "publish": Command(publish, 'run=latest note="stopped early"'),
+    "figures": Command(figures, "out=figures"),
+    "notebooks": Command(notebooks, "source=mlflow"),
     "ui": Command(ui, "port=5000"),
     "doctor": Command(doctor, ""),
     "config": Command(show_config, "env=walker algo=vmil"),

@@ -8,6 +8,7 @@ from vmil.config import keys
 from vmil.config.errors import UserError
 
 CONFIG_FILE = "config.yaml"  # what makes a directory a run
+BASE = "base"  # the variant of a run that is its preset, nothing changed
 
 
 def find_run(which: str, root: Path) -> Path:
@@ -25,3 +26,9 @@ def find_run(which: str, root: Path) -> Path:
             return candidate
     near = keys.nearest(which, [path.parent.name for path in runs])
     raise UserError(f"'{which}' is not a run: neither it nor '{root / which}' holds a {CONFIG_FILE}{near}")
+
+
+def run_name(env: str, algo: str, variant: str, seed: int) -> str:
+    """`walker-vmil-s0`, or `walker-vmil-demos5-s0` for a variant."""
+    parts = [env.replace(":", "-"), algo, *([] if variant == BASE else [variant]), f"s{seed}"]
+    return "-".join(parts)

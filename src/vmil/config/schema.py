@@ -180,6 +180,7 @@ class TrackingConfig:
     kind: TrackingKind = "mlflow"
     uri: str | None = None  # null: $MLFLOW_TRACKING_URI, else SQLite under run.root
     experiment: str = "vmil"
+    parent: str | None = None  # id of the MLflow run under which this one is shown; null: it stands alone
     system_metrics: bool = False
 
 
@@ -189,6 +190,7 @@ class RunConfig:
 
     root: str = "runs"
     name: str | None = None  # directory under root; null: <env>-<algo>-s<seed>-<date>-<time>
+    variant: str = "base"  # what figures call this run's deviation from its preset; base: none
 
 
 @dataclass

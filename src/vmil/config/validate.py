@@ -206,6 +206,8 @@ def _check_run(config: Config) -> None:
     name = config.run.name
     if name is not None and (not name.strip() or "/" in name or name in (".", "..")):
         raise UserError(f"run.name={name} is not a directory name; its parent is run.root")
+    if not re.fullmatch(r"[A-Za-z0-9_.+-]+", config.run.variant):
+        raise UserError(f"run.variant={config.run.variant} is not a word of letters, digits and _ . + -")
 
 
 def _require_multiple(key: str, value: int, unit_key: str, unit: int) -> None:

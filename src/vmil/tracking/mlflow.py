@@ -12,11 +12,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.entities import RunStatus as MLflowStatus
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from vmil.config.schema import TrackingConfig
 from vmil.tracking.outbox import Outbox
@@ -143,23 +145,73 @@ class MLflowTracker(CsvTracker):
         return run_id
 
     def _start_run(self, client: MlflowClient) -> str:
-        experiment = self._experiment(client)
-        return str(client.create_run(experiment, run_name=self.run_dir.name).info.run_id)
+        experiment = _experiment(client, self._uri, self._config.experiment, self.run_dir.parent)
+        tags = {} if self._config.parent is None else {MLFLOW_PARENT_RUN_ID: self._config.parent}
+        return str(client.create_run(experiment, run_name=self.run_dir.name, tags=tags).info.run_id)
 
-    def _experiment(self, client: MlflowClient) -> str:
-        name = self._config.experiment
-        known = client.get_experiment_by_name(name)
-        if known is not None:
-            return str(known.experiment_id)
-        local = self._uri.startswith("sqlite:")
-        store = (self.run_dir.parent / "mlartifacts" / name).resolve().as_uri() if local else None
+
+class ParentRun:
+    """The MLflow run under which the runs of an experiment are shown; taken up again where `run.json` names one."""
+
+    def __init__(self, uri: str, experiment: str, directory: Path) -> None:
+        """`directory` lies in the runs' root and is the experiment's own. MlflowException if no server answers."""
+        self._client = MlflowClient(uri)
+        record = read_record(directory)
+        known = record.get("mlflow_run_id") if record.get("mlflow_uri") == uri else None
         try:
-            return str(client.create_experiment(name, artifact_location=store))
-        except MlflowException:
-            known = client.get_experiment_by_name(name)  # another run was quicker
-            if known is None:
+            self._client.update_run(str(known or ""), status=MLflowStatus.to_string(MLflowStatus.RUNNING))
+            self.run_id = str(known)
+        except MlflowException as error:
+            if not _is_hopeless(error):
                 raise
-            return str(known.experiment_id)
+            where = _experiment(self._client, uri, experiment, directory.parent)
+            self.run_id = str(self._client.create_run(where, run_name=directory.name).info.run_id)
+        update_record(directory, mlflow_run_id=self.run_id, mlflow_uri=uri)
+
+    def finish(self, status: RunStatus) -> None:
+        """Ends it."""
+        self._client.set_terminated(self.run_id, status)
+
+
+class StoredRun(NamedTuple):
+    """One run as MLflow holds it; `last` has the last value of each metric."""
+
+    run_id: str
+    name: str
+    status: str
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+    last: Mapping[str, float]
+
+
+def stored_runs(uri: str) -> list[StoredRun]:
+    """Every run of every experiment that is not deleted. MlflowException if no server answers."""
+    client = MlflowClient(uri)
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    found, page = [], None
+    while True:
+        page = client.search_runs(experiments, page_token=page.token if page else None)
+        found += [
+            StoredRun(r.info.run_id, r.info.run_name, r.info.status, r.data.params, r.data.tags, r.data.metrics)
+            for r in page
+        ]
+        if not page.token:
+            return found
+
+
+def _experiment(client: MlflowClient, uri: str, name: str, root: Path) -> str:
+    """Id of the experiment of that name, made if need be."""
+    known = client.get_experiment_by_name(name)
+    if known is not None:
+        return str(known.experiment_id)
+    store = (root / "mlartifacts" / name).resolve().as_uri() if uri.startswith("sqlite:") else None
+    try:
+        return str(client.create_experiment(name, artifact_location=store))
+    except MlflowException:
+        known = client.get_experiment_by_name(name)  # another run was quicker
+        if known is None:
+            raise
+        return str(known.experiment_id)
 
 
 @contextmanager

@@ -133,9 +133,9 @@ class CsvTracker(NullTracker):
             _repair(self._csv)
 
     def tags(self, values: Mapping[str, str]) -> None:
-        """Into `run.json`."""
+        """Into `run.json`, with the status: a finished run that is continued is not finished until it says so again."""
         with self._surviving("write run.json"):
-            update_record(self.run_dir, tags=dict(values))
+            update_record(self.run_dir, tags=dict(values), status="RUNNING")
 
     def metrics(self, values: Mapping[str, float], frames: int) -> None:
         """One row per number."""

@@ -1,0 +1,122 @@
+"""Several seeds as one curve: mean, interquartile mean, and the bootstrap's opinion of both (Agarwal et al. 2021)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vmil.analysis.results import Curve, Run
+from vmil.config.errors import UserError
+
+Floats = NDArray[np.float64]
+Axis = Literal["frames", "hours"]
+RESAMPLES = 2000
+LAST_SHARE = 0.2  # of a run's frames, whose evaluations make its final score
+
+
+class Band(NamedTuple):
+    """Seeds at the same moments; low and high bound the interquartile mean at 95 %, nan with a single seed."""
+
+    x: Floats  # (N,) frames or hours
+    mean: Floats  # (N,)
+    iqm: Floats  # (N,)
+    low: Floats  # (N,)
+    high: Floats  # (N,)
+    seeds: int
+
+
+def align(curves: Sequence[Curve], axis: Axis) -> tuple[Floats, Floats]:
+    """Curves on common moments: x (N,) and values (S, N), from where all have begun to where the first ends.
+
+    Moments are those of all the curves; between its own readings a curve is taken to be straight. Evaluated at the same
+    frames, as seeds of one experiment are, nothing is interpolated.
+    """
+    if not curves:
+        raise ValueError("no curve to align")
+    moments = [np.asarray(getattr(curve, axis), np.float64) for curve in curves]
+    begin, end = max(each[0] for each in moments), min(each[-1] for each in moments)
+    x = np.unique(np.concatenate(moments))
+    x = x[(x >= begin) & (x <= end)]
+    values = [np.interp(x, each, curve.values) for each, curve in zip(moments, curves, strict=True)]
+    return x, np.stack(values)
+
+
+def interquartile_means(scores: Floats) -> Floats:
+    """Mean over seeds (S, …) without the lowest and the highest ⌊S/4⌋, at each of the other places."""
+    from scipy.stats import trim_mean
+
+    trimmed: Floats = np.asarray(trim_mean(scores, 0.25, axis=0), np.float64)
+    return trimmed
+
+
+def bootstrap(scores: Floats, resamples: int = RESAMPLES, seed: int = 0) -> tuple[Floats, Floats]:
+    """95 % percentile intervals (N,), (N,) of the interquartile mean of (S, N), by rliable's stratified bootstrap.
+
+    Raises:
+        UserError: rliable is not installed.
+    """
+    try:
+        from rliable.library import get_interval_estimates
+    except ModuleNotFoundError as error:
+        raise UserError(f"figures need {error.name}: `pip install -e .[notebooks]`") from error
+    before = np.random.get_state()  # noqa: NPY002  (rliable draws from numpy's global generator)
+    np.random.seed(seed)  # noqa: NPY002
+    try:
+        # (seeds, tasks = 1, moments), as rliable wants them
+        _, intervals = get_interval_estimates(
+            {"all": scores[:, None]}, lambda draw: interquartile_means(draw[:, 0]), reps=resamples
+        )
+    finally:
+        np.random.set_state(before)  # noqa: NPY002
+    low, high = intervals["all"]
+    return low, high
+
+
+def band(runs: Sequence[Run], metric: str, axis: Axis, resamples: int = RESAMPLES) -> Band | None:
+    """One metric of several seeds; None if none of them reported it."""
+    curves = [curve for curve in (run.curve(metric) for run in runs) if curve is not None]
+    if not curves:
+        return None
+    x, values = align(curves, axis)
+    if not len(x):
+        return None
+    if len(curves) > 1:
+        low, high = bootstrap(values, resamples)
+    else:
+        low = high = np.full(len(x), np.nan)
+    return Band(x, values.mean(0), interquartile_means(values), low, high, len(curves))
+
+
+def final_score(run: Run, metric: str | None = None) -> float | None:
+    """Mean of the evaluations in the last fifth of a run's frames, at least the last one; None: never evaluated."""
+    curve = run.curve(metric or run.score)
+    if curve is None:
+        return None
+    late = curve.frames >= (1 - LAST_SHARE) * run.card.frames
+    late[-1] = True
+    return float(curve.values[late].mean())
+
+
+class Decline(NamedTuple):
+    """How far a run fell from its best."""
+
+    best: float
+    best_frames: int
+    last: float
+
+    @property
+    def drop(self) -> float:
+        """Share of the best that is lost at the end."""
+        return 1 - self.last / self.best if self.best > 0 else 0.0
+
+
+def decline(run: Run) -> Decline | None:
+    """Best and last evaluation of a run; None with fewer than two, which cannot show a decline."""
+    curve = run.curve(run.score)
+    if curve is None or len(curve.values) < 2:
+        return None
+    top = int(curve.values.argmax())
+    return Decline(float(curve.values[top]), int(curve.frames[top]), float(curve.values[-1]))

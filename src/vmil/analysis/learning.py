@@ -1,0 +1,189 @@
+"""How well the agents do: learning curves, numbers of demonstrations, ablations (Figures 3 and 4 of the paper)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from vmil.analysis import plots
+from vmil.analysis.aggregate import Axis, bootstrap, final_score, interquartile_means
+from vmil.analysis.results import RETURN, SUCCESS, Results, Run
+from vmil.config.runs import BASE
+
+TASKS = ("walker", "cheetah", "sawyer", "baoding")
+# Ablated parts, by the first word of a variant's name, and what each is called.
+PARTS = {
+    "no-next-state": "next state in D",
+    "noise": "input noise",
+    "penalty": "gradient penalty",
+    "reward": "reward map",
+    "no-bootstrap": "bootstrap",
+}
+
+
+def measured(results: Results) -> list[str]:
+    """One line per run: what it is, how long it was, how it ended."""
+    lines = []
+    for run in sorted(results.runs, key=lambda run: (run.card.env, run.card.algo, run.card.variant, run.card.seed)):
+        card, score = run.card, final_score(run)
+        what = f"{card.env:8} {plots.label(card.algo):18} {card.variant:12} seed {card.seed}"
+        end = (
+            "never evaluated"
+            if score is None
+            else f"final {'success' if run.score == SUCCESS else 'return'} {score:.4g}"
+        )
+        lines.append(f"{what}  {card.frames:>9,} frames  {card.hours:5.2f} h  {card.status.lower():9} {end}")
+        if card.note:
+            lines.append(f"{'':8} {card.note}")
+    return lines
+
+
+def learning_curves(results: Results, env: str, metric: str | None = None) -> Figure | None:
+    """A task's score against frames, against hours, and beside what others published; None: not measured."""
+    runs = results.select(env, variant=BASE)
+    if not runs:
+        return None
+    shown = metric or (SUCCESS if any(run.score == SUCCESS for run in runs) else RETURN)
+    figure, (frames, hours, others) = plots.panels(3, share_y=True)
+    drawn = _groups(frames, results, env, shown, "frames") and _groups(hours, results, env, shown, "hours")
+    if not drawn:
+        return None
+    _groups(others, results, env, shown, "frames")
+    _published(others, results, env, shown)
+    figure.suptitle(env if metric is None else f"{env}, {metric}", fontsize=11)
+    for panel in (frames, hours, others):
+        plots.draw_expert(panel, runs, shown)
+        plots.name_axes(panel, "hours" if panel is hours else "frames", shown)
+    for panel in (hours, others):
+        panel.set_ylabel("")
+    others.set_title("beside published results", fontsize=9)
+    others.set_xscale("log")
+    others.set_xlim(1, max(1000.0, others.get_xlim()[1]))
+    plots.legend(frames)
+    return figure
+
+
+def _groups(panel: Axes, results: Results, env: str, metric: str, axis: Axis) -> bool:
+    drawn = [
+        plots.draw_seeds(
+            panel, results.select(env, algo, BASE), metric, axis, plots.colour(algo), plots.label(algo)
+        )
+        for algo in results.algorithms(env)
+    ]  # fmt: skip
+    return any(drawn)
+
+
+def _published(panel: Axes, results: Results, env: str, metric: str) -> None:
+    """Others' curves, thin: solid where they imitate as we do, dotted where they learn from the true reward."""
+    factor = 0.01 if metric == SUCCESS else 1.0  # percent
+    ends: list[tuple[float, str]] = []
+    for reference in results.references:
+        if reference.env != env:
+            continue
+        mean, style = factor * np.array(reference.mean), "-" if reference.imitates else ":"
+        if len(reference.frames) > 1:
+            panel.plot(np.array(reference.frames) / 1000, mean, color="grey", linewidth=0.8, linestyle=style)
+        elif reference.frames:
+            panel.plot([reference.frames[0] / 1000], mean, color="grey", marker="x", markersize=4)
+        else:
+            panel.axhline(float(mean[0]), color="grey", linewidth=0.8, linestyle="-.")
+        name = reference.method if "pre-training" in reference.method else reference.method.partition(" (")[0]
+        short = name + ("" if reference.imitates else ", true reward")
+        ends.append((float(mean[-1]), f"{short} {mean[-1]:.3g}"))
+    ends.sort()
+    top = max([panel.get_ylim()[1], *(height for height, _ in ends)])
+    for (height, text), at in zip(ends, plots.apart([height / top for height, _ in ends], 0.045), strict=True):
+        plots.point_out(panel, text, height, at)
+
+
+def data_regimes(results: Results, env: str) -> Figure | None:
+    """Final score against the number of demonstrations; None: not measured with two different numbers."""
+    figure, [panel] = plots.panels(1)
+    counted = False
+    for algo in results.algorithms(env):
+        runs = [run for run in results.select(env, algo) if run.card.variant == BASE or run.card.variant[:5] == "demos"]
+        by_count = {count: [run for run in runs if run.card.demos == count] for count in {r.card.demos for r in runs}}
+        scored = {count: scores for count, group in sorted(by_count.items()) if (scores := _finals(group))}
+        if len(scored) > 1:
+            counted = True
+            _points(panel, list(scored), list(scored.values()), plots.colour(algo), plots.label(algo), line=True)
+    if not counted:
+        return None
+    runs = results.select(env)
+    plots.draw_expert(panel, runs, runs[0].score)
+    plots.name_axes(panel, "frames", runs[0].score)
+    panel.set_xlabel("demonstrations")
+    panel.set_title(env, fontsize=10)
+    plots.legend(panel)
+    return figure
+
+
+def success_rates(results: Results, envs: Sequence[str] = ("sawyer", "baoding")) -> Figure | None:
+    """Final success on the manipulation tasks, beside the paper's numbers; None: none of them measured."""
+    with_runs = [env for env in envs if any(_finals(results.select(env, a, BASE)) for a in results.algorithms(env))]
+    if not with_runs:
+        return None
+    figure, axes = plots.panels(len(with_runs), share_y=True)
+    for panel, env in zip(axes, with_runs, strict=True):
+        algorithms = results.algorithms(env)
+        for place, algo in enumerate(algorithms):
+            scores = _finals(results.select(env, algo, BASE))
+            if scores:
+                _points(panel, [place], [scores], plots.colour(algo), plots.label(algo))
+        for reference in results.references:
+            if reference.env == env and not reference.frames:
+                panel.axhline(reference.mean[0] / 100, color="grey", linewidth=0.8, linestyle="-.")
+                panel.annotate(reference.method, (-0.4, reference.mean[0] / 100), fontsize=6, color="grey", va="bottom")
+        panel.set_xticks(range(len(algorithms)), [plots.label(algo) for algo in algorithms], fontsize=7)
+        panel.set_xlim(-0.5, len(algorithms) - 0.5)
+        panel.set_ylim(0, 1)
+        panel.set_title(env, fontsize=10)
+    axes[0].set_ylabel("success rate")
+    return figure
+
+
+def ablations(results: Results, env: str, algo: str) -> Figure | None:
+    """Final score of each variant beside the unchanged algorithm's, part by part; None: no variant measured."""
+    base = _finals(results.select(env, algo, BASE))
+    groups: dict[str, dict[str, list[float]]] = {}
+    for part, title in PARTS.items():
+        names = sorted({run.card.variant for run in results.select(env, algo) if run.card.variant.startswith(part)})
+        found = {name: scores for name in names if (scores := _finals(results.select(env, algo, name)))}
+        if found:
+            groups[title] = {name.removeprefix(f"{part}-"): scores for name, scores in found.items()}
+    if not groups:
+        return None
+    figure, axes = plots.panels(len(groups), width=2.6, share_y=True)
+    for panel, (title, found) in zip(axes, groups.items(), strict=True):
+        shown = ({"as it is": base} if base else {}) | found
+        for place, (name, scores) in enumerate(shown.items()):
+            hue = plots.OTHER if name == "as it is" else plots.colour(algo)
+            _points(panel, [place], [scores], hue, name)
+        panel.set_xticks(range(len(shown)), [name.replace("_", " ") for name in shown], fontsize=7, rotation=20)
+        panel.set_xlim(-0.5, len(shown) - 0.5)
+        panel.set_ylim(bottom=0)
+        panel.set_title(title, fontsize=9)
+    axes[0].set_ylabel("final score")
+    figure.suptitle(f"{env}, {plots.label(algo)}", fontsize=11)
+    return figure
+
+
+def _finals(runs: Sequence[Run]) -> list[float]:
+    return [score for score in (final_score(run) for run in runs) if score is not None]
+
+
+def _points(
+    panel: Axes, x: Sequence[float], scores: Sequence[Sequence[float]], hue: str, text: str, line: bool = False
+) -> None:
+    """Each seed as a dot, the interquartile mean as a bar across, its 95 % interval where there are seeds for one."""
+    middles = [float(interquartile_means(np.array(each)[:, None])[0]) for each in scores]
+    for at, each, middle in zip(x, scores, middles, strict=True):
+        panel.plot([at] * len(each), each, ".", color=hue, alpha=0.5)
+        if len(each) > 1:
+            low, high = bootstrap(np.array(each)[:, None])
+            panel.vlines(at, low[0], high[0], color=hue, alpha=0.4, linewidth=5)
+        panel.plot([at], [middle], "_", color=hue, markersize=14, markeredgewidth=2)
+    panel.plot(x, middles, color=hue, linewidth=1.2 if line else 0, label=text)

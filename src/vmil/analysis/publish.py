@@ -1,0 +1,170 @@
+"""A finished run beside the notebooks: its card, what figures need of its numbers, a few small pictures."""
+
+from __future__ import annotations
+
+import csv
+import os
+import platform
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import yaml
+from PIL import Image
+
+from vmil.analysis.latents import latent_points, write_latents
+from vmil.analysis.results import CARD, METRICS, Card, checkout_dir, write_card
+from vmil.analysis.stored import expert_return
+from vmil.config.errors import UserError
+from vmil.config.keys import flatten
+from vmil.config.load import load_config, load_saved_config
+from vmil.config.runs import CONFIG_FILE, run_name
+from vmil.config.schema import Config
+from vmil.config.schema_cli import PublishOptions
+from vmil.tracking.curves import Point, read_points
+from vmil.tracking.record import read_record
+
+# What a figure or its reader asks for; a name that ends in `/` is a family.
+KEPT = (
+    "eval/",
+    "collect/return",
+    "collect/success",
+    "disc/expert_prob",
+    "disc/policy_prob",
+    "disc/accuracy",
+    "disc/replay_accuracy",
+    "reward/",
+    "model/reconstruction",
+    "model/kl",
+    "actor/cloning_error",
+    "time/update",
+    "run/seconds",
+)
+READINGS = 120  # of one metric, at most; evaluations are all kept
+COLOURS = 64  # of a published picture: a third of the bytes, and nothing that an eye would miss
+OPEN_LOOP, LATENTS = "open_loop.png", "latents.csv"
+HISTOGRAMS = 3  # reward histograms: the first, one amid, the last
+NO_SETTINGS = ("run.", "tracking.", "compute.")  # say nothing of the result
+NAMED_BY_MAKE = ("env.name", "algo", "seed", "demos.cache_dir")
+
+
+def publish_run(run_dir: Path, options: PublishOptions) -> Path:
+    """Writes a run's directory of `notebooks/results`, in place of an earlier one of its name; gives its path.
+
+    Raises:
+        UserError: the run has no numbers yet, or its files are damaged.
+    """
+    config = load_saved_config(run_dir / CONFIG_FILE)
+    points = tuple(read_points(run_dir)) if (run_dir / METRICS).is_file() else ()
+    if not points:
+        raise UserError(f"'{run_dir}' has no numbers to publish: its {METRICS} is empty or missing")
+    card = make_card(run_dir, config, points, options)
+    out = Path(options.out) if options.out else checkout_dir() / "notebooks" / "results"
+    name = options.name or run_name(card.env, card.algo, card.variant, card.seed)
+    fresh = out / f".{name}.new"
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    write_metrics(thin(points), fresh / METRICS)
+    write_card(card, fresh / CARD)
+    copy_pictures(run_dir / "pictures", fresh)
+    if options.latents:
+        try:
+            write_latents(latent_points(run_dir), fresh / LATENTS)
+        except UserError as error:
+            print(f"no latent states: {error}")
+    shutil.rmtree(out / name, ignore_errors=True)
+    os.replace(fresh, out / name)
+    return out / name
+
+
+def make_card(run_dir: Path, config: Config, points: Sequence[Point], options: PublishOptions) -> Card:
+    """What is to be known of a run, from its own files."""
+    record = read_record(run_dir)
+    tags = record.get("tags")
+    last = max(point.seconds for point in points)
+    seconds = record.get("seconds", last)
+    return Card(
+        env=config.env.name,
+        algo=config.algo,
+        variant=options.variant or config.run.variant,
+        seed=config.seed,
+        demos=config.demos.count,
+        frames=max(point.frames for point in points),
+        hours=round(max(last, float(seconds) if isinstance(seconds, (int, float)) else 0.0) / 3600, 3),
+        status=str(record.get("status", "RUNNING")),
+        expert_return=expert_return(tuple(points)),
+        command=make_command(config),
+        commit=str(tags.get("commit", "unknown")) if isinstance(tags, dict) else "unknown",
+        machine=options.machine or machine_in_words(),
+        note=options.note,
+    )
+
+
+def make_command(config: Config) -> str:
+    """The `make train` that gives this configuration, with every setting that the presets do not.
+
+    Of a directory of demonstrations only the name is told: elsewhere it lies elsewhere.
+    """
+    usual = flatten(load_config([f"env={config.env.name}", f"algo={config.algo}", f"seed={config.seed}"]))
+    if config.demos.path is not None:
+        config = replace(config, demos=replace(config.demos, path=Path(config.demos.path).name))
+    changed = [
+        f"{key}={_text(value)}"
+        for key, value in flatten(config).items()
+        if value != usual[key] and key not in NAMED_BY_MAKE and not key.startswith(NO_SETTINGS)
+    ]
+    arguments = f' ARGS="{" ".join(changed)}"' if changed else ""
+    return f"make train ENV={config.env.name} ALGO={config.algo} SEED={config.seed}{arguments}"
+
+
+def thin(points: Sequence[Point], readings: int = READINGS) -> list[Point]:
+    """The metrics that are kept, each at most `readings` times, evenly and with both ends; evaluations whole."""
+    kept: list[Point] = []
+    for name in dict.fromkeys(point.name for point in points):
+        if not any(name.startswith(each) if each.endswith("/") else name == each for each in KEPT):
+            continue
+        own = [point for point in points if point.name == name]
+        if len(own) > readings and not name.startswith("eval/"):
+            own = [own[index] for index in np.unique(np.linspace(0, len(own) - 1, readings).round().astype(int))]
+        kept += own
+    return sorted(kept, key=lambda point: (point.seconds, point.name))
+
+
+def write_metrics(points: Sequence[Point], path: Path) -> None:
+    """Writes readings in the form of a run's own `metrics.csv`, with six digits."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["frames", "seconds", "name", "value"])
+        writer.writerows([point.frames, f"{point.seconds:.1f}", point.name, f"{point.value:.6g}"] for point in points)
+
+
+def copy_pictures(pictures: Path, out: Path) -> None:
+    """The last open-loop prediction and a few reward histograms, in fewer colours."""
+    panels = sorted(pictures.glob("model_open_loop_*.png"))
+    if panels:
+        _shrink(panels[-1], out / OPEN_LOOP)
+    histograms = sorted(pictures.glob("reward_histogram_*.png"))
+    for index in np.unique(np.linspace(0, len(histograms) - 1, HISTOGRAMS).round().astype(int)) if histograms else ():
+        _shrink(histograms[index], out / histograms[index].name)
+
+
+def machine_in_words() -> str:
+    """Cores, processor and GPUs of this machine."""
+    cpuinfo = Path("/proc/cpuinfo")
+    text = cpuinfo.read_text() if cpuinfo.is_file() else ""
+    models = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    gpus = [path.read_text() for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))]
+    names = [line.partition(":")[2].strip() for each in gpus for line in each.splitlines() if line.startswith("Model")]
+    return f"{cores} cores ({models[0] if models else platform.machine()}), {', '.join(names) or 'no GPU'}"
+
+
+def _shrink(picture: Path, out: Path) -> None:
+    Image.open(picture).convert("RGB").quantize(COLOURS).save(out, optimize=True)
+
+
+def _text(value: object) -> str:
+    """A value as the command line takes it."""
+    return yaml.safe_dump(value, default_flow_style=True).splitlines()[0] if not isinstance(value, str) else value

@@ -1,0 +1,179 @@
+"""Runs as the figures need them: who they are, and their curves; from committed files or from MLflow.
+
+A committed run is a directory of `notebooks/results`: `run.yaml` says what it is (`Card`), `metrics.csv` is the run's
+own, thinned, and beside them lie the few pictures and tables that `publish` adds.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import NamedTuple, get_type_hints
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+import vmil
+from vmil.analysis.references import Reference, read_references
+from vmil.config.errors import UserError
+from vmil.tracking.curves import Point, read_points
+
+CARD, METRICS, REFERENCES = "run.yaml", "metrics.csv", "published_curves.csv"
+SOURCE_VARIABLE = "VMIL_RESULTS"  # a directory of results, `mlflow`, or an MLflow URI
+MAX_CARD_BYTES, MAX_CSV_BYTES = 2**16, 2**25
+# What a task is scored by: the share of successes where the task has one, the return elsewhere.
+SUCCESS, RETURN = "eval/success", "eval/return"
+
+
+class ResultsError(UserError):
+    """A file of results that is not what it should be."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a run is, what made it, and what a reader must know of it."""
+
+    env: str
+    algo: str
+    variant: str  # what its settings change of the preset; base: nothing that matters
+    seed: int
+    demos: int  # demonstrations that it imitates
+    frames: int  # environment frames that it came to
+    hours: float  # wall-clock
+    status: str  # FINISHED, KILLED or FAILED, as the tracker says; RUNNING: published before its end
+    expert_return: float | None  # mean return of its demonstrations
+    command: str  # makes this run again, with the presets of the commit
+    commit: str  # of the code that ran; `+`: with changes
+    machine: str
+    note: str = ""
+
+
+class Curve(NamedTuple):
+    """One metric of one run, by frames."""
+
+    frames: NDArray[np.int64]  # (N,) environment frames
+    hours: NDArray[np.float64]  # (N,) wall-clock since the run began
+    values: NDArray[np.float64]  # (N,)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run and all its readings; `directory` holds its pictures, if it was published."""
+
+    name: str
+    card: Card
+    points: tuple[Point, ...]
+    directory: Path | None = None
+
+    def curve(self, metric: str) -> Curve | None:
+        """One metric; None if the run never reported it."""
+        found = sorted((p for p in self.points if p.name == metric), key=lambda point: (point.frames, point.seconds))
+        if not found:
+            return None
+        return Curve(
+            np.array([point.frames for point in found]),
+            np.array([point.seconds / 3600 for point in found]),
+            np.array([point.value for point in found]),
+        )
+
+    @property
+    def score(self) -> str:
+        """The metric that its task is scored by."""
+        return SUCCESS if any(point.name == SUCCESS for point in self.points) else RETURN
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything there is to draw."""
+
+    runs: tuple[Run, ...]
+    references: tuple[Reference, ...]
+    source: str
+
+    def select(self, env: str | None = None, algo: str | None = None, variant: str | None = None) -> list[Run]:
+        """The runs of a task, algorithm and variant; None: of any."""
+        wanted = {"env": env, "algo": algo, "variant": variant}
+        return [
+            run
+            for run in self.runs
+            if all(value is None or getattr(run.card, key) == value for key, value in wanted.items())
+        ]
+
+    def algorithms(self, env: str) -> list[str]:
+        """Algorithms that have a run on a task, in the order of their names."""
+        return sorted({run.card.algo for run in self.runs if run.card.env == env})
+
+
+def checkout_dir() -> Path:
+    """Where `notebooks/` lies: the checkout that is installed, else the working directory."""
+    root = Path(vmil.__file__).parents[2]
+    return root if (root / "notebooks").is_dir() else Path.cwd()
+
+
+def load_results(source: str | None = None) -> Results:
+    """Every run of `source`: a directory of results, `mlflow`, an MLflow URI; None: $VMIL_RESULTS, else the committed.
+
+    Raises:
+        UserError: there is no such source, or a file in it is damaged.
+    """
+    committed = checkout_dir() / "notebooks" / "results"
+    chosen = source or os.environ.get(SOURCE_VARIABLE) or str(committed)
+    references = read_references(committed / REFERENCES) if (committed / REFERENCES).is_file() else []
+    if chosen == "mlflow" or "://" in chosen:
+        from vmil.analysis.stored import read_mlflow
+
+        runs = read_mlflow(None if chosen == "mlflow" else chosen)
+    else:
+        runs = read_published(Path(chosen).expanduser())
+    return Results(tuple(longest(runs)), tuple(references), chosen)
+
+
+def read_published(directory: Path) -> list[Run]:
+    """The published runs of a directory, by name; UserError if there is no such directory or a run is damaged."""
+    if not directory.is_dir():
+        raise UserError(f"'{directory}' is not a directory of results")
+    found = []
+    for path in sorted(directory.glob(f"*/{CARD}")):
+        metrics = path.with_name(METRICS)
+        if not metrics.is_file() or metrics.stat().st_size > MAX_CSV_BYTES:
+            raise ResultsError(f"{metrics} is missing, or larger than {MAX_CSV_BYTES >> 20} MiB")
+        found.append(Run(path.parent.name, read_card(path), tuple(read_points(path.parent)), path.parent))
+    return found
+
+
+def longest(runs: Sequence[Run]) -> list[Run]:
+    """One run for each task, algorithm, variant and seed: the one that came furthest, so that no seed counts twice."""
+    best: dict[tuple[str, str, str, int], Run] = {}
+    for run in runs:
+        key = (run.card.env, run.card.algo, run.card.variant, run.card.seed)
+        if key not in best or run.card.frames > best[key].card.frames:
+            best[key] = run
+    return list(best.values())
+
+
+def read_card(path: Path) -> Card:
+    """A run's card; `ResultsError` if a field is missing, unknown or of another type."""
+    try:
+        if path.stat().st_size > MAX_CARD_BYTES:
+            raise ResultsError(f"{path} is larger than {MAX_CARD_BYTES >> 10} KiB and is no card of a run")
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ResultsError(f"{path} cannot be read ({str(error).splitlines()[0]})") from error
+    if not isinstance(content, dict):
+        raise ResultsError(f"{path} is no card of a run")
+    hints = get_type_hints(Card)
+    unknown, missing = set(content) - set(hints), {item.name for item in fields(Card)} - {"note"} - set(content)
+    if unknown or missing:
+        raise ResultsError(f"{path} has not the fields of a card: {', '.join(sorted(map(str, unknown | missing)))}")
+    for key, value in content.items():
+        if isinstance(value, bool) or not isinstance(value, hints[key] if hints[key] is not float else (int, float)):
+            raise ResultsError(f"{path}: {key}={value} is not of its type")
+    return Card(**content)
+
+
+def write_card(card: Card, path: Path) -> None:
+    """Writes a card as YAML."""
+    path.write_text(yaml.safe_dump(asdict(card), sort_keys=False, allow_unicode=True, width=120), encoding="utf-8")

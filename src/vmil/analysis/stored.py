@@ -1,0 +1,86 @@
+"""Runs as MLflow holds them, in the form in which the figures read committed ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from vmil.analysis.results import Card, Run
+from vmil.config.errors import UserError
+from vmil.config.schema import TrackingConfig
+from vmil.tracking.curves import Point
+from vmil.tracking.tracker import tracking_uri
+
+CLOCK = "run/seconds"
+
+
+def read_mlflow(uri: str | None = None) -> list[Run]:
+    """Every training run in an MLflow store; None: the one that `make train` writes to from here.
+
+    Raises:
+        UserError: MLflow is not installed, or no store answers there.
+    """
+    address = uri or tracking_uri(TrackingConfig(), Path("runs"))
+    if address.startswith("sqlite:///") and not Path(address.removeprefix("sqlite:///")).is_file():
+        raise UserError(f"no run is tracked in '{address.removeprefix('sqlite:///')}'")
+    try:
+        from vmil.tracking.mlflow import StoredRun, history, stored_runs
+    except ModuleNotFoundError as error:
+        raise UserError(f"reading MLflow needs {error.name}: install it, or read published results") from error
+
+    def points(run: StoredRun) -> tuple[Point, ...]:
+        wanted = [name for name in run.last if wanted_metric(name)]
+        return timed({name: history(address, run.run_id, name) for name in wanted})
+
+    try:
+        stored = [run for run in stored_runs(address) if {"env", "algo"} <= set(run.tags)]
+        return [Run(run.name, _card(run.params, run.tags, run.status, found), found) for run in stored
+                for found in [points(run)] if found]  # fmt: skip
+    except Exception as error:  # what a server, a driver or a database raises
+        raise UserError(f"MLflow at {address} cannot be read: {str(error).splitlines()[0]}") from error
+
+
+def wanted_metric(name: str) -> bool:
+    """Whether figures need a metric: everything but the times of single stages."""
+    return not name.startswith(("time/", "system/")) or name == "time/update"
+
+
+def timed(histories: Mapping[str, list[tuple[int, float]]]) -> tuple[Point, ...]:
+    """Readings with their wall-clock, from the run's own clock at the rounds around: MLflow's counts pauses too."""
+    clock = histories.get(CLOCK, [])
+    if not clock:
+        return ()
+    frames, seconds = (np.array(column, float) for column in zip(*clock, strict=True))
+    found = [
+        Point(at, float(np.interp(at, frames, seconds)), name, value)
+        for name, points in histories.items()
+        for at, value in points
+    ]
+    return tuple(sorted(found, key=lambda point: (point.seconds, point.name)))
+
+
+def _card(params: Mapping[str, str], tags: Mapping[str, str], status: str, points: tuple[Point, ...]) -> Card:
+    return Card(
+        env=tags["env"],
+        algo=tags["algo"],
+        variant=params.get("run.variant", "base"),
+        seed=int(params.get("seed", 0)),
+        demos=int(params.get("demos.count", 0)),
+        frames=max(point.frames for point in points),
+        hours=max(point.seconds for point in points) / 3600,
+        status=status,
+        expert_return=expert_return(points),
+        command="",
+        commit=tags.get("commit", ""),
+        machine="",
+    )
+
+
+def expert_return(points: tuple[Point, ...]) -> float | None:
+    """The demonstrations' mean return, as the evaluations imply it; None if none was normalised."""
+    returns = {point.frames: point.value for point in points if point.name == "eval/return"}
+    shares = {point.frames: point.value for point in points if point.name == "eval/normalised"}
+    known = [returns[at] / share for at, share in shares.items() if at in returns and share > 0 and returns[at] > 0]
+    return round(float(np.median(known)), 3) if known else None

@@ -1,0 +1,83 @@
+"""What is on disk of a cell, and the command that makes the rest of it."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from vmil.config.errors import UserError
+from vmil.config.load import load_saved_config
+from vmil.config.runs import CONFIG_FILE
+from vmil.experiments.grid import Cell, essence
+from vmil.tracking.record import read_record
+
+CHECKPOINT = Path("checkpoints") / "last.ckpt"  # what a run is resumed from
+Standing = Literal["fresh", "begun", "done"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an experiment's runs lie and how they are tracked."""
+
+    root: Path
+    experiment: str  # MLflow's, and the name of the directory that holds what the runs print
+    uri: str | None = None  # MLflow's; None: as each run finds it
+    parent: str | None = None  # id of the MLflow run under which they are shown
+
+    def run_dir(self, cell: Cell) -> Path:
+        """The cell's run directory."""
+        return self.root / cell.name
+
+    def log(self, cell: Cell) -> Path:
+        """What the cell's processes print, one after the other; not in the run directory, which is the run's alone."""
+        return self.root / self.experiment / f"{cell.name}.log"
+
+
+def standing(cell: Cell, place: Place) -> Standing:
+    """How far the cell is.
+
+    Raises:
+        UserError: a run of its name was made with other settings.
+    """
+    run_dir = place.run_dir(cell)
+    if not (run_dir / CONFIG_FILE).is_file():
+        return "fresh"
+    saved = load_saved_config(run_dir / CONFIG_FILE)
+    wanted, found = essence(cell.config), essence(saved)
+    for key, value in wanted.items():
+        if found[key] != value:
+            raise UserError(
+                f"'{run_dir}' was made with {key}={found[key]}, not {value}: move it away, or take another root"
+            )
+    finished = read_record(run_dir).get("status") == "FINISHED"
+    if finished and saved.training.frames >= cell.config.training.frames:
+        return "done"
+    return "begun" if (run_dir / CHECKPOINT).is_file() else "fresh"
+
+
+def command(cell: Cell, place: Place, threads: int) -> list[str]:
+    """The process that brings the cell to its end: `train`, or `resume` where there is a checkpoint."""
+    own = [f"compute.threads={threads}"] if threads else []
+    own += [] if place.uri is None else [f"tracking.uri={place.uri}"]
+    own += [] if place.parent is None else [f"tracking.parent={place.parent}"]
+    if standing(cell, place) == "begun":
+        start = ["resume", f"run={place.run_dir(cell)}", f"training.frames={cell.config.training.frames}"]
+    else:
+        start = ["train", *cell.settings, f"run.root={place.root}", f"run.name={cell.name}"]
+        start += [f"tracking.experiment={place.experiment}"]
+    return [sys.executable, "-m", "vmil", *start, *own]
+
+
+def last_line(path: Path) -> str:
+    """The last thing that a cell's process said; empty before it spoke."""
+    try:
+        with path.open("rb") as file:
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() - 4096))
+            tail = file.read().decode(errors="replace")
+    except OSError:
+        return ""
+    lines = [line.strip() for line in tail.replace("\r", "\n").splitlines() if line.strip()]
+    return lines[-1] if lines else ""

@@ -1,0 +1,170 @@
+"""From a file in `conf/experiment` to the runs that it asks for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vmil.config import keys, validate
+from vmil.config.errors import UserError
+from vmil.config.load import conf_dir, load_config
+from vmil.config.runs import BASE, run_name
+from vmil.config.schema import Config
+
+# What a cell sets itself, or what changes no result: a run is the same run whatever stands there.
+APART = re.compile(r"run\..*|tracking\..*|compute\..*|training\.frames|demos\.cache_dir")
+OWN = re.compile(r"env|env\.name|algo|seed|training\.frames|run\..*|tracking\.(experiment|parent)")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a grid: what it is called, which settings ask for it, and what they resolve to."""
+
+    env: str
+    algo: str
+    variant: str
+    seed: int
+    settings: tuple[str, ...]  # key=value, in the order in which they count
+    config: Config
+
+    @property
+    def name(self) -> str:
+        """Its run directory: experiments that share a cell share its run."""
+        return run_name(self.env, self.algo, self.variant, self.seed)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Tasks × algorithms × variants; a variant is a name and what it sets."""
+
+    env: tuple[str, ...]
+    algo: tuple[str, ...]
+    variants: Mapping[str, Mapping[str, object]]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a person asks of a grid: which part of it, how often, how long, and with which settings besides."""
+
+    seeds: tuple[int, ...]
+    env: tuple[str, ...] = ()  # empty: all
+    algo: tuple[str, ...] = ()
+    budget: int | None = None  # environment frames
+    overrides: tuple[str, ...] = ()
+
+
+def experiments() -> list[str]:
+    """Names of the experiments."""
+    return sorted(path.stem for path in (conf_dir() / "experiment").glob("*.yaml"))
+
+
+def read_grid(name: str) -> list[Block]:
+    """The blocks of `conf/experiment/<name>.yaml`; UserError if it is not there, or not such a file."""
+    known = experiments()
+    if name not in known:
+        raise UserError(f"unknown experiment '{name}' (known: {', '.join(known)}){keys.nearest(name, known)}")
+    path = conf_dir() / "experiment" / f"{name}.yaml"
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"experiment/{path.name} cannot be read ({str(error).splitlines()[0]})") from error
+    if not isinstance(content, dict) or set(content) != {"grid"} or not isinstance(content["grid"], list):
+        raise UserError(f"experiment/{path.name} must hold `grid`, a list of blocks, and nothing else")
+    return [_block(entry, f"experiment/{path.name}") for entry in content["grid"]]
+
+
+def expand(name: str, request: Request) -> list[Cell]:
+    """Every run of an experiment, all of the first seed first; raises UserError for what no run could be made of."""
+    for item in request.overrides:
+        if OWN.fullmatch(item.partition("=")[0]):
+            raise UserError(f"{item.partition('=')[0]} is set by the experiment itself: leave it out")
+    blocks = read_grid(name)
+    _check_part("env", request.env, [env for block in blocks for env in block.env])
+    _check_part("algo", request.algo, [algo for block in blocks for algo in block.algo])
+    if not request.seeds:
+        raise UserError('an experiment needs at least one seed, such as seeds="0 1 2"')
+    cells: dict[str, Cell] = {}
+    for block in blocks:
+        for cell in _cells(block, request.seeds[0], request, f"experiment/{name}.yaml"):
+            if cells.setdefault(cell.name, cell).config != cell.config:
+                raise UserError(f"experiment/{name}.yaml asks for two different runs called {cell.name}")
+    return [_with_seed(cell, seed) for seed in dict.fromkeys(request.seeds) for cell in cells.values()]
+
+
+def essence(config: Config) -> dict[str, keys.Scalar]:
+    """What makes a run this run: every setting but its place, its machine and its budget."""
+    return {key: value for key, value in keys.flatten(config).items() if not APART.fullmatch(key)}
+
+
+def _cells(block: Block, seed: int, request: Request, source: str) -> Iterator[Cell]:
+    for env in block.env:
+        for algo in block.algo:
+            if (request.env and env not in request.env) or (request.algo and algo not in request.algo):
+                continue
+            seen: list[dict[str, keys.Scalar]] = []
+            for variant, own in block.variants.items():
+                cell = _cell(env, algo, variant, seed, own, request, source)
+                if essence(cell.config) not in seen:  # else the preset is so already
+                    seen.append(essence(cell.config))
+                    yield cell
+
+
+def _cell(
+    env: str, algo: str, variant: str, seed: int, own: Mapping[str, object], request: Request, source: str
+) -> Cell:
+    settings = [f"env={env}", f"algo={algo}", f"seed={seed}", f"run.variant={variant}"]
+    settings += [f"{key}={_text(value)}" for key, value in own.items()]
+    settings += request.overrides
+    if request.budget is not None:
+        settings.append(f"training.frames={request.budget}")
+    try:
+        config = load_config(settings)
+    except UserError as error:
+        raise UserError(f"{source}, {run_name(env, algo, variant, seed)}: {error}") from error
+    if config.tracking.kind == "none":
+        raise UserError("an experiment reads from run.json what is done: tracking.kind=none keeps none")
+    return Cell(env, algo, variant, seed, tuple(settings), config)
+
+
+def _with_seed(cell: Cell, seed: int) -> Cell:
+    """The same cell with another seed; composing its configuration anew would take a tenth of a second."""
+    config = replace(cell.config, seed=seed)
+    validate.check(config)
+    settings = tuple(f"seed={seed}" if item.startswith("seed=") else item for item in cell.settings)
+    return replace(cell, seed=seed, settings=settings, config=config)
+
+
+def _block(entry: Any, source: str) -> Block:
+    if not isinstance(entry, dict) or not {"env", "algo"} <= set(entry) <= {"env", "algo", "variants"}:
+        raise UserError(f"{source}: a block of the grid has `env`, `algo` and perhaps `variants`")
+    variants = entry.get("variants", {BASE: {}})
+    if not isinstance(variants, dict) or not all(isinstance(own, dict) for own in variants.values()):
+        raise UserError(f"{source}: `variants` holds names, and for each the settings it changes")
+    return Block(_names(entry["env"], source), _names(entry["algo"], source), variants)
+
+
+def _names(value: Any, source: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value or not all(isinstance(name, str) for name in value):
+        raise UserError(f"{source}: `env` and `algo` are lists of names")
+    return tuple(value)
+
+
+def _check_part(what: str, wanted: Sequence[str], known: Sequence[str]) -> None:
+    for name in wanted:
+        if name not in known:
+            listed = ", ".join(dict.fromkeys(known))
+            raise UserError(f"{what}='{name}' is not in this experiment ({listed}){keys.nearest(name, known)}")
+
+
+def _text(value: object) -> str:
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def presets_named(path: Path) -> set[str]:
+    """Every task and algorithm that an experiment's file names."""
+    return {name for block in read_grid(path.stem) for name in (*block.env, *block.algo)}

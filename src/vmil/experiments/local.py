@@ -1,0 +1,76 @@
+"""Runs as processes of this machine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from vmil.experiments.resources import Plan
+
+
+class Process:
+    """A child process and the GPU that it was given."""
+
+    def __init__(self, process: subprocess.Popen[bytes], seat: int) -> None:
+        self._process, self.seat = process, seat
+
+    def poll(self) -> int | None:
+        """Its exit code; None while it runs."""
+        return self._process.poll()
+
+    def stop(self) -> None:
+        """SIGTERM: a run writes a checkpoint and ends."""
+        self._process.terminate()
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self._process.kill()
+
+
+class LocalPool:
+    """Starts children, each with its share of the threads and the GPU that has the fewest of them."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self._children: list[Process] = []
+
+    @property
+    def slots(self) -> int:
+        """Children at once."""
+        return self.plan.jobs
+
+    @property
+    def threads(self) -> int:
+        """Torch threads of each."""
+        return self.plan.threads
+
+    def start(self, command: list[str], log: Path) -> Process:
+        """Starts a command whose output is appended to `log`."""
+        self._children = [child for child in self._children if child.poll() is None]
+        taken = [child.seat for child in self._children]
+        seat = min(range(max(1, len(self.plan.gpus))), key=taken.count)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as file:
+            # A session of its own: Ctrl-C on the terminal reaches the parent alone, which then asks each child once.
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env=self._environment(os.environ, seat),
+                start_new_session=True,
+            )
+        child = Process(process, seat)
+        self._children.append(child)
+        return child
+
+    def close(self) -> None:
+        """Nothing is held but the children, who have ended."""
+
+    def _environment(self, outer: Mapping[str, str], seat: int) -> dict[str, str]:
+        environment = {**outer, "OMP_NUM_THREADS": str(self.plan.threads)}
+        if self.plan.gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = self.plan.gpus[seat]
+        return environment

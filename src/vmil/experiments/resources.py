@@ -1,0 +1,109 @@
+"""How many runs this machine carries at once, and with how many threads each."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from vmil.config.errors import UserError
+from vmil.config.schema import Config
+from vmil.experiments.grid import Cell
+
+GIB = 1024**3
+PROCESS_BYTES = 2 * GIB  # one run without its replay: networks, optimisers, libraries; 1.5 GB were seen
+GPU_BYTES = 8 * GIB  # one run's share of a GPU: a guess on the safe side, for the largest preset
+RUNS_PER_GPU = 4  # more of them wait for each other's kernels; ours
+CORES_PER_RUN = 2  # torch gains little from more threads on networks of this size, a second run gains all
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU as CUDA_VISIBLE_DEVICES names it, and its free memory [bytes]."""
+
+    name: str
+    free: float
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What there is to share out: cores, free memory [bytes], GPUs."""
+
+    cores: int
+    memory: float
+    gpus: tuple[Gpu, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Runs at once, torch threads of each, and the GPUs that they take in turn; no GPU: the processor."""
+
+    jobs: int
+    threads: int
+    gpus: tuple[str, ...] = ()
+
+
+def make_plan(machine: Machine, cells: Sequence[Cell], jobs: int = 0) -> Plan:
+    """Shares the machine among the cells: as many at once as cores, memory and GPUs carry, or `jobs`."""
+    if jobs < 0:
+        raise UserError(f"jobs={jobs} is outside [0, inf)")
+    on_gpu = any(cell.config.compute.device == "cuda" for cell in cells) and bool(machine.gpus)
+    if jobs == 0:
+        needed = max((memory_bytes(cell.config) for cell in cells), default=PROCESS_BYTES)
+        carried = [machine.cores // CORES_PER_RUN, int(machine.memory // needed), len(cells)]
+        if on_gpu:
+            carried.append(sum(min(RUNS_PER_GPU, int(gpu.free // GPU_BYTES)) for gpu in machine.gpus))
+        jobs = max(1, min(carried))
+    threads = max(1, machine.cores // jobs)
+    return Plan(jobs, threads, tuple(gpu.name for gpu in machine.gpus) if on_gpu else ())
+
+
+def memory_bytes(config: Config) -> float:
+    """What one run holds at its end: the process, and every frame that it stores, agent's and expert's."""
+    repeat = config.env.action_repeat
+    steps = min(config.training.frames, config.training.replay_frames) / repeat
+    steps += config.demos.count * config.env.episode_frames / repeat
+    return PROCESS_BYTES + steps * 3 * config.env.image_size**2
+
+
+def this_machine() -> Machine:
+    """The machine that this process may use."""
+    return Machine(usable_cores(), float(psutil.virtual_memory().available), visible_gpus())
+
+
+def usable_cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """Cores of this process: its affinity, or less where a container has a quota of time."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        limit, period = quota.read_text().split()
+        return cores if limit == "max" else max(1, min(cores, int(limit) // int(period)))
+    except (OSError, ValueError):
+        return cores
+
+
+def visible_gpus() -> tuple[Gpu, ...]:
+    """NVIDIA's GPUs of this process, as its driver's own tool lists them."""
+    if shutil.which("nvidia-smi") is None:
+        return ()
+    query = ["nvidia-smi", "--query-gpu=index,memory.free", "--format=csv,noheader,nounits"]
+    try:
+        listed = subprocess.run(query, capture_output=True, text=True, check=True, timeout=30).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    return chosen_gpus(listed, os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def chosen_gpus(listed: str, visible: str | None) -> tuple[Gpu, ...]:
+    """Those of `listed` (lines of `index, free MiB`) that CUDA_VISIBLE_DEVICES leaves; it may also name others."""
+    free = {}
+    for line in listed.splitlines():
+        index, _, mebibytes = (part.strip() for part in line.partition(","))
+        if mebibytes.isdigit():
+            free[index] = float(mebibytes) * 1024**2
+    names = list(free) if visible is None else [name.strip() for name in visible.split(",") if name.strip()]
+    return tuple(Gpu(name, free.get(name, RUNS_PER_GPU * GPU_BYTES)) for name in names if name != "-1")

@@ -1,0 +1,191 @@
+"""An experiment from start to end: expand, share the machine out, work off, account for it in MLflow."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Protocol
+
+from rich.console import Console
+
+from vmil.config.errors import StoppedError, UserError
+from vmil.config.schema import TrackingConfig
+from vmil.config.schema_cli import ExperimentOptions
+from vmil.experiments.cell import Place, command, last_line, standing
+from vmil.experiments.grid import Request, expand
+from vmil.experiments.local import LocalPool
+from vmil.experiments.resources import Plan, make_plan, this_machine
+from vmil.experiments.schedule import Handle, Haste, Job, work_off
+from vmil.experiments.table import View, make_view, summary
+from vmil.tracking.tracker import RunStatus, tracking_uri
+
+POLL = 1.0  # seconds between two looks at the runs
+
+
+class Pool(Protocol):
+    """Where runs are made."""
+
+    @property
+    def slots(self) -> int:
+        """Runs at once."""
+
+    @property
+    def threads(self) -> int:
+        """Torch threads of each."""
+
+    def start(self, command: list[str], log: Path) -> Handle:
+        """Starts a command whose output is appended to `log`."""
+
+    def close(self) -> None:
+        """Lets go of it."""
+
+
+def run_experiment(options: ExperimentOptions, overrides: Sequence[str]) -> bool:
+    """Works off an experiment; whether every run of it is done at the end.
+
+    Raises:
+        UserError: no such experiment, or a grid that no run could be made of.
+        StoppedError: a signal asked it to end; the same command goes on.
+    """
+    cells = expand(options.name, make_request(options, overrides))
+    root = Path(options.root).expanduser()
+    root.mkdir(parents=True, exist_ok=True)
+    plan = make_plan(this_machine(), cells, options.jobs)
+    pool = make_pool(options, plan, any(cell.config.compute.device == "cuda" for cell in cells))
+    console = Console(soft_wrap=True)
+    console.print(
+        f"experiment {options.name}: {len(cells)} runs in '{root}', {pool.slots} at once with {pool.threads} threads"
+        + (f" on GPU {', '.join(plan.gpus)}" if plan.gpus else "")
+    )
+    try:
+        with tracked(cells[0].config.tracking, options.name, root) as account:
+            jobs = [Job(cell) for cell in cells]
+            with listening() as haste:
+                _work(jobs, pool, account.place, options, make_view(options.name, console), haste)
+            account.close(jobs)
+            if haste() != "no" and any(job.state != "done" for job in jobs):
+                again = f"`make experiment NAME={options.name} …` as before goes on from here"
+                raise StoppedError(f"stopped, {summary(jobs)}; {again}")
+    finally:
+        pool.close()
+    return all(job.state == "done" for job in jobs)
+
+
+def make_request(options: ExperimentOptions, overrides: Sequence[str]) -> Request:
+    """What the command line asks of the grid; UserError for seeds that are no numbers."""
+    seeds = options.seeds.replace(",", " ").split()
+    for seed in seeds:
+        if not seed.isdecimal():
+            raise UserError(f"seeds={options.seeds}: '{seed}' is not a whole number")
+    return Request(
+        seeds=tuple(int(seed) for seed in seeds),
+        env=tuple((options.env or "").replace(",", " ").split()),
+        algo=tuple((options.algo or "").replace(",", " ").split()),
+        budget=options.budget,
+        overrides=tuple(overrides),
+    )
+
+
+def make_pool(options: ExperimentOptions, plan: Plan, on_gpu: bool) -> Pool:
+    """Where `options.runner` makes its runs."""
+    if options.runner == "local":
+        return LocalPool(plan)
+    if options.runner == "ray":
+        from vmil.experiments.ray_pool import RayPool
+
+        return RayPool(plan, on_gpu, options.jobs)
+    raise ValueError(f"unknown runner {options.runner!r}")
+
+
+def _work(
+    jobs: list[Job], pool: Pool, place: Place, options: ExperimentOptions, view: View, haste: Callable[[], Haste]
+) -> None:
+    def start(job: Job) -> Handle | None:
+        if standing(job.cell, place) == "done":
+            return None
+        log = place.log(job.cell)
+        if job.attempts == 1:
+            log.unlink(missing_ok=True)
+        return pool.start(command(job.cell, place, pool.threads), log)
+
+    def said(job: Job) -> str:
+        return last_line(place.log(job.cell)).removeprefix("vmil: ")
+
+    def pause() -> None:
+        time.sleep(POLL)
+
+    try:
+        work_off(jobs, start, pool.slots, said=said, haste=haste, show=view, pause=pause, retries=options.retries)
+    finally:
+        view.close(jobs)
+
+
+class Account:
+    """The experiment in MLflow, if that is where its runs go."""
+
+    def __init__(self, place: Place, finish: Callable[[RunStatus], None] | None = None) -> None:
+        self.place, self._finish = place, finish
+
+    def close(self, jobs: Sequence[Job]) -> None:
+        """Ends the parent run as its children ended."""
+        states = {job.state for job in jobs}
+        self.end("FAILED" if "failed" in states else "FINISHED" if states <= {"done"} else "KILLED")
+
+    def end(self, status: RunStatus) -> None:
+        """Ends the parent run; the first call wins."""
+        if self._finish is not None:
+            finish, self._finish = self._finish, None
+            try:
+                finish(status)
+            except Exception as error:  # noqa: BLE001  (a server that is away must not cost the experiment)
+                print(f"MLflow could not note the end of the experiment: {error}", file=sys.stderr)
+
+
+@contextmanager
+def tracked(tracking: TrackingConfig, experiment: str, root: Path) -> Iterator[Account]:
+    """Opens the parent run for the block; without a server the children are still made, each on its own."""
+    if tracking.kind != "mlflow":
+        yield Account(Place(root, experiment))
+        return
+    uri = tracking_uri(tracking, root)
+    try:
+        from vmil.tracking.mlflow import ParentRun
+
+        directory = root / experiment
+        directory.mkdir(parents=True, exist_ok=True)
+        parent = ParentRun(uri, experiment, directory)
+    except Exception as error:  # noqa: BLE001  (MLflow raises what its server, driver or database raise)
+        print(f"MLflow at {uri} cannot be used ({str(error).splitlines()[0]}): no parent run", file=sys.stderr)
+        yield Account(Place(root, experiment, uri))
+        return
+    account = Account(Place(root, experiment, uri, parent.run_id), parent.finish)
+    try:
+        yield account
+    finally:
+        account.end("KILLED")
+
+
+@contextmanager
+def listening() -> Iterator[Callable[[], Haste]]:
+    """Takes SIGINT and SIGTERM over for the block; the first asks to stop soon, a second Ctrl-C now."""
+    received: list[int] = []
+
+    def note(signum: int, frame: FrameType | None) -> None:
+        received.append(signum)
+
+    def haste() -> Haste:
+        if not received:
+            return "no"
+        return "now" if received.count(signal.SIGINT) > 1 else "soon"
+
+    before = {which: signal.signal(which, note) for which in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield haste
+    finally:
+        for which, handler in before.items():
+            signal.signal(which, handler)

@@ -1,0 +1,113 @@
+"""Working off a list of runs: start as many as fit, look after them, let none stop the others."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from vmil.config.errors import UserError
+from vmil.experiments.grid import Cell
+
+log = logging.getLogger(__name__)
+
+State = Literal["waiting", "running", "stopping", "stopped", "failed", "done"]
+Haste = Literal["no", "soon", "now"]  # to stop: not at all, with checkpoints, or at once
+
+MISUSED, INTERRUPTED, STOPPED = 2, 130, 143  # exit codes of `vmil train` (see cli.py)
+
+
+class Handle(Protocol):
+    """A run that was started."""
+
+    def poll(self) -> int | None:
+        """Its exit code; None while it runs."""
+
+    def stop(self) -> None:
+        """Asks it to write a checkpoint and to end."""
+
+    def kill(self) -> None:
+        """Ends it at once."""
+
+
+@dataclass
+class Job:
+    """A cell and how it stands."""
+
+    cell: Cell
+    state: State = "waiting"
+    line: str = ""  # the last thing it said, or why it failed
+    attempts: int = 0
+    handle: Handle | None = None
+
+
+def work_off(
+    jobs: Sequence[Job],
+    start: Callable[[Job], Handle | None],
+    slots: int,
+    *,
+    said: Callable[[Job], str],
+    haste: Callable[[], Haste],
+    show: Callable[[Sequence[Job]], None],
+    pause: Callable[[], None],
+    retries: int = 1,
+) -> None:
+    """Runs every waiting job, at most `slots` at once, until all have ended or a stop is asked for and obeyed.
+
+    Args:
+        start: starts a job; None: nothing is left to do of it. A UserError fails this job only.
+        said: the last line of a job's output.
+        haste: whether to stop.
+        show: called after every look at the jobs.
+        pause: waits between two looks.
+        retries: how often a job is taken up again that ended neither well nor by a person's mistake.
+    """
+    while True:
+        for job in jobs:
+            if job.handle is not None:
+                _look_after(job, said, haste(), retries)
+        running = sum(job.handle is not None for job in jobs)
+        for job in jobs:
+            if job.state == "waiting" and running < slots and haste() == "no":
+                _begin(job, start)
+                running += job.handle is not None
+        show(jobs)
+        ended = not any(job.handle is not None for job in jobs)
+        if ended and (haste() != "no" or not any(job.state == "waiting" for job in jobs)):
+            return
+        pause()
+
+
+def _begin(job: Job, start: Callable[[Job], Handle | None]) -> None:
+    job.attempts += 1
+    try:
+        job.handle = start(job)
+    except (UserError, OSError) as error:
+        job.state, job.line = "failed", str(error)
+        return
+    job.state = "done" if job.handle is None else "running"
+
+
+def _look_after(job: Job, said: Callable[[Job], str], haste: Haste, retries: int) -> None:
+    assert job.handle is not None
+    code = job.handle.poll()
+    job.line = said(job) or job.line
+    if code is None:
+        if haste == "now":
+            job.handle.kill()
+        elif haste == "soon" and job.state == "running":
+            job.handle.stop()
+            job.state = "stopping"
+        return
+    job.handle = None
+    if code == 0:
+        job.state = "done"
+    elif haste != "no":
+        job.state = "stopped"
+    elif code in (MISUSED, INTERRUPTED, STOPPED) or job.attempts > retries:  # again would end the same, or was meant
+        job.state = "stopped" if code in (INTERRUPTED, STOPPED) else "failed"
+        job.line = job.line or f"ended with exit code {code} and said nothing"
+    else:
+        log.debug("%s ended with exit code %d and is taken up again", job.cell.name, code)
+        job.state = "waiting"

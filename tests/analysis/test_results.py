@@ -1,0 +1,166 @@
+"""Runs back from committed files and from MLflow; what is damaged is said in one sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from vmil.analysis.references import read_references
+from vmil.analysis.results import Card, checkout_dir, load_results, longest, read_card, read_published, write_card
+from vmil.analysis.stored import expert_return, read_mlflow, timed
+from vmil.config.errors import UserError
+from vmil.config.load import flatten, load_config
+from vmil.config.schema import TrackingConfig
+from vmil.tracking.curves import Point
+from vmil.tracking.tracker import make_tracker
+
+CARD = Card(
+    "walker", "vmil", "base", 3, 10, 2000, 0.5, "FINISHED", 950.0, "make train", "0123abc", "a machine", "a note"
+)
+METRICS = "frames,seconds,name,value\n1000,360,eval/return,20\n2000,1800,eval/return,40\n2000,1800,model/kl,3\n"
+
+
+def publish(directory: Path, name: str, card: Card = CARD, metrics: str = METRICS) -> Path:
+    (directory / name).mkdir(parents=True)
+    write_card(card, directory / name / "run.yaml")
+    (directory / name / "metrics.csv").write_text(metrics)
+    return directory / name
+
+
+def test_a_published_run_comes_back_with_its_curves(tmp_path: Path) -> None:
+    directory = publish(tmp_path, "mine")
+    [run] = read_published(tmp_path)
+    assert (run.name, run.card, run.directory) == ("mine", CARD, directory)
+    curve = run.curve("eval/return")
+    assert curve is not None
+    assert [list(column) for column in curve] == [[1000, 2000], [0.1, 0.5], [20, 40]]
+    assert run.curve("disc/accuracy") is None
+    assert run.score == "eval/return"
+
+
+def test_of_two_runs_of_one_seed_the_longer_counts(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    publish(tmp_path, "a", replace(CARD, frames=1000))
+    publish(tmp_path, "b", CARD)
+    publish(tmp_path, "c", replace(CARD, frames=500))
+    publish(tmp_path, "d", replace(CARD, seed=4))
+    assert [run.name for run in longest(read_published(tmp_path))] == ["b", "d"]
+    assert [run.name for run in load_results(str(tmp_path)).select("walker", "vmil", "base")] == ["b", "d"]
+    assert load_results(str(tmp_path)).select("cheetah") == []
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"seed": "three"}, "seed=three is not of its type"),
+        ({"frames": True}, "frames=True is not of its type"),
+        ({"colour": "red"}, "has not the fields of a card: colour"),
+        ({"commit": None}, "commit=None is not of its type"),
+    ],
+)
+def test_a_damaged_card_is_named(tmp_path: Path, change: dict[str, object], sentence: str) -> None:
+    path = publish(tmp_path, "mine") / "run.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | change))
+    with pytest.raises(UserError) as error:
+        read_card(path)
+    assert sentence in str(error.value)
+
+
+def test_nothing_in_a_card_is_executed_and_its_size_is_bounded(tmp_path: Path) -> None:
+    path = publish(tmp_path, "mine") / "run.yaml"
+    path.write_text("!!python/object/apply:os.system ['true']")
+    with pytest.raises(UserError, match="cannot be read"):
+        read_card(path)
+    path.write_text("a: " + "x" * 70_000)
+    with pytest.raises(UserError, match="larger than 64 KiB"):
+        read_card(path)
+
+
+def test_a_run_without_numbers_and_a_place_without_results_are_refused(tmp_path: Path) -> None:
+    (publish(tmp_path, "mine") / "metrics.csv").unlink()
+    with pytest.raises(UserError, match=r"metrics.csv is missing"):
+        read_published(tmp_path)
+    with pytest.raises(UserError, match="is not a directory of results"):
+        load_results(str(tmp_path / "none"))
+
+
+def test_the_source_may_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(tmp_path, "mine")
+    monkeypatch.setenv("VMIL_RESULTS", str(tmp_path))
+    assert [run.name for run in load_results().runs] == ["mine"]
+
+
+# ---- MLflow ---------------------------------------------------------------------------------------------------
+
+
+def test_mlflow_gives_the_same_curves_as_the_run_s_own_file(tmp_path: Path) -> None:
+    pytest.importorskip("mlflow")
+    config = load_config(["env=walker", "algo=vmil", "seed=5", "run.variant=demos2", "demos.count=2"])
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    tracker = make_tracker(TrackingConfig(uri=uri), tmp_path / "runs" / "one")
+    tracker.params(flatten(config))
+    tracker.tags({"env": "walker", "algo": "vmil", "commit": "0123abc"})
+    for frames, value in ((1000, 10.0), (2000, 30.0)):
+        tracker.metrics({"run/seconds": 3.6 * frames, "time/act": 1.0, "model/kl": 2.0}, frames)
+        tracker.metrics({"eval/return": value, "eval/normalised": value / 900}, frames)
+    tracker.finish("FINISHED")
+    [run] = load_results(uri).runs
+    assert (run.card.env, run.card.algo, run.card.variant, run.card.seed, run.card.demos) == (
+        *("walker", "vmil", "demos2", 5, 2),
+    )
+    assert (run.card.frames, run.card.hours, run.card.status, run.card.commit) == (2000, 2.0, "FINISHED", "0123abc")
+    assert run.card.expert_return == pytest.approx(900)
+    curve = run.curve("eval/return")
+    assert curve is not None
+    assert [list(column) for column in curve] == [[1000, 2000], [1.0, 2.0], [10.0, 30.0]]
+    assert run.curve("time/act") is None  # of single stages nothing is drawn
+    with pytest.raises(UserError, match="no run is tracked"):
+        read_mlflow(f"sqlite:///{tmp_path}/other.db")
+
+
+def test_wall_clock_between_rounds_is_interpolated() -> None:
+    points = timed({"run/seconds": [(0, 100.0), (1000, 300.0)], "eval/return": [(500, 7.0)]})
+    assert Point(500, 200.0, "eval/return", 7.0) in points
+    assert timed({"eval/return": [(500, 7.0)]}) == ()
+
+
+def test_the_expert_s_return_is_what_normalised_the_score() -> None:
+    points = (Point(1, 1, "eval/return", 50.0), Point(1, 1, "eval/normalised", 0.05), Point(2, 2, "eval/return", 9.0))
+    assert expert_return(points) == 1000.0
+    assert expert_return(points[2:]) is None
+
+
+# ---- what is committed ----------------------------------------------------------------------------------------
+
+
+def test_every_committed_run_can_be_read_and_is_small() -> None:
+    directory = checkout_dir() / "notebooks" / "results"
+    runs = read_published(directory)
+    assert runs
+    for run in runs:
+        assert run.card.commit != "unknown"
+        assert run.card.command.startswith("make ")
+        assert run.curve(run.score) is not None
+        assert run.directory is not None
+        assert sum(path.stat().st_size for path in run.directory.iterdir()) < 500_000
+
+
+def test_the_published_curves_are_all_read() -> None:
+    references = read_references(checkout_dir() / "notebooks" / "results" / "published_curves.csv")
+    assert sum(max(1, len(reference.frames)) for reference in references) == 220
+    dreamer = next(r for r in references if (r.method, r.env) == ("Dreamer V1", "walker"))
+    assert (dreamer.frames[1], dreamer.mean[1], dreamer.imitates) == (100_000, 137.2, False)
+    assert {r.env for r in references} == {"walker", "cheetah", "sawyer", "baoding"}
+    assert all(list(r.frames) == sorted(r.frames) for r in references)
+    assert np.isfinite([value for r in references for value in r.mean]).all()
+
+
+def test_a_reference_without_a_number_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "curves.csv"
+    path.write_text("method,task,frames,mean,std,seeds,inputs,reward,demos,source\nX,walker,10,high,,,,,,\n")
+    with pytest.raises(UserError, match="a row of X on walker holds no numbers"):
+        read_references(path)

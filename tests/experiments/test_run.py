@@ -1,0 +1,285 @@
+"""A whole experiment with children that are small scripts: skipped, resumed, failed, stopped; Ray by a stand-in."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vmil import cli
+from vmil.config.errors import StoppedError, UserError
+from vmil.config.load import load_config
+from vmil.config.schema import TrackingConfig
+from vmil.config.schema_cli import ExperimentOptions
+from vmil.experiments import ray_pool
+from vmil.experiments import run as experiment
+from vmil.experiments.cell import Place
+from vmil.experiments.grid import Cell
+from vmil.experiments.local import LocalPool
+from vmil.experiments.resources import GIB, Gpu, Machine, Plan, chosen_gpus, make_plan, memory_bytes, usable_cores
+from vmil.tracking.record import read_record
+
+# A stand-in for `vmil train`: it writes what a run leaves behind and ends as its name says.
+CHILD = """
+import json, os, signal, sys, threading
+from pathlib import Path
+name, root = sys.argv[1], Path(sys.argv[2])
+run = root / name
+(run / "checkpoints").mkdir(parents=True, exist_ok=True)
+begun = (run / "checkpoints" / "last.ckpt").exists()
+(run / "config.yaml").write_text(sys.argv[3])
+(run / "checkpoints" / "last.ckpt").touch()
+def end(status, code, word):
+    (run / "run.json").write_text(json.dumps({"status": status}))
+    print(word, flush=True)
+    os._exit(code)
+if "noise-none" in name:
+    end("FAILED", 2, "vmil: no demonstrations are shipped for env sawyer")
+if "noise-annealed" in name and not begun:
+    end("FAILED", 1, "RuntimeError: node lost")
+if "penalty-none" in name:
+    signal.signal(signal.SIGTERM, lambda *_: end("KILLED", 143, "stopped, with a checkpoint"))
+    os.kill(int(sys.argv[4]), signal.SIGTERM)  # what a person does to the experiment
+    threading.Event().wait()
+end("FINISHED", 0, "done " + ("again" if begun else "at once"))
+"""
+
+
+@pytest.fixture
+def children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Replaces `vmil train` and `vmil resume` by CHILD; remembers what they were asked."""
+    from vmil.config.load import to_yaml
+    from vmil.experiments.cell import command
+
+    script = tmp_path / "child.py"
+    script.write_text(CHILD)
+    asked: list[list[str]] = []
+
+    def stand_in(cell: Cell, place: Place, threads: int) -> list[str]:
+        real = command(cell, place, threads)
+        asked.append([real[3], cell.variant])
+        return [sys.executable, str(script), cell.name, str(place.root), to_yaml(cell.config), str(os.getpid())]
+
+    monkeypatch.setattr(experiment, "command", stand_in)
+    monkeypatch.setattr(experiment, "POLL", 0.01)
+    return asked
+
+
+def options(root: Path, **changes: Any) -> ExperimentOptions:
+    return ExperimentOptions(name="ablations", algo="vmil", root=str(root), jobs=2, **changes)
+
+
+def only(monkeypatch: pytest.MonkeyPatch, *variants: str) -> None:
+    """Restricts the grid."""
+    expand = experiment.expand
+    monkeypatch.setattr(
+        experiment, "expand", lambda *args: [cell for cell in expand(*args) if cell.variant in variants]
+    )
+
+
+def test_failures_stop_nobody_and_a_second_call_does_only_what_is_left(
+    children: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    only(monkeypatch, "base", "noise-none", "noise-annealed", "no-bootstrap")
+    root = tmp_path / "runs"
+    assert experiment.run_experiment(options(root), ["tracking=csv"]) is False
+    assert sorted(children) == [
+        *(["resume", "noise-annealed"], ["train", "base"], ["train", "no-bootstrap"], ["train", "noise-annealed"]),
+        ["train", "noise-none"],
+    ]
+    printed = capsys.readouterr().out
+    assert "3 done, 1 failed" in printed
+    assert "walker-vmil-noise-none-s0 failed: no demonstrations are shipped for env sawyer" in printed
+    assert (root / "ablations" / "walker-vmil-noise-annealed-s0.log").read_text().splitlines() == [
+        *("RuntimeError: node lost", "done again"),
+    ]
+    children.clear()
+    assert experiment.run_experiment(options(root), ["tracking=csv"]) is False
+    assert children == [["resume", "noise-none"]]
+
+
+def test_a_signal_stops_the_children_with_their_checkpoints_and_says_how_to_go_on(
+    children: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    only(monkeypatch, "penalty-none", "base", "no-bootstrap")
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(StoppedError, match=r"stopped, .*[12] stopped.*make experiment NAME=ablations"):
+        experiment.run_experiment(options(tmp_path / "runs"), ["tracking=csv"])
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert read_record(tmp_path / "runs" / "walker-vmil-penalty-none-s0")["status"] == "KILLED"
+    assert "stopped, with a checkpoint" in capsys.readouterr().out
+
+
+def test_the_command_line_reaches_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    calls = []
+    monkeypatch.setattr(experiment, "run_experiment", lambda *args: calls.append(args) or len(calls) == 1)
+    words = ["experiment", "name=figure4", "seeds=0 1 2", "budget=20000", "jobs=3", "compute=cpu", "demos.path=x"]
+    assert (cli.main(words), cli.main(words)) == (0, 1)  # every run done; some failed
+    assert calls[0] == (
+        ExperimentOptions(name="figure4", seeds="0 1 2", budget=20_000, jobs=3),
+        ["compute=cpu", "demos.path=x"],
+    )
+    assert experiment.make_request(*calls[0]).seeds == (0, 1, 2)
+    with pytest.raises(UserError, match="seeds=0 one: 'one' is not a whole number"):
+        experiment.make_request(ExperimentOptions(seeds="0 one"), [])
+    assert cli.main(["experiment", "runner=slurm"]) == 2
+    assert capsys.readouterr().err == "vmil: runner=slurm is not one of local, ray\n"
+
+
+# ---- MLflow ---------------------------------------------------------------------------------------------------
+
+
+def test_the_children_are_shown_under_one_parent_which_is_taken_up_again(tmp_path: Path) -> None:
+    pytest.importorskip("mlflow")
+    from vmil.tracking.mlflow import stored_runs
+    from vmil.tracking.tracker import make_tracker
+
+    tracking = TrackingConfig(uri=f"sqlite:///{tmp_path}/mlflow.db")
+    ids = []
+    for _ in range(2):
+        with experiment.tracked(tracking, "figure3", tmp_path) as account:
+            ids.append(account.place.parent)
+            account.close([])
+    assert ids[0] == ids[1]
+    child = make_tracker(TrackingConfig(uri=tracking.uri, experiment="figure3", parent=ids[0]), tmp_path / "child")
+    child.finish("FINISHED")
+    runs = {run.name: run for run in stored_runs(str(tracking.uri))}
+    assert runs["child"].tags["mlflow.parentRunId"] == ids[0]
+    assert (runs["figure3"].run_id, runs["figure3"].status) == (ids[0], "FINISHED")
+
+
+def test_without_a_server_the_runs_are_made_all_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "vmil.tracking.mlflow", None)
+    with experiment.tracked(TrackingConfig(uri="sqlite:///x.db"), "figure3", tmp_path) as account:
+        assert account.place == Place(tmp_path, "figure3", "sqlite:///x.db")
+    assert "no parent run" in capsys.readouterr().err
+
+
+# ---- sharing the machine --------------------------------------------------------------------------------------
+
+
+def cells(count: int, *settings: str) -> list[Cell]:
+    config = load_config(["env=walker", "algo=vmil", *settings])
+    return [Cell("walker", "vmil", "base", seed, (), config) for seed in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("machine", "count", "jobs", "expected"),
+    [
+        (Machine(2, 64 * GIB), 9, 0, Plan(1, 2)),
+        (Machine(16, 64 * GIB), 9, 0, Plan(8, 2)),  # two cores each
+        (Machine(16, 64 * GIB), 3, 0, Plan(3, 5)),  # fewer runs, more threads
+        (Machine(16, 5.5 * GIB), 9, 0, Plan(2, 8)),  # the memory of two
+        (Machine(1, 1 * GIB), 9, 0, Plan(1, 1)),  # one at least
+        (Machine(2, 64 * GIB), 9, 4, Plan(4, 1)),  # as it was told
+    ],
+)
+def test_cores_and_memory_say_how_many_at_once(machine: Machine, count: int, jobs: int, expected: Plan) -> None:
+    assert make_plan(machine, cells(count, "compute=cpu"), jobs) == expected
+
+
+def test_gpus_are_shared_by_their_memory() -> None:
+    machine = Machine(32, 512 * GIB, (Gpu("0", 140 * GIB), Gpu("3", 17 * GIB)))
+    assert make_plan(machine, cells(40, "compute=gpu")) == Plan(6, 5, ("0", "3"))  # four and two
+    assert make_plan(machine, cells(40, "compute=cpu")).gpus == ()
+
+
+def test_a_run_needs_its_replay_and_its_demonstrations() -> None:
+    [cell] = cells(1, "training.frames=100000", "demos.count=10")
+    assert memory_bytes(cell.config) == 2 * GIB + (50_000 + 5_000) * 64 * 64 * 3
+
+
+def test_what_a_container_and_the_driver_leave(tmp_path: Path) -> None:
+    quota = tmp_path / "cpu.max"
+    everything = usable_cores(quota)
+    assert everything >= 1
+    quota.write_text("100000 100000\n")
+    assert usable_cores(quota) == 1
+    quota.write_text("max 100000\n")
+    assert usable_cores(quota) == everything
+    listed = "0, 1000\n1, 2000\n"
+    assert chosen_gpus(listed, None) == (Gpu("0", 1000 * 2**20), Gpu("1", 2000 * 2**20))
+    assert chosen_gpus(listed, "1") == (Gpu("1", 2000 * 2**20),)
+    assert chosen_gpus(listed, "") == chosen_gpus(listed, "-1") == ()
+
+
+def test_children_take_the_gpus_in_turn_and_their_share_of_threads(tmp_path: Path) -> None:
+    pool = LocalPool(Plan(2, 3, ("0", "3")))
+    tell = [sys.executable, "-c", "import os; print(os.environ['CUDA_VISIBLE_DEVICES'], os.environ['OMP_NUM_THREADS'])"]
+    children = [pool.start(tell, tmp_path / "logs" / str(index)) for index in range(2)]
+    assert [child._process.wait() for child in children] == [0, 0]
+    assert [(tmp_path / "logs" / str(index)).read_text() for index in range(2)] == ["0 3\n", "3 3\n"]
+
+
+# ---- Ray ------------------------------------------------------------------------------------------------------
+
+
+class FakeRay:
+    """As much of Ray as is used; runs a task when it is asked for."""
+
+    def __init__(self, **resources: float) -> None:
+        self.resources = resources
+        self.asked: list[dict[str, Any]] = []
+        self.lost = False
+
+    def init(self, **_: Any) -> None: ...
+
+    def shutdown(self) -> None: ...
+
+    def cluster_resources(self) -> dict[str, float]:
+        return self.resources
+
+    def remote(self, **needs: Any) -> Any:
+        self.asked.append(needs)
+
+        class Remote:
+            def __init__(self, function: Any) -> None:
+                self.remote = lambda *args: lambda: function(*args)
+
+        return Remote
+
+    def wait(self, references: list[Any], timeout: float) -> tuple[list[Any], list[Any]]:
+        return references, []
+
+    def get(self, reference: Any) -> Any:
+        if self.lost:
+            raise RuntimeError("the node died")
+        return reference()
+
+
+def test_ray_is_given_each_run_with_its_share(tmp_path: Path) -> None:
+    ray = FakeRay(CPU=16.0, GPU=2.0)
+    pool = ray_pool.RayPool(Plan(8, 2, ("0", "1")), on_gpu=True, ray=ray)
+    assert (pool.threads, pool.slots) == (2, 8)
+    task = pool.start([sys.executable, "-c", "print('hello'); raise SystemExit(3)"], tmp_path / "logs" / "a.log")
+    assert task.poll() == 3
+    assert (tmp_path / "logs" / "a.log").read_text() == "hello\n"
+    assert ray.asked == [{"num_cpus": 2, "num_gpus": 0.25, "max_retries": 0}]
+    ray.lost = True
+    assert task.poll() == 1
+    pool.close()
+
+
+def test_a_task_that_is_called_off_ends_with_its_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_pool, "LOOK_EVERY", 0.02)
+    child = (
+        "import os, signal, threading\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (print('saved', flush=True), os._exit(143)))\n"
+        "threading.Event().wait()\n"
+    )
+    for wish, code in (("soon", {143, -15}), ("now", {-9})):
+        (tmp_path / "wish").write_text(wish)
+        found = ray_pool.run_to_end([sys.executable, "-c", child], str(tmp_path / "log"), str(tmp_path / "wish"), {})
+        assert found in code
+
+
+def test_without_ray_one_sentence_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UserError, match=r"runner=ray needs Ray: `pip install -e .\[ray\]`, or take runner=local"):
+        experiment.make_pool(ExperimentOptions(runner="ray"), Plan(1, 1), on_gpu=False)
