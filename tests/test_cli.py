@@ -84,7 +84,7 @@ def test_evaluate_films_beside_the_run_unless_told_otherwise(fake_run, saved_run
 def test_evaluate_plays_as_many_episodes_as_the_task_asks_for(fake_run, saved_run):
     save_config(load_config(["env=sawyer"]), saved_run / "config.yaml")
     assert cli.main(["evaluate", f"run={saved_run}"]) == 0
-    assert fake_run.calls[0][1][1] == 20
+    assert fake_run.calls[0][1][2] == 20
 
 
 def test_expert_takes_every_knob_of_sac(monkeypatch, tmp_path, capsys):
