@@ -8,6 +8,10 @@ ARGS     :=
 RUN      := latest
 EPISODES := 10
 COUNT    := 10
+DEMOS    :=
+SRC      :=
+OUT      :=
+FORMAT   :=
 PYTHON   :=
 WORKERS  := $(shell cores=$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN); echo $$((cores < 4 ? cores : 4)))
 
@@ -17,23 +21,26 @@ PY     := $(VENV)/bin/python
 DIGEST := $(shell cat requirements.lock pyproject.toml | cksum | tr ' ' '-')
 READY  := $(VENV)/.installed-$(DIGEST)
 
+IO     = $(if $(FORMAT),format=$(FORMAT)) $(if $(OUT),out='$(OUT)')
+
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help train resume evaluate expert demos ui doctor config smoke test test-slow lint clean
+.PHONY: help train resume evaluate expert demos import-demos export-demos ui doctor config smoke test test-slow lint clean
 unexport PYTHONPATH
 unexport ENV
 
 help:  ## explain the targets and their variables
 	@echo 'make <target> [VARIABLE=value ...]'
 	@echo
-	@sed -n 's/^\([a-z-]*\):.*## *\(.*\)/\1\t\2/p' Makefile | awk -F'\t' '{ printf "  %-10s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## *\(.*\)/\1\t\2/p' Makefile | awk -F'\t' '{ printf "  %-12s %s\n", $$1, $$2 }'
 	@echo
 	@echo 'ENV=$(ENV) ALGO=$(ALGO) SEED=$(SEED) COMPUTE=$(COMPUTE) RUN=$(RUN) EPISODES=$(EPISODES) COUNT=$(COUNT)'
+	@echo 'DEMOS=$(DEMOS) SRC=$(SRC) OUT=$(OUT) FORMAT=$(FORMAT)'
 	@echo 'ARGS="world_model.deter=256 ..." sets anything that `make config` prints; PYTHON=/path/to/python picks the interpreter'
 
-train: $(READY)  ## learn from demonstrations: ENV ALGO SEED COMPUTE ARGS
-	$(PY) -m vmil train env=$(ENV) algo=$(ALGO) seed=$(SEED) compute=$(COMPUTE) $(ARGS)
+train: $(READY)  ## learn from demonstrations: ENV ALGO SEED COMPUTE DEMOS (a directory; else the shipped ones) ARGS
+	$(PY) -m vmil train env=$(ENV) algo=$(ALGO) seed=$(SEED) compute=$(COMPUTE) $(if $(DEMOS),demos.path='$(DEMOS)') $(ARGS)
 
 resume: $(READY)  ## go on with a run that was stopped: RUN (a path, a name, latest) ARGS
 	$(PY) -m vmil resume run=$(RUN) $(ARGS)
@@ -46,6 +53,12 @@ expert: $(READY)  ## train a state-based expert: ENV SEED ARGS="frames=300000"
 
 demos: $(READY)  ## record demonstrations of an expert: ENV SEED COUNT ARGS="actor=path"
 	$(PY) -m vmil demos env=$(ENV) seed=$(SEED) count=$(COUNT) $(ARGS)
+
+import-demos: $(READY)  ## convert and verify your own demonstrations: ENV SRC FORMAT OUT ARGS (see src/vmil/OWN_DEMOS.md)
+	$(PY) -m vmil import-demos env=$(ENV) $(if $(SRC),src='$(SRC)') $(IO) $(ARGS)
+
+export-demos: $(READY)  ## write demonstrations for other software: ENV FORMAT (npz, minari) OUT DEMOS ARGS
+	$(PY) -m vmil export-demos env=$(ENV) $(if $(DEMOS),demos.path='$(DEMOS)') $(IO) $(ARGS)
 
 ui: $(READY)  ## show the tracked runs in a browser, on this machine only: ARGS="port=5000"
 	$(PY) -m vmil ui $(ARGS)
@@ -96,6 +109,6 @@ $(READY):
 	[ "$$($(PY) -V 2>/dev/null)" = "$$($$fit -V)" ] || $$fit -m venv --clear $(VENV); \
 	rm -f $(VENV)/.installed-*; \
 	pip="$(PY) -m pip install --disable-pip-version-check $$([ -t 1 ] || echo --quiet)"; \
-	$$pip -c requirements.lock -e '.[dev]'; \
+	$$pip -c requirements.lock -e '.[dev,formats]'; \
 	$$pip -c requirements.lock --no-deps dm_control
 	@touch $@

@@ -17,11 +17,20 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn, TypeVar
 
 from vmil.config import keys
+from vmil.config.commands import with_config
 from vmil.config.errors import StoppedError, UserError
 from vmil.config.load import build, load_config, load_saved_config, parse_dotlist, presets, to_yaml
 from vmil.config.runs import CONFIG_FILE, find_run
 from vmil.config.schema import Config, TrackingConfig
-from vmil.config.schema_cli import DemosOptions, EvaluateOptions, ExpertOptions, RunOptions, UiOptions
+from vmil.config.schema_cli import (
+    DemosOptions,
+    EvaluateOptions,
+    ExpertOptions,
+    ExportOptions,
+    ImportOptions,
+    RunOptions,
+    UiOptions,
+)
 from vmil.config.schema_expert import ExpertConfig
 
 OK, FAILED, MISUSED, INTERRUPTED, STOPPED = 0, 1, 2, 130, 143  # exit codes; the shell's for Ctrl-C and SIGTERM
@@ -94,6 +103,26 @@ def demos(overrides: Sequence[str]) -> int:
     return OK
 
 
+def import_demos(overrides: Sequence[str]) -> int:
+    """Convert demonstrations of another maker, and verify them."""
+    options, config = with_config(ImportOptions, overrides, ("env",))
+    _prepare_rendering(config)
+    from vmil.experts import import_demos as command
+
+    command.import_demos(options, config)
+    return OK
+
+
+def export_demos(overrides: Sequence[str]) -> int:
+    """Write demonstrations in a format that other software reads."""
+    options, config = with_config(ExportOptions, overrides, ("env", "demos", "seed"))
+    _prepare_rendering(config)
+    from vmil.experts import export_demos as command
+
+    command.export_demos(options, config)
+    return OK
+
+
 def ui(overrides: Sequence[str]) -> int:
     """Show the tracked runs in a browser, on this machine only."""
     options = _options(UiOptions, overrides)
@@ -140,6 +169,8 @@ COMMANDS: dict[str, Command] = {
     "evaluate": Command(evaluate, "run=latest episodes=10 video=walk.mp4"),
     "expert": Command(expert, "env=walker seed=0"),
     "demos": Command(demos, "env=walker count=10"),
+    "import-demos": Command(import_demos, "env=walker src=episodes/"),
+    "export-demos": Command(export_demos, "env=walker format=minari out=walker-minari"),
     "ui": Command(ui, "port=5000"),
     "doctor": Command(doctor, ""),
     "config": Command(show_config, "env=walker algo=vmil"),
