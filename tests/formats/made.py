@@ -5,6 +5,7 @@ Picture t of episode e says (e, t), and so does action t: whoever shifts one of 
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from gymnasium import spaces
 from minari.data_collector import EpisodeBuffer
+from PIL import Image
 
 from vmil.envs.counting import encode
 
@@ -145,8 +147,8 @@ def make_lerobot(root: Path, video: dict[str, Any] | None = None, picture: Pictu
             row |= {f"videos/{camera}/from_timestamp": begin / 10}
             row |= {f"videos/{camera}/to_timestamp": (begin + STEPS) / 10}
         episodes.append(row)
-    for file in rows:
-        _parquet(root / f"data/chunk-000/file-{file:03d}.parquet", rows[file])
+    for file, table in rows.items():
+        _parquet(root / f"data/chunk-000/file-{file:03d}.parquet", table)
         if video is not None:
             _video(root / f"videos/{camera}/chunk-000/file-{file:03d}.mp4", frames[file], video)
     _parquet(root / "meta/episodes/chunk-000/file-000.parquet", episodes)
@@ -168,10 +170,6 @@ def _row(episode: int, t: int, picture: Picture, camera: str, inside: bool) -> d
     row |= {"observation.state": [float(episode), float(t)], "timestamp": t / 10}
     row |= {"frame_index": t, "episode_index": episode, "index": episode * STEPS + t, "task_index": 0}
     if inside:
-        import io
-
-        from PIL import Image
-
         file = io.BytesIO()
         Image.fromarray(picture(episode, t)).save(file, format="PNG")
         row[camera] = {"bytes": file.getvalue(), "path": f"frame-{t:06d}.png"}
