@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -116,9 +117,10 @@ def make_minari(root: Path, monkeypatch: Any, jpeg: bool = False, flat: bool = F
             )
         )
     space = spaces.Box(-1, 1, (1,), np.float32)
-    minari.create_dataset_from_buffers(
-        "counting/test-v0", buffers, observation_space=seen, action_space=space, jpeg_encoding=jpeg
-    )
+    with warnings.catch_warnings(action="ignore"):  # it misses an author
+        minari.create_dataset_from_buffers(
+            "counting/test-v0", buffers, observation_space=seen, action_space=space, jpeg_encoding=jpeg
+        )
     return "counting/test-v0"
 
 
