@@ -187,16 +187,22 @@ def test_states_of_another_task_are_refused(walker: Config, tmp_path: Path) -> N
     assert any("its actions do not lead from state to state" in line for line in said)
 
 
-def test_pictures_without_states_are_compared_with_own_first_pictures(
-    walker: Config, bring: Bring, tmp_path: Path
-) -> None:
+def test_pictures_without_states_are_compared_by_their_colours(walker: Config, bring: Bring, tmp_path: Path) -> None:
     out = export_demos(ExportOptions(out=str(tmp_path / "out")), walker, lambda _: None)
-    for path in out.iterdir():
-        with np.load(path) as file:
-            arrays = {name: file[name] for name in file.files if name != "physics"}
-        np.savez_compressed(path, **arrays)
-    walker.env.render_profile = "standard"
+
+    def change(**changes: np.ndarray | None) -> None:
+        for path in out.iterdir():
+            with np.load(path) as file:
+                arrays = {name: changes.get(name, file[name]) for name in file.files}
+            np.savez_compressed(path, **{name: array for name, array in arrays.items() if array is not None})
+
+    change(physics=None)
     said = bring(out, walker)[1]
-    assert "the nearest of 4 own first pictures" in said
-    assert "WARNING: they look like env.render_profile=fast, not standard" in said
     assert "replays" not in said
+    assert "pixels in colours that 6 first pictures of the run itself do not show: " in said
+    assert "WARNING" not in said
+    walker.env.render_profile = "standard"
+    assert "WARNING: they look like env.render_profile=fast, not standard" in bring(out, walker)[1]
+    noise = np.random.default_rng(0).integers(0, 256, (10, 64, 64, 3), np.uint8)
+    change(image=noise)
+    assert "WARNING: they are not what this run's camera would show" in bring(out, walker)[1]

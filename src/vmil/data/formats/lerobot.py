@@ -128,17 +128,16 @@ class _Dataset:
             return np.stack([decoded(cell["bytes"], self.options, where) for cell in cells])
         prefix = f"videos/{self.camera}"
         path = self._place("video_path", row, prefix)
-        fps = self.info.get("fps")
-        begin, end = row.get(f"{prefix}/from_timestamp"), row.get(f"{prefix}/to_timestamp")
-        if not all(isinstance(value, int | float) and np.isfinite(value) for value in (fps, begin, end)) or fps <= 0:
+        times = (self.info.get("fps"), row.get(f"{prefix}/from_timestamp"), row.get(f"{prefix}/to_timestamp"))
+        if not all(isinstance(value, int | float) and np.isfinite(value) for value in times):
             raise UserError(
                 f"{where}: meta/episodes does not say where its video begins and ends, or {INFO} has no fps"
             )
-        if begin < 0 or abs((end - begin) * fps - length) > 0.5:
-            raise UserError(
-                f"{where}: its video lasts {end - begin:.3f} s, but {length} rows at {fps} fps {length / fps:.3f} s"
-            )
-        return self._video_at(path, round(begin * fps)).read(round(begin * fps), length, self.options)
+        fps, begin, end = (float(value) for value in times if value is not None)
+        if fps <= 0 or begin < 0 or abs((end - begin) * fps - length) > 0.5:
+            raise UserError(f"{where}: its video lasts {end - begin:.3f} s, which at {fps:g} fps are not {length} rows")
+        start = round(begin * fps)
+        return self._video_at(path, start).read(start, length, self.options)
 
     def _video_at(self, path: Path, start: int) -> VideoReader:
         if self._video is None or self._video.path != path or self._video.position > start:
@@ -154,7 +153,8 @@ class _Dataset:
         # Not str.format: a template from a stranger could reach into the objects it is given.
         relative = pattern.replace("{video_key}", self.camera)
         for part, value in (("chunk_index", chunk), ("file_index", file)):
-            relative = re.sub(rf"\{{{part}(?::0(\d)d)?\}}", lambda m, v=value: f"{v:0{m[1] or 1}d}", relative)
+            for slot in re.finditer(rf"\{{{part}(?::0(\d)d)?\}}", pattern):
+                relative = relative.replace(slot[0], f"{value:0{slot[1] or 1}d}")
         path = (self.root / relative).resolve()
         if "{" in relative or not path.is_relative_to(self.root.resolve()):
             raise UserError(f"{self.root / INFO}: {template} '{pattern}' does not lead to a file of the dataset")
