@@ -139,7 +139,10 @@ def test_unknown_rewards_cost_the_expert_s_score_only(config: Config) -> None:
 
 BAD_PICTURES: dict[str, tuple[dict[str, Any], str]] = {
     "other size": ({"image_size": 16}, "image_size=16"),
-    "a size that it does not have": ({"image": np.zeros((STEPS, 16, 16, 3), np.uint8)}, "has images of 16 x 16 pixels"),
+    "a size that it does not have": (
+        {"image": np.zeros((STEPS + 1, 16, 16, 3), np.uint8)},
+        "has images of 16 x 16 pixels",
+    ),
     "floats": ({"image": np.zeros((STEPS, 8, 8, 3))}, "image is float64 of 4 dimensions, expected uint8 of 4"),
     "four channels": ({"image": np.zeros((STEPS, 8, 8, 4), np.uint8)}, "image has 4 channels"),
     "too few": ({"image": np.zeros((STEPS - 1, 8, 8, 3), np.uint8)}, "20 actions need 20 or 21 images"),
