@@ -9,6 +9,10 @@ RUN      := latest
 EPISODES :=
 N        :=
 COUNT     = $(N)
+DEMOS    :=
+SRC      :=
+OUT      :=
+FORMAT   :=
 NAME     := figure3
 SEEDS    := 0
 BUDGET   :=
@@ -22,24 +26,27 @@ PY     := $(VENV)/bin/python
 DIGEST := $(shell cat requirements.lock pyproject.toml | cksum | tr ' ' '-')
 READY  := $(VENV)/.installed-$(DIGEST)
 
+IO     = $(if $(FORMAT),format=$(FORMAT)) $(if $(OUT),out='$(OUT)')
+
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help train resume evaluate expert demos experiment publish notebooks figures ui doctor config smoke test test-slow lint clean
+.PHONY: help train resume evaluate expert demos import-demos export-demos experiment publish notebooks figures ui doctor \
+  config smoke test test-slow lint clean
 unexport PYTHONPATH
 unexport ENV
 
 help:  ## explain the targets and their variables
 	@echo 'make <target> [VARIABLE=value ...]'
 	@echo
-	@sed -n 's/^\([a-z-]*\):.*## *\(.*\)/\1\t\2/p' Makefile | awk -F'\t' '{ printf "  %-10s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## *\(.*\)/\1\t\2/p' Makefile | awk -F'\t' '{ printf "  %-12s %s\n", $$1, $$2 }'
 	@echo
 	@echo 'ENV=$(ENV) ALGO=$(ALGO) SEED=$(SEED) COMPUTE=$(COMPUTE) RUN=$(RUN) EPISODES=$(EPISODES) N=$(N) COUNT=$(COUNT)'
-	@echo 'NAME=$(NAME) SEEDS="$(SEEDS)" BUDGET=$(BUDGET) RUNNER=$(RUNNER)'
+	@echo 'DEMOS=$(DEMOS) SRC=$(SRC) OUT=$(OUT) FORMAT=$(FORMAT) NAME=$(NAME) SEEDS="$(SEEDS)" BUDGET=$(BUDGET) RUNNER=$(RUNNER)'
 	@echo 'ARGS="world_model.deter=256 ..." sets anything that `make config` prints; PYTHON=/path/to/python picks the interpreter'
 
-train: $(READY)  ## learn from demonstrations: ENV ALGO SEED COMPUTE ARGS
-	$(PY) -m vmil train env=$(ENV) algo=$(ALGO) seed=$(SEED) compute=$(COMPUTE) $(ARGS)
+train: $(READY)  ## learn from demonstrations: ENV ALGO SEED COMPUTE DEMOS (a directory; else the shipped ones) ARGS
+	$(PY) -m vmil train env=$(ENV) algo=$(ALGO) seed=$(SEED) compute=$(COMPUTE) $(if $(DEMOS),demos.path='$(DEMOS)') $(ARGS)
 
 resume: $(READY)  ## go on with a run that was stopped: RUN (a path, a name, latest) ARGS
 	$(PY) -m vmil resume run=$(RUN) $(ARGS)
@@ -64,6 +71,12 @@ notebooks: $(READY)  ## run the notebooks in place: ARGS="source=mlflow"
 
 figures: $(READY)  ## draw every figure as PNG and PDF: ARGS="out=figures"
 	$(PY) -m vmil figures $(ARGS)
+
+import-demos: $(READY)  ## convert and verify your own demonstrations: ENV SRC FORMAT OUT ARGS (see src/vmil/OWN_DEMOS.md)
+	$(PY) -m vmil import-demos env=$(ENV) $(if $(SRC),src='$(SRC)') $(IO) $(ARGS)
+
+export-demos: $(READY)  ## write demonstrations for other software: ENV FORMAT (npz, minari) OUT DEMOS ARGS
+	$(PY) -m vmil export-demos env=$(ENV) $(if $(DEMOS),demos.path='$(DEMOS)') $(IO) $(ARGS)
 
 ui: $(READY)  ## show the tracked runs in a browser, on this machine only: ARGS="port=5000"
 	$(PY) -m vmil ui $(ARGS)
@@ -116,6 +129,6 @@ $(READY):
 	[ "$$($(PY) -V 2>/dev/null)" = "$$($$fit -V)" ] || $$fit -m venv --clear $(VENV); \
 	rm -f $(VENV)/.installed-*; \
 	pip="$(PY) -m pip install --disable-pip-version-check $$([ -t 1 ] || echo --quiet)"; \
-	$$pip -c requirements.lock -e '.[dev,notebooks]'; \
+	$$pip -c requirements.lock -e '.[dev,formats,notebooks]'; \
 	$$pip -c requirements.lock --no-deps dm_control
 	@touch $@

@@ -20,11 +20,14 @@ from vmil.cli import COMMANDS
 from vmil.config.keys import leaves, sections
 from vmil.config.load import conf_dir, load_config
 from vmil.config.schema import Config
+from vmil.config.schema_cli import ImportOptions
 
 ROOT = Path(__file__).parents[1]
+GUIDE = ROOT / "src/vmil/OWN_DEMOS.md"
 PYTHONS = ("3.11", "3.12", "3.13")
 CUDA = re.compile(r"nvidia-|cuda-|triton$")  # torch brings its own
 VARIABLES = {"ENV", "ALGO", "SEED", "COMPUTE", "ARGS", "RUN", "EPISODES", "N", "COUNT", "PYTHON", "WORKERS"}
+VARIABLES |= {"DEMOS", "SRC", "OUT", "FORMAT"}
 VARIABLES |= {"NAME", "SEEDS", "BUDGET", "RUNNER"}  # of an experiment
 # Imported by no module of ours, and needed all the same.
 NOT_IMPORTED = {
@@ -95,7 +98,11 @@ def targets():
 
 def readme_commands():
     """Every `make ...` that the README shows in a code block or in backticks."""
-    text = (ROOT / "README.md").read_text()
+    return commands_of(ROOT / "README.md")
+
+
+def commands_of(document):
+    text = document.read_text()
     blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     inline = re.findall(r"`(make[^`]*)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
     lines = [line.strip().removeprefix("$ ") for block in blocks for line in block.splitlines()]
@@ -108,7 +115,7 @@ def test_the_readme_shows_how_to_train_and_how_to_test():
     assert {"train", "test"} <= set(shown)
 
 
-@pytest.mark.parametrize("command", readme_commands(), ids=" ".join)
+@pytest.mark.parametrize("command", [*readme_commands(), *commands_of(GUIDE)], ids=" ".join)
 def test_every_readme_command_is_a_target_with_known_variables(command):
     for word in command[1:]:
         if word == "…":  # "and so on", in a sentence
@@ -116,6 +123,14 @@ def test_every_readme_command_is_a_target_with_known_variables(command):
         name, equals, _ = word.partition("=")
         assert name in (VARIABLES if equals else targets()), word
     assert "…" in " ".join(command) or make("-n", *command[1:]).returncode == 0
+
+
+def test_the_guide_explains_every_option_of_the_import():
+    text = GUIDE.read_text()
+    for option in set(leaves(ImportOptions)) - {"src", "format", "out", "root"}:
+        assert f"{option}=" in text, option
+    for option in ("SRC=", "FORMAT=", "OUT=", "DEMOS="):
+        assert option in text
 
 
 def test_make_alone_explains_every_target():
@@ -149,13 +164,23 @@ def test_every_command_has_a_target(command):
         ),
         (["experiment", "RUNNER=ray"], 'experiment name=figure3 seeds="0"  runner=ray'),
         (["publish", "RUN=mine"], "publish run=mine"),
+        (["train", "DEMOS=my demos"], "train env={env} algo={algo} seed=0 compute=auto demos.path='my demos'"),
+        (["import-demos", "SRC=a.hdf5"], "import-demos env={env} src='a.hdf5'"),
+        (
+            ["import-demos", "ENV=cheetah", "SRC=x", "FORMAT=npz", "OUT=y", "ARGS=resize=crop"],
+            "import-demos env=cheetah src='x' format=npz out='y' resize=crop",
+        ),
+        (
+            ["export-demos", "FORMAT=minari", "OUT=z", "DEMOS=d"],
+            "export-demos env={env} demos.path='d' format=minari out='z'",
+        ),
         (["smoke"], "train env={env} algo={algo} compute=debug"),
     ],
 )
 def test_a_target_is_its_command(arguments, command):
     default = yaml.safe_load((ROOT / "conf/default.yaml").read_text())
     expected = command.format(env=default["env"]["name"], algo=default["algo"])
-    assert last_command(*arguments) == f".venv/bin/python -m vmil {expected}"
+    assert " ".join(last_command(*arguments).split()) == f".venv/bin/python -m vmil {expected}"
 
 
 def test_the_environment_of_the_shell_changes_nothing():
@@ -230,7 +255,7 @@ def test_set_up_skips_the_unfit_and_happens_once_for_each_lock(bare_checkout):
         done = make("test", cwd=bare_checkout, PATH=path)
         assert done.returncode == 0, done.stderr
     install = "-m pip install --disable-pip-version-check --quiet -c requirements.lock"
-    setup = [f"{install} -e .[dev,notebooks]", f"{install} --no-deps dm_control"]
+    setup = [f"{install} -e .[dev,formats,notebooks]", f"{install} --no-deps dm_control"]
     assert calls.read_text().splitlines() == ["venv", *setup, "tested", "tested"]
     with (bare_checkout / "requirements.lock").open("a") as file:
         file.write("# changed\n")
@@ -245,7 +270,7 @@ def test_set_up_skips_the_unfit_and_happens_once_for_each_lock(bare_checkout):
 @pytest.mark.parametrize("python", PYTHONS)
 def test_the_lock_pins_what_pyproject_asks_for(python):
     pinned = lock()
-    for requirement in requirements("dev", "notebooks"):
+    for requirement in requirements("dev", "formats", "notebooks"):
         if applies(requirement.marker, python):
             version, marker = pinned[canonicalize_name(requirement.name)]
             assert requirement.specifier.contains(version), f"{requirement} but {version} is locked"
@@ -253,7 +278,7 @@ def test_the_lock_pins_what_pyproject_asks_for(python):
 
 
 def test_the_lock_holds_every_indirect_package_too():
-    pinned, seen, queue = lock(), set(), [(r, "") for r in requirements("dev", "notebooks")]
+    pinned, seen, queue = lock(), set(), [(r, "") for r in requirements("dev", "formats", "notebooks")]
     python = "{}.{}".format(*sys.version_info)
     while queue:
         requirement, extra = queue.pop()
@@ -313,7 +338,7 @@ def imported_packages(folder):
 
 
 def test_whatever_is_imported_is_declared():
-    for folder, extras in (("src", ("notebooks", "ray")), ("tests", ("dev", "notebooks"))):
+    for folder, extras in (("src", ("formats", "notebooks", "ray")), ("tests", ("dev", "formats", "notebooks"))):
         declared = {canonicalize_name(r.name) for r in requirements(*extras)}
         assert not {owners: path for owners, path in imported_packages(folder).items() if not owners & declared}
 
@@ -327,7 +352,7 @@ def test_whatever_is_declared_is_imported_or_explained():
 def test_conda_delegates_to_the_same_lock():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     [pip] = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
-    assert pip == ["-c requirements.lock", "-e .[dev,notebooks]"]
+    assert pip == ["-c requirements.lock", "-e .[dev,formats,notebooks]"]
     plain = [entry for entry in environment["dependencies"] if isinstance(entry, str)]
     [python] = [entry for entry in plain if entry.startswith("python=")]
     assert python.removeprefix("python=") in PYTHONS[:-1]  # dm_control installs whole there

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn, TypeVar
 
 from vmil.config import keys
+from vmil.config.commands import with_config
 from vmil.config.errors import StoppedError, UserError
 from vmil.config.load import build, load_config, load_saved_config, parse_dotlist, presets, to_yaml
 from vmil.config.runs import CONFIG_FILE, find_run
@@ -24,7 +25,9 @@ from vmil.config.schema_cli import (
     EvaluateOptions,
     ExperimentOptions,
     ExpertOptions,
+    ExportOptions,
     FiguresOptions,
+    ImportOptions,
     NotebooksOptions,
     PlannedDemosOptions,
     PlannedExpertOptions,
@@ -99,6 +102,26 @@ def demos(overrides: Sequence[str]) -> int:
 def _plans(overrides: Sequence[str]) -> bool:
     """Whether the expert of this environment plans, and so has the knobs of a planner."""
     return "env=baoding" in overrides
+
+
+def import_demos(overrides: Sequence[str]) -> int:
+    """Convert demonstrations of another maker, and verify them."""
+    options, config = with_config(ImportOptions, overrides, ("env",))
+    _prepare_rendering(config)
+    from vmil.experts import import_demos as command
+
+    command.import_demos(options, config)
+    return OK
+
+
+def export_demos(overrides: Sequence[str]) -> int:
+    """Write demonstrations in a format that other software reads."""
+    options, config = with_config(ExportOptions, overrides, ("env", "demos", "seed"))
+    _prepare_rendering(config)
+    from vmil.experts import export_demos as command
+
+    command.export_demos(options, config)
+    return OK
 
 
 def ui(overrides: Sequence[str]) -> int:
@@ -187,6 +210,8 @@ COMMANDS: dict[str, Command] = {
     "evaluate": Command(evaluate, "run=latest episodes=10 video=walk.mp4"),
     "expert": Command(expert, "env=walker seed=0"),
     "demos": Command(demos, "env=walker count=10 action_noise=0.2"),
+    "import-demos": Command(import_demos, "env=walker src=episodes/"),
+    "export-demos": Command(export_demos, "env=walker format=minari out=walker-minari"),
     "experiment": Command(experiment, 'name=figure3 seeds="0 1 2" budget=60000'),
     "publish": Command(publish, 'run=latest note="stopped early"'),
     "figures": Command(figures, "out=figures"),

@@ -55,7 +55,10 @@ def test_with_the_true_reward_there_is_no_expert(algo: str) -> None:
         (["algo=bc", "env.image_size=16", "pixels.layers=5"], "env.image_size=16 leaves nothing after pixels.layers=5"),
         (["algo=sqil_drq", "drq.max_log_std=-11"], "drq.max_log_std=-11.0 must exceed drq.min_log_std=-10.0"),
         (["algo=vmil", "env.image_size=84"], "env.image_size=84 is outside [64, 64]"),
-        (["algo=vmil", "training.batch_length=1", "behaviour.dream_starts=0"], "training.batch_length=1 is outside [2, inf)"),
+        (
+            ["algo=vmil", "training.batch_length=1", "behaviour.dream_starts=0"],
+            "training.batch_length=1 is outside [2, inf)",
+        ),
         (["learner=drq"], "learner=drq is not one of vmil, sqil_drq, dac_drq, bc"),
     ],
 )

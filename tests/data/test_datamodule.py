@@ -22,7 +22,7 @@ from vmil.data.demos import Demonstrations
 from vmil.data.footprint import _container_memory, estimate, replay_steps
 from vmil.data.transition import Batch, previous_actions
 from vmil.envs.counting import CountingEnv
-from vmil.envs.factory import EnvInfo
+from vmil.envs.factory import EnvInfo, env_info
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::lightning.pytorch.utilities.warnings.PossibleUserWarning"),
@@ -401,6 +401,14 @@ def test_a_container_counts_its_cache_as_free(tmp_path: Path) -> None:
     assert _container_memory(tmp_path) == 450
     (tmp_path / "memory.max").write_text("max\n")
     assert _container_memory(tmp_path) is None
+
+
+def test_the_footprint_counts_the_demonstrations_that_are_there(config: Config) -> None:
+    info = env_info(config.env)
+    config.demos.count = 3
+    given = estimate(config, info)
+    config.demos.count = None
+    assert estimate(config, info) == given
 
 
 def test_default_run_fits_a_small_machine() -> None:

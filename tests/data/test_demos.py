@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import random
 import zipfile
@@ -13,14 +14,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from counting_run import DEMO_EPISODE, STEPS, action_of, write_demo
+from counting_run import DEMO_EPISODE, REPEAT, STEPS, action_of, write_demo
 from torch import Tensor
 
 from vmil.config.errors import UserError
 from vmil.config.schema import Config
-from vmil.data import demos
-from vmil.data.demos import Demonstrations, load_demonstrations, read_recording
+from vmil.data import demos, recording
+from vmil.data.demos import Demonstrations, load_demonstrations
+from vmil.data.recording import read_recording, write_recording
 from vmil.data.transition import previous_actions
+from vmil.envs.counting import render_counting
 
 
 def load(config: Config, seed: int = 0) -> Demonstrations:
@@ -58,11 +61,116 @@ def test_seed_draws_the_files_and_the_digest_says_which(config: Config) -> None:
     assert len({load(config, seed).digest for seed in range(20)}) == 3
 
 
+def test_fewer_demonstrations_are_a_subset_of_more(config: Config) -> None:
+    for index in range(3, 9):
+        write_demo(Path(str(config.demos.path)) / f"demo_{index:02d}.npz", DEMO_EPISODE + index)
+    for seed in range(10):
+        draws = []
+        for config.demos.count in (1, 2, 5, 9):
+            draws.append(set(demos.find_demos("counting", config.demos, seed)))
+        assert all(fewer < more for fewer, more in itertools.pairwise(draws))
+        assert [len(draw) for draw in draws] == [1, 2, 5, 9]
+
+
+def test_null_takes_them_all_in_the_order_of_their_names(config: Config) -> None:
+    config.demos.count = None
+    everything = load(config)
+    assert len(everything.returns) == 3
+    config.demos.count = 3
+    assert load(config, seed=5).digest == everything.digest  # as before there was such a thing as null
+
+
 def test_proprio_comes_with_the_pixels(config: Config) -> None:
     config.env.proprio = True
     sample = load(config).sample(4, 6)
     assert sample["proprio"].shape == (4, 6, 2)
     assert torch.equal(sample["proprio"][..., 1], sample["t"].float())
+
+
+# ---- demonstrations that hold their pictures
+
+
+def write_pictures(path: Path, rows: int = STEPS + 1, **changes: Any) -> None:
+    """Counting pictures of 8 x 8 pixels with actions; `changes` replace arrays, or entries of meta."""
+    states = np.array([[DEMO_EPISODE, t] for t in range(rows)], np.float64)
+    arrays: dict[str, Any] = {
+        "image": render_counting(states, 8),
+        "action": np.array([[action_of(DEMO_EPISODE, t)] for t in range(STEPS)], np.float32),
+        "reward": np.full(STEPS, 0.5, np.float32),
+        "proprio": states.astype(np.float32),
+    }
+    meta = {"format": 2, "env": "counting", "action_repeat": REPEAT, "image_size": 8, "camera": 0}
+    for name, value in changes.items():
+        (arrays if name in arrays or isinstance(value, np.ndarray) else meta)[name] = value
+    path.unlink(missing_ok=True)
+    write_recording(path, {name: value for name, value in arrays.items() if value is not None}, meta)
+
+
+@pytest.mark.parametrize("rows", [STEPS, STEPS + 1])
+def test_pictures_are_taken_as_they_are(
+    config: Config, rows: int, rendered: list[int], decode: Callable[[Tensor], Tensor]
+) -> None:
+    """With a picture after the last action or without: that one is not stored."""
+    for index in range(3):
+        write_pictures(Path(str(config.demos.path)) / f"demo_{index:02d}.npz", rows)
+    config.env.proprio = True
+    loaded = load(config)
+    assert rendered == []
+    assert loaded.replay.steps == 2 * STEPS
+    sample = loaded.sample(50, 6)
+    seen = decode(sample["image"])
+    assert torch.equal(seen[..., 1], sample["t"])
+    expected = [[action_of(int(e), int(t)) for e, t in row] for row in seen]
+    assert torch.equal(sample["action"][..., 0], torch.tensor(expected))
+    assert torch.equal(sample["proprio"], seen.float())
+    assert loaded.mean_return == STEPS * 0.5
+
+
+def test_unknown_rewards_cost_the_expert_s_score_only(config: Config) -> None:
+    config.demos.count = None
+    load(config).check_rewards()
+    write_pictures(Path(str(config.demos.path)) / "demo_01.npz", reward=None)
+    loaded = load(config)
+    assert loaded.returns == [STEPS * 0.5, None, STEPS * 0.5]
+    assert loaded.mean_return is None
+    with pytest.raises(UserError, match="needs demonstrations whose rewards are known"):
+        loaded.check_rewards()
+
+
+BAD_PICTURES: dict[str, tuple[dict[str, Any], str]] = {
+    "other size": ({"image_size": 16}, "image_size=16"),
+    "a size that it does not have": (
+        {"image": np.zeros((STEPS + 1, 16, 16, 3), np.uint8)},
+        "has images of 16 x 16 pixels",
+    ),
+    "floats": ({"image": np.zeros((STEPS, 8, 8, 3))}, "image is float64 of 4 dimensions, expected uint8 of 4"),
+    "four channels": ({"image": np.zeros((STEPS, 8, 8, 4), np.uint8)}, "image has 4 channels"),
+    "too few": ({"image": np.zeros((STEPS - 1, 8, 8, 3), np.uint8)}, "20 actions need 20 or 21 images"),
+    "too many": ({"image": np.zeros((STEPS + 2, 8, 8, 3), np.uint8)}, "it has 22 and 20"),
+    "rewards": ({"reward": np.zeros(STEPS + 1, np.float32)}, "it has 21 and 21"),
+    "other rows": ({"proprio": np.zeros((STEPS, 2), np.float32)}, "should be the same number of rows"),
+    "NaN": ({"proprio": np.full((STEPS + 1, 2), np.nan, np.float32)}, "proprio holds NaN"),
+    "other vector": ({"proprio": np.zeros((STEPS + 1, 3), np.float32)}, "has 3 numbers of proprio, env counting has 2"),
+    "no vector": ({"proprio": None}, "holds images but no proprio"),
+    "other camera": ({"camera": 2}, "camera=2"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_PICTURES)
+def test_bad_pictures(config: Config, name: str) -> None:
+    changes, said = BAD_PICTURES[name]
+    config.demos.count, config.env.proprio = 3, True
+    write_pictures(Path(str(config.demos.path)) / "demo_01.npz", **changes)
+    message = refused(config)
+    assert said in message
+    assert "demo_01" in message
+
+
+def test_what_could_not_be_read_again_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording, "MAX_BYTES", 10_000)
+    with pytest.raises(UserError, match="a demonstration to 0 MiB at the most"):
+        write_pictures(tmp_path / "demo_00.npz", image=np.zeros((STEPS, 32, 32, 3), np.uint8))
+    assert not list(tmp_path.glob("demo_*"))
 
 
 # ---- the cache
@@ -119,7 +227,12 @@ def test_a_cache_that_cannot_be_written_is_one_sentence(config: Config, tmp_path
 
 def test_too_few_or_none(config: Config, tmp_path: Path) -> None:
     config.demos.count = 4
-    assert "demos.count=4" in refused(config)
+    assert "has 3 demonstrations (demo_*.npz): demos.count=null takes all" in refused(config)
+    config.demos.path = str(tmp_path / "other")
+    (tmp_path / "other").mkdir()
+    assert refused(config).endswith("holds no demonstration (demo_*.npz)")
+    (tmp_path / "other" / "episode.npz").touch()
+    assert "`make import-demos` converts other formats" in refused(config)
     config.demos.path = str(tmp_path / "nowhere")
     assert "is not a directory" in refused(config)
     config.demos.path = None
@@ -133,7 +246,8 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "other image size": ({"image_size": 64}, "image_size=64"),
     "other render profile": ({"render_profile": "standard"}, "render_profile=standard"),
     "other camera": ({"camera": 2}, "camera=2"),
-    "other format": ({"format": 2}, "format 2, not 1"),
+    "other format": ({"format": 3}, "format 3, not 1 or 2"),
+    "pictures that are not there": ({"format": 2}, "is no demonstration: "),
     "other action size": ({"action": np.zeros((STEPS, 3), np.float32)}, "3 action dimensions, env counting has 1"),
     "NaN action": ({"action": np.full((STEPS, 1), np.nan, np.float32)}, "action holds NaN"),
     "infinite state": ({"physics": np.full((STEPS + 1, 2), np.inf)}, "physics holds NaN or infinite"),
@@ -159,13 +273,13 @@ def test_bad_content(config: Config, name: str) -> None:
 
 def test_actions_of_another_task_by_its_own_name(config: Config, tmp_path: Path) -> None:
     """For a simulated task it is domain and task that count: an alias and its long name share demonstrations."""
-    recording = read_recording(next(Path(str(config.demos.path)).iterdir()))
-    recording.meta.update(env="walker", domain="walker", task="walk")
+    demo = read_recording(next(Path(str(config.demos.path)).iterdir()))
+    demo.meta.update(env="walker", domain="walker", task="walk")
     config.env.name = "dmc:walker-walk"
-    demos.check_matches(recording, config.env, action_size=1)
+    demos.check_matches(demo, config.env, action_size=1)
     config.env.name = "cheetah"
     with pytest.raises(UserError, match=r"shows walker-walk, but env\.name=cheetah is cheetah-run"):
-        demos.check_matches(recording, config.env, action_size=1)
+        demos.check_matches(demo, config.env, action_size=1)
 
 
 def test_shorter_than_a_training_sequence(config: Config) -> None:

@@ -54,7 +54,7 @@ class DemosConfig:
     """Which demonstrations the run imitates."""
 
     path: str | None = None  # a directory of demo_*.npz; null: the ones shipped for env.name
-    count: int = 10  # how many of them, drawn by `seed`
+    count: int | None = None  # how many of them, drawn by `seed`, fewer being a subset of more; null: all
     cache_dir: str = "~/.cache/vmil"  # rendered demonstrations, keyed by their digest and the render settings
 
 

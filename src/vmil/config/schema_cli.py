@@ -8,6 +8,11 @@ from typing import Literal
 from vmil.config.schema_expert import ExpertConfig
 from vmil.config.schema_planner import LearnedConfig, PlannerConfig
 
+FormatName = Literal["auto", "npz", "robomimic", "minari", "lerobot"]
+ExportFormat = Literal["npz", "minari"]
+Alignment = Literal["auto", "at", "led_to"]
+Resize = Literal["none", "stretch", "crop"]
+
 
 @dataclass(frozen=True)
 class RunOptions:
@@ -68,6 +73,32 @@ class PlannedDemosOptions(LearnedConfig, PlannerConfig, DemosOptions):
     """How to plan, and how many successful episodes to keep."""
 
     env: str = "baoding"
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """What to import, and what its files do not say."""
+
+    src: str | None = None  # a file or a directory, or the id of a Minari dataset that is on this disk
+    format: FormatName = "auto"
+    out: str | None = None  # null: <root>/imported-<env>-<src's name>
+    root: str = "runs"
+    image: str | None = None  # the array, or camera, that holds the pictures; null: the only one
+    proprio: str | None = None  # arrays of the vector observation, comma-separated; null: `proprio` if env.proprio
+    alignment: Alignment = "auto"  # action[t] was taken at image[t], or led to it; auto: the format's own
+    resize: Resize = "none"  # to env.image_size: stretch to the square, or crop to the square in the centre first
+    action_low: str | None = None  # what the source calls -1: a number, or one per dimension, comma-separated
+    action_high: str | None = None  # and 1; null: the actions lie in [-1, 1] already
+    skip_bad: bool = False  # leave refused episodes out, rather than refuse them all
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Where to export a run's demonstrations, and how."""
+
+    out: str | None = None  # null: <root>/exported-<env>-<format>
+    root: str = "runs"
+    format: ExportFormat = "npz"
 
 
 @dataclass(frozen=True)

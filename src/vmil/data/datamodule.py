@@ -64,6 +64,8 @@ class VMILDataModule(lightning.LightningDataModule):
         config, info = self.config, self.info
         self.demos = load_demonstrations(config.env, config.demos, config.seed, _stream(config.seed, _DEMOS))
         self.demos.check_length(config.training.batch_length - lead_in(config))
+        if config.debug.use_ground_truth_reward:
+            self.demos.check_rewards()
         scratch = choose_scratch(self.footprint, self.replay_dir)
         self.replay = Replay(replay_steps(config), info.frames_per_step, _stream(config.seed, _REPLAY), scratch=scratch)
         self._collector = EpisodeCollector(

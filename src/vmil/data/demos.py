@@ -1,16 +1,14 @@
-"""Demonstrations: physics states and actions on disk, rendered to pixels with the run's own camera and cached."""
+"""The run's demonstrations: chosen by seed, checked against the run, drawn with its own camera if they hold physics."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.metadata
 import importlib.resources
-import io
 import json
 import logging
 import sys
-import zipfile
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from torch import Tensor
 from vmil.config.errors import UserError
 from vmil.config.schema import DemosConfig, EnvConfig
 from vmil.data.episodes import read_tensors, write_tensors
+from vmil.data.recording import Recording, read_recording
 from vmil.data.replay import Replay
 from vmil.envs.factory import env_info, proprio_of_states, render_states
 from vmil.envs.rendering import choose_backend
@@ -30,26 +29,14 @@ from vmil.envs.tasks import SIMULATORS, find_task
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
 CACHE_FORMAT = 1  # raise it when the same settings draw other pixels
-MAX_BYTES = 256 * 2**20  # a demonstration larger than this, packed or unpacked, is not one
-MAX_STEPS = 100_000
 
 
-@dataclass(frozen=True)
-class Recording:
-    """One demonstration as it lies on disk, checked."""
+def available_demos(env: str, demos: DemosConfig) -> list[Path]:
+    """Every demonstration of `demos.path`, or of those shipped for `env`, in the order of their names.
 
-    path: Path
-    digest: str  # SHA-256 of the file
-    physics: np.ndarray  # (T + 1, S) float64
-    action: np.ndarray  # (T, A) float32
-    reward: np.ndarray  # (T,) float32, for scores only
-    meta: dict[str, Any]
-
-
-def find_demos(env: str, demos: DemosConfig, seed: int) -> list[Path]:
-    """The `demos.count` files of this run, drawn by `seed`; UserError if there are fewer."""
+    UserError if there is none.
+    """
     if demos.path is not None:
         directory = Path(demos.path).expanduser()
     else:
@@ -59,76 +46,51 @@ def find_demos(env: str, demos: DemosConfig, seed: int) -> list[Path]:
     if not directory.is_dir():
         raise UserError(f"demos.path={directory} is not a directory")
     paths = sorted(directory.glob("demo_*.npz"))
-    if not 1 <= demos.count <= len(paths):
-        raise UserError(f"demos.count={demos.count}, but {directory} has {len(paths)} demonstrations (demo_*.npz)")
-    chosen = np.random.default_rng(seed).choice(len(paths), demos.count, replace=False)
+    if not paths:
+        other = any(directory.iterdir())
+        hint = ": `make import-demos` converts other formats" if other else ""
+        raise UserError(f"{directory} holds no demonstration (demo_*.npz){hint}")
+    return paths
+
+
+def find_demos(env: str, demos: DemosConfig, seed: int) -> list[Path]:
+    """The `demos.count` files of this run, drawn by `seed`, or all of them; UserError if there are fewer.
+
+    For one seed the draws are nested: the two of `count=2` are among the five of `count=5`, so that runs which differ
+    in the number of demonstrations differ in nothing else.
+    """
+    paths = available_demos(env, demos)
+    count = len(paths) if demos.count is None else demos.count
+    if not 1 <= count <= len(paths):
+        raise UserError(
+            f"demos.count={count}, but {paths[0].parent} has {len(paths)} demonstrations (demo_*.npz): "
+            "demos.count=null takes all"
+        )
+    chosen = np.random.default_rng(seed).permutation(len(paths))[:count]
     return [paths[index] for index in sorted(chosen)]
 
 
-def read_recording(path: Path) -> Recording:
-    """Reads one demo_*.npz; UserError in one sentence if it is not a whole, sound demonstration."""
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise UserError(f"{path} is larger than {MAX_BYTES >> 20} MiB and is no demonstration")
-        payload = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    try:
-        arrays = _unpack(payload)
-        meta = json.loads(str(arrays.pop("meta")[()]))
-    except KeyError as error:
-        raise UserError(f"{path} is no demonstration: {error.args[0]}") from error
-    except UserError as error:
-        raise UserError(f"{path} {error}") from error
-    except Exception as error:  # a damaged archive raises what it likes: zlib, struct, tokenize, memory
-        raise UserError(f"{path} is corrupt or truncated") from error
-    if not isinstance(meta, dict):
-        raise UserError(f"{path} is no demonstration: its meta is not a JSON object")
-    recording = Recording(path=path, digest=hashlib.sha256(payload).hexdigest(), meta=meta, **arrays)
-    _check_arrays(recording)
-    return recording
-
-
-def _unpack(payload: bytes) -> dict[str, np.ndarray]:
-    with zipfile.ZipFile(io.BytesIO(payload)) as archive:
-        if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
-            raise UserError(f"unpacks to more than {MAX_BYTES >> 20} MiB and is no demonstration")
-    with np.load(io.BytesIO(payload), allow_pickle=False) as file:
-        return {name: file[name] for name in ("physics", "action", "reward", "meta")}
-
-
-def _check_arrays(recording: Recording) -> None:
-    path, steps = recording.path, len(recording.action) if recording.action.ndim else 0
-    if recording.meta.get("format") != FORMAT:
-        raise UserError(f"{path} has demonstration format {recording.meta.get('format')!r}, not {FORMAT}")
-    for name, array, ndim in (
-        ("physics", recording.physics, 2),
-        ("action", recording.action, 2),
-        ("reward", recording.reward, 1),
-    ):
-        if array.ndim != ndim or array.dtype.kind != "f":
-            raise UserError(f"{path}: {name} is {array.dtype} of {array.ndim} dimensions, expected float of {ndim}")
-        if not np.isfinite(array).all():
-            raise UserError(f"{path}: {name} holds NaN or infinite values")
-    if not 1 <= steps <= MAX_STEPS or len(recording.physics) != steps + 1 or len(recording.reward) != steps:
-        raise UserError(
-            f"{path} is truncated: {steps} actions need {steps + 1} physics states and {steps} rewards, "
-            f"it has {len(recording.physics)} and {len(recording.reward)}"
-        )
-    if np.abs(recording.action).max() > 1 + 1e-5:
-        raise UserError(f"{path}: actions lie outside [-1, 1]")
+def mean_return(recordings: Sequence[Recording]) -> float | None:
+    """Mean undiscounted return per demonstration, for reports only; None if the rewards of one are unknown."""
+    totals = [recording.total for recording in recordings]
+    known = [total for total in totals if total is not None]
+    return float(np.mean(known)) if known and len(known) == len(totals) else None
 
 
 def check_matches(recording: Recording, env: EnvConfig, action_size: int) -> None:
     """UserError if the demonstration is of another task, action size, action repeat or picture than the run's."""
     path, meta = recording.path, recording.meta
-    task = find_task(env.name)
-    wanted = {"env": env.name} if task.family == "counting" else {"domain": task.domain, "task": task.task}
+    wanted = identity(env.name)
     recorded = {key: meta.get(key) for key in wanted}
     if recorded != wanted:
         raise UserError(f"{path} shows {_join(recorded)}, but env.name={env.name} is {_join(wanted)}")
     if recording.action.shape[1] != action_size:
         raise UserError(f"{path} has {recording.action.shape[1]} action dimensions, env {env.name} has {action_size}")
+    if recording.image is not None and recording.image.shape[1:3] != (env.image_size, env.image_size):
+        height, width = recording.image.shape[1:3]
+        raise UserError(
+            f"{path} has images of {height} x {width} pixels, but this run has env.image_size={env.image_size}"
+        )
     settings = {
         "action_repeat": env.action_repeat,
         "image_size": env.image_size,
@@ -136,9 +98,15 @@ def check_matches(recording: Recording, env: EnvConfig, action_size: int) -> Non
         "camera": env.camera,
     }
     for key, value in settings.items():
-        # physics states can be drawn in any way: only demonstrations that once were pixels say more than action_repeat
+        # physics states can be drawn in any way: only demonstrations that hold pixels say more than action_repeat
         if (key == "action_repeat" or key in meta) and str(meta.get(key)) != str(value):
             raise UserError(f"{path} was recorded with {key}={meta.get(key)}, but this run has env.{key}={value}")
+
+
+def identity(env: str) -> dict[str, str]:
+    """What names the task in a demonstration's meta: an alias and its long name share demonstrations."""
+    task = find_task(env)
+    return {"env": env} if task.family == "counting" else {"domain": task.domain, "task": task.task}
 
 
 def _join(names: dict[str, Any]) -> str:
@@ -148,16 +116,14 @@ def _join(names: dict[str, Any]) -> str:
 class Demonstrations:
     """The expert's episodes, as pixels, in a `Replay` of their own."""
 
+    mean_return: float | None  # the expert's score, for reports only
+
     def __init__(self, replay: Replay, recordings: list[Recording]) -> None:
         self.replay = replay
-        self.returns = [float(recording.reward.sum()) for recording in recordings]
+        self.returns = [recording.total for recording in recordings]
+        self.mean_return = mean_return(recordings)
         self.digest = hashlib.sha256("".join(recording.digest for recording in recordings).encode()).hexdigest()
         self._lengths = {recording.path: len(recording.action) for recording in recordings}
-
-    @property
-    def mean_return(self) -> float:
-        """The expert's score: mean undiscounted return per demonstration, for reports only."""
-        return float(np.mean(self.returns))
 
     def sample(self, batch: int, length: int) -> TensorDict:
         """Slices (B, T, ...) as `Replay.sample`."""
@@ -168,6 +134,11 @@ class Demonstrations:
         for path, steps in self._lengths.items():
             if steps < length:
                 raise UserError(f"{path} has {steps} agent steps, fewer than training.batch_length={length}")
+
+    def check_rewards(self) -> None:
+        """UserError if the rewards of a demonstration are unknown: for the one switch that trains on them."""
+        if self.mean_return is None:
+            raise UserError("debug.use_ground_truth_reward=true needs demonstrations whose rewards are known")
 
     def state_dict(self) -> dict[str, Any]:
         """What was imitated, and the sampler's random state."""
@@ -188,17 +159,43 @@ def load_demonstrations(env: EnvConfig, demos: DemosConfig, seed: int, sampling_
         check_matches(recording, env, info.action_size)
     capacity = sum(len(recording.action) for recording in recordings)
     replay = Replay(capacity, info.frames_per_step, sampling_seed)
+    cache = Path(demos.cache_dir).expanduser()
     watched = track(recordings, "rendering demonstrations", transient=True, disable=not sys.stdout.isatty())
     for index, recording in enumerate(watched):
-        pixels = _render_cached(recording, env, Path(demos.cache_dir).expanduser())
-        steps = len(recording.action)
-        t = torch.arange(steps)
-        episode = {key: value[:steps] for key, value in pixels.items()}
-        episode |= {"action": torch.from_numpy(recording.action.astype(np.float32))}
-        episode |= {"reward": torch.from_numpy(recording.reward.astype(np.float32))}
-        episode |= {"t": t, "is_first": t == 0, "episode": torch.full((steps,), index)}
-        replay.extend(TensorDict(episode, [steps]))
+        replay.extend(_episode(recording, observations(recording, env, info.proprio_size, cache), index))
     return Demonstrations(replay, recordings)
+
+
+def observations(recording: Recording, env: EnvConfig, proprio_size: int, cache: Path) -> dict[str, Tensor]:
+    """What the expert saw: image (T or T + 1, H, W, 3) uint8 and, if `env.proprio`, proprio (same, P) float32.
+
+    UserError if `env.proprio` is asked of a demonstration that has none.
+    """
+    if recording.image is None:
+        return _render_cached(recording, env, cache)
+    seen = {"image": torch.from_numpy(recording.image)}
+    if env.proprio:
+        vectors = recording.proprio
+        if vectors is None:
+            raise UserError(f"{recording.path} holds images but no proprio, which env.proprio=true needs")
+        if vectors.shape[1] != proprio_size:
+            raise UserError(
+                f"{recording.path} has {vectors.shape[1]} numbers of proprio, env {env.name} has {proprio_size}"
+            )
+        seen["proprio"] = torch.from_numpy(vectors.astype(np.float32))
+    return seen
+
+
+def _episode(recording: Recording, seen: dict[str, Tensor], index: int) -> TensorDict:
+    """What `Replay` stores; the last observation, if it has no action, is left out."""
+    steps = len(recording.action)
+    reward = np.zeros(steps) if recording.reward is None else recording.reward
+    t = torch.arange(steps)
+    episode = {key: value[:steps] for key, value in seen.items()}
+    episode |= {"action": torch.from_numpy(recording.action.astype(np.float32))}
+    episode |= {"reward": torch.from_numpy(reward.astype(np.float32))}
+    episode |= {"t": t, "is_first": t == 0, "episode": torch.full((steps,), index)}
+    return TensorDict(episode, [steps])
 
 
 def _renderer(env: EnvConfig) -> list[str]:
@@ -209,6 +206,7 @@ def _renderer(env: EnvConfig) -> list[str]:
 
 def _render_cached(recording: Recording, env: EnvConfig, cache: Path) -> dict[str, Tensor]:
     """image (T + 1, H, W, 3) uint8 and perhaps proprio (T + 1, P) float32."""
+    assert recording.physics is not None
     settings = [env.name, env.image_size, env.camera, env.render_profile, env.proprio, *_renderer(env), CACHE_FORMAT]
     key = hashlib.sha256(json.dumps([recording.digest, *settings]).encode()).hexdigest()[:24]
     path = cache / "demos" / f"{env.name.replace(':', '_')}-{key}.safetensors.gz"

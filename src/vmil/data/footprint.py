@@ -12,6 +12,7 @@ import psutil
 
 from vmil.config.errors import UserError
 from vmil.config.schema import Config
+from vmil.data.demos import available_demos
 from vmil.envs.factory import EnvInfo
 
 log = logging.getLogger(__name__)
@@ -44,9 +45,13 @@ def step_bytes(info: EnvInfo) -> int:
 
 
 def estimate(config: Config, info: EnvInfo) -> Footprint:
-    """The data's share of a run's memory and disk, before anything is allocated; networks come on top."""
+    """The data's share of a run's memory and disk, before anything is allocated; networks come on top.
+
+    UserError if `demos.count` is null and there are no demonstrations to count.
+    """
     replay = replay_steps(config) * step_bytes(info)
-    demos = config.demos.count * info.steps_per_episode * step_bytes(info)
+    count = len(available_demos(config.env.name, config.demos)) if config.demos.count is None else config.demos.count
+    demos = count * info.steps_per_episode * step_bytes(info)
     return Footprint(replay_bytes=replay, demo_bytes=demos, checkpoint_bytes=replay)
 
 

@@ -27,12 +27,9 @@ class Learner(Protocol):
 
 
 class Scored(Protocol):
-    """Demonstrations whose returns are known."""
+    """Demonstrations, whose returns may be known."""
 
-    @property
-    def mean_return(self) -> float:
-        """What a normalised score of one means."""
-        ...
+    mean_return: float | None  # what a normalised score of one means
 
 
 class Data(Protocol):

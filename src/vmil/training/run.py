@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import lightning
-import numpy as np
 import torch
 from lightning.pytorch.callbacks import LambdaCallback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -21,7 +20,8 @@ from vmil.config.load import flatten, load_saved_config, save_config
 from vmil.config.runs import CONFIG_FILE
 from vmil.config.schema import Config
 from vmil.data.datamodule import VMILDataModule
-from vmil.data.demos import find_demos, read_recording
+from vmil.data.demos import find_demos, mean_return
+from vmil.data.recording import read_recording
 from vmil.envs.factory import env_info, make_env
 from vmil.envs.rendering import prepare_rendering
 from vmil.evaluation.rollout import evaluate
@@ -233,13 +233,13 @@ def _keep_config(config: Config, run_dir: Path, tracker: Tracker) -> None:
 
 
 def _expert_return(config: Config) -> float | None:
-    """Mean return of the demonstrations; None if they are no longer there, which costs the normalised score only."""
+    """Mean return of the demonstrations; None if it or they are unknown, which costs the normalised score only."""
     try:
         recordings = [read_recording(path) for path in find_demos(config.env.name, config.demos, config.seed)]
     except UserError as error:
         log.warning("no normalised score: %s", error)
         return None
-    return float(np.mean([float(recording.reward.sum()) for recording in recordings]))
+    return mean_return(recordings)
 
 
 def _quieten() -> None:

@@ -1,0 +1,81 @@
+"""Which format a source is in, and the reader of each."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args
+
+from vmil.config.errors import UserError
+from vmil.config.schema_cli import FormatName
+from vmil.data.formats.dreamer import read_dreamer
+from vmil.data.formats.lerobot import INFO, read_lerobot
+from vmil.data.formats.minari import find_minari, read_minari
+from vmil.data.formats.robomimic import read_robomimic
+from vmil.data.formats.source import ReadOptions, SourceEpisode
+
+_LOOKED_FOR = (
+    "a directory of .npz episodes (npz), an .hdf5 file (robomimic), a Minari dataset or its id (minari), "
+    f"or a directory with {INFO} (lerobot)"
+)
+
+
+def detect(source: str, format: FormatName) -> tuple[FormatName, Path]:
+    """The format of a source, and the path to read; UserError if it is none that is known, or not there."""
+    if format not in get_args(FormatName):
+        raise ValueError(format)
+    path = Path(source).expanduser()
+    minari = find_minari(source)
+    if format in ("auto", "minari") and minari is not None:
+        return "minari", minari
+    if not path.exists():
+        raise UserError(f"src={source} is neither a file nor a directory, nor the id of a Minari dataset on this disk")
+    guessed = _guess(path) if format == "auto" else format
+    fits = {"npz": path.is_dir(), "robomimic": path.is_file(), "lerobot": (path / INFO).is_file(), "minari": False}
+    if guessed is None or guessed == "auto" or not fits[guessed]:
+        said = "" if format == "auto" else f" not in the format {format}, or"
+        raise UserError(f"src={source} is{said} none of what can be imported: {_LOOKED_FOR}")
+    if guessed == "npz":
+        _check_episodes(path)
+    return guessed, path
+
+
+def _guess(path: Path) -> FormatName | None:
+    if (path / INFO).is_file():
+        return "lerobot"
+    if path.is_dir():
+        return "npz"
+    return "robomimic" if path.suffix.lower() in (".hdf5", ".h5") else None
+
+
+def _check_episodes(directory: Path) -> None:
+    names = [path.name for path in directory.glob("*.npz")]
+    if not names:
+        raise UserError(f"src={directory} holds no .npz episode, nor anything else that can be imported: {_LOOKED_FOR}")
+    if all(name.startswith("demo_") for name in names) and _is_ours(directory / min(names)):
+        raise UserError(
+            f"src={directory} holds demonstrations of vmil already: train on them with demos.path={directory}"
+        )
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "meta.npy" in archive.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+def read_episodes(format: FormatName, path: Path, options: ReadOptions) -> Iterator[SourceEpisode]:
+    """The episodes of a source, one at a time; UserError in one sentence for whatever is wrong with it."""
+    if format == "npz":
+        return read_dreamer(path, options)
+    elif format == "robomimic":
+        return read_robomimic(path, options)
+    elif format == "minari":
+        return read_minari(path, options)
+    elif format == "lerobot":
+        return read_lerobot(path, options)
+    else:
+        raise ValueError(format)

@@ -1,0 +1,92 @@
+"""Dreamer's directories of `.npz` episodes, where action[t] led to image[t]: how V-MAIL's authors distribute theirs.
+
+One file per episode: `image` (T, H, W, 3) uint8 · `action` (T, A), action[0] zero · `reward`, `discount` (T,), of the
+step that led to image[t]. Other arrays with T rows may be vector observations.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from vmil.config.errors import UserError
+from vmil.data.episodes import write_atomically
+from vmil.data.formats.source import (
+    MAX_EPISODES,
+    ReadOptions,
+    SourceEpisode,
+    aligned,
+    checked_images,
+    scaled_actions,
+    the_image_key,
+)
+from vmil.data.recording import check_archive, read_bounded
+
+
+def read_dreamer(directory: Path, options: ReadOptions) -> Iterator[SourceEpisode]:
+    """The episodes of a directory, one file at a time, in the order of their names; UserError names a bad file."""
+    paths = sorted(directory.glob("*.npz"))[: MAX_EPISODES + 1]
+    if len(paths) > MAX_EPISODES:
+        raise UserError(f"{directory} holds more than {MAX_EPISODES} episodes")
+    alignment = "led_to" if options.alignment == "auto" else options.alignment
+    for path in paths:
+        arrays = _read(path, options)
+        proprio = [np.atleast_2d(arrays[key].T).T for key in options.proprio]  # (T,) becomes (T, 1)
+        episode = SourceEpisode(
+            name=path.name,
+            image=checked_images(arrays["image"], options, path.name),
+            action=scaled_actions(arrays["action"], options, path.name),
+            reward=arrays["reward"].astype(np.float32) if "reward" in arrays else None,
+            proprio=np.concatenate(proprio, axis=1).astype(np.float32) if proprio else None,
+            physics=arrays.get("physics"),
+        )
+        yield aligned(episode, alignment)
+
+
+def _read(path: Path, options: ReadOptions) -> dict[str, np.ndarray]:
+    payload = read_bounded(path)
+    try:
+        check_archive(payload)
+        with np.load(io.BytesIO(payload), allow_pickle=False) as file:
+            pictures = [key for key in (options.image or "image",) if key in file.files]
+            wanted = {"image": the_image_key(pictures, options, path), "action": "action"}
+            wanted |= {key: key for key in ("reward", "physics") if key in file.files}
+            wanted |= {key: key for key in options.proprio}
+            missing = set(wanted.values()) - set(file.files)
+            if missing:
+                raise UserError(f"{path} has no '{min(missing)}' (it has: {', '.join(file.files)})")
+            arrays = {name: file[key] for name, key in wanted.items()}
+    except UserError as error:
+        raise error if str(path) in str(error) else UserError(f"{path} {error}") from error
+    except Exception as error:  # a damaged archive raises what it likes: zlib, struct, tokenize, memory
+        raise UserError(f"{path} is corrupt or truncated") from error
+    for name in ("reward", *options.proprio, "physics"):
+        if name in arrays and arrays[name].dtype.kind not in "fiu":
+            raise UserError(f"{path}: {name} is {arrays[name].dtype}, expected numbers")
+    return arrays
+
+
+def write_dreamer(path: Path, episode: SourceEpisode) -> None:
+    """Writes one episode with action[t] beside the image it led to; UserError if it has no last image.
+
+    Besides Dreamer's own arrays come `proprio` and `physics` where the episode has them; other readers pass them over.
+    `reward` is left out where it is unknown.
+    """
+    if len(episode.image) != len(episode.action) + 1:
+        raise UserError(f"{episode.name} has no image after its last action, which this format cannot say")
+    reward = None if episode.reward is None else np.concatenate([np.zeros(1, np.float32), episode.reward])
+    arrays: dict[str, np.ndarray | None] = {
+        "image": episode.image,
+        "action": np.concatenate([np.zeros_like(episode.action[:1]), episode.action]),
+        "reward": reward,
+        "discount": np.ones(len(episode.image), np.float32),
+        "proprio": episode.proprio,
+        "physics": episode.physics,
+    }
+    file = io.BytesIO()
+    known = {name: array for name, array in arrays.items() if array is not None}
+    np.savez_compressed(file, **known)  # type: ignore[arg-type]
+    write_atomically(path, file.getvalue())

@@ -1,0 +1,142 @@
+"""HDF5 files of strangers, read with h5py and without trust: hard links only, sizes bounded before anything is read."""
+
+from __future__ import annotations
+
+import importlib
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from vmil.config.errors import UserError
+from vmil.data.formats.source import MAX_PIXELS, ReadOptions, check_size, resized, the_image_key
+
+
+def need(module: str) -> Any:
+    """Imports a library that only other makers' formats need; UserError names the extra that brings it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        name = module.partition(".")[0]
+        raise UserError(
+            f"this format needs {name}, which is not installed: pip install 'vmil[formats]' brings it"
+        ) from error
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """An `h5py.File` for reading; whatever h5py cannot make sense of becomes a UserError that names the file."""
+    h5py = need("h5py")
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except UserError:
+        raise
+    except (
+        OSError,
+        KeyError,
+        ValueError,
+        RuntimeError,
+        TypeError,
+        MemoryError,
+        AttributeError,
+        OverflowError,
+    ) as error:
+        raise UserError(f"{path} is corrupt or truncated, or no HDF5 file") from error
+
+
+def member(group: Any, key: str, where: str) -> Any:
+    """The group or dataset `key` of a group; None if there is none. UserError for a link into another file."""
+    h5py = need("h5py")
+    link = group.get(key, getlink=True)
+    if link is None:
+        return None
+    if not isinstance(link, h5py.HardLink):
+        raise UserError(f"{where}: '{key}' is a link to elsewhere, which is not followed")
+    return group[key]
+
+
+def is_group(node: Any) -> bool:
+    """Whether a member is a group, and not an array."""
+    return isinstance(node, need("h5py").Group)
+
+
+def array(group: Any, key: str, where: str) -> np.ndarray:
+    """An array of numbers, bounded in size; UserError if it is missing, is none, or lies in another file."""
+    dataset = member(group, key, where)
+    if dataset is None or is_group(dataset):
+        raise UserError(f"{where} has no array '{key}'")
+    _check_local(dataset, where)
+    check_size(dataset.size, dataset.dtype.itemsize, f"{where}: {key}")
+    if dataset.dtype.kind not in "fiub":
+        raise UserError(f"{where}: {key} is {dataset.dtype}, expected numbers")
+    return np.asarray(dataset[()])
+
+
+def _check_local(dataset: Any, where: str) -> None:
+    if dataset.external or dataset.is_virtual:
+        raise UserError(f"{where}: '{dataset.name}' keeps its content in another file, which is not read")
+    if dataset.shape is None:
+        raise UserError(f"{where}: '{dataset.name}' is empty")
+
+
+def image_keys(group: Any, where: str) -> list[str]:
+    """The members of a group that hold pictures: uint8 (N, H, W, 3) or (N, 3, H, W), or rows of JPEG bytes."""
+    return [key for key in group if _is_pictures(member(group, key, where))]
+
+
+def _is_pictures(node: Any) -> bool:
+    if is_group(node) or not hasattr(node, "shape") or node.shape is None:
+        return False
+    if len(node.shape) == 4:
+        return bool(node.dtype == np.uint8 and 3 in (node.shape[3], node.shape[1]))
+    return _is_jpeg(node)
+
+
+def _is_jpeg(dataset: Any) -> bool:
+    lines = need("h5py").check_vlen_dtype(dataset.dtype)
+    if len(dataset.shape) == 1 and lines == np.uint8 and len(dataset):
+        return bytes(dataset[0][:2]) == b"\xff\xd8"
+    if len(dataset.shape) == 2 and dataset.dtype == np.uint8 and len(dataset) and dataset.shape[1] > 2:
+        return bytes(dataset[0, :2]) == b"\xff\xd8"
+    return False
+
+
+def images(group: Any, options: ReadOptions, where: str) -> tuple[np.ndarray, bool]:
+    """The pictures of a group of observations, as stored or decoded, and whether they were JPEG, which is lossy."""
+    key = the_image_key(image_keys(group, where), options, where)
+    dataset = member(group, key, where)
+    _check_local(dataset, where)
+    if not _is_jpeg(dataset):
+        return array(group, key, where), False
+    check_size(len(dataset), 3 * options.image_size**2, f"{where}: {key}")
+    pictures = [decoded(bytes(row), options, where) for row in dataset]
+    return np.stack(pictures), True
+
+
+def decoded(payload: bytes, options: ReadOptions, where: str) -> np.ndarray:
+    """One compressed picture (JPEG or PNG) at the run's size; UserError if it is none, or absurdly large."""
+    try:
+        with Image.open(io.BytesIO(payload), formats=("JPEG", "PNG")) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                raise UserError(f"{where}: a picture of {picture.width} x {picture.height} pixels is not read")
+            pixels = np.asarray(picture.convert("RGB"))
+    except UserError:
+        raise
+    except Exception as error:  # Pillow's decoders raise what they like
+        raise UserError(f"{where}: a picture is corrupt or truncated") from error
+    return resized(pixels, options, where)
+
+
+def vectors(group: Any, keys: Sequence[str], where: str) -> np.ndarray | None:
+    """Several arrays (N,) or (N, P) side by side: (N, P) float32; None for no key."""
+    columns = [array(group, key, where) for key in keys]
+    if not columns:
+        return None
+    if len({len(column) for column in columns}) != 1 or any(column.ndim > 2 for column in columns):
+        raise UserError(f"{where}: {', '.join(keys)} do not fit side by side")
+    return np.concatenate([column.reshape(len(column), -1) for column in columns], axis=1).astype(np.float32)

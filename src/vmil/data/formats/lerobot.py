@@ -1,0 +1,213 @@
+"""LeRobot v3 datasets: rows in parquet, pictures in MP4 (or in the rows), episodes found through `meta/episodes`.
+
+Row t holds action[t] and what was seen when it was taken; there is no picture after the last action. Rows and frames of
+many episodes share files; `meta/episodes` says where each begins. LeRobot itself is not needed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vmil.config.errors import UserError
+from vmil.data.formats.hdf5 import decoded, need
+from vmil.data.formats.source import (
+    MAX_EPISODES,
+    MAX_SOURCE_BYTES,
+    ReadOptions,
+    SourceEpisode,
+    aligned,
+    check_size,
+    scaled_actions,
+    the_image_key,
+)
+from vmil.data.formats.video import VideoReader
+
+INFO = "meta/info.json"
+REWARD = "next.reward"  # of the action of the same row
+MAX_INFO = 16 * 2**20  # bytes
+
+
+def read_lerobot(root: Path, options: ReadOptions) -> Iterator[SourceEpisode]:
+    """The episodes of a dataset, in the order of their indices; UserError in one sentence."""
+    alignment = "at" if options.alignment == "auto" else options.alignment
+    with _Dataset.opened(root, options) as dataset:
+        for row in dataset.episodes():
+            yield aligned(dataset.read(row), alignment)
+
+
+@dataclass
+class _Dataset:
+    """An opened dataset: the parquet file and the video read last stay open for the next episode."""
+
+    root: Path
+    options: ReadOptions
+    info: dict[str, Any]
+    camera: str
+    _table: tuple[Path, Any] | None = None
+    _video: VideoReader | None = field(default=None, repr=False)
+
+    @classmethod
+    def opened(cls, root: Path, options: ReadOptions) -> _Dataset:
+        """Reads `meta/info.json` and chooses the camera."""
+        info = _read_info(root)
+        cameras = [key for key, feature in info["features"].items() if feature["dtype"] in ("video", "image")]
+        return cls(root, options, info, the_image_key(cameras, options, root))
+
+    def __enter__(self) -> _Dataset:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._video is not None:
+            self._video.close()
+
+    def episodes(self) -> list[dict[str, Any]]:
+        """One row per episode, by index; UserError if there are none, or fewer than `info.json` says."""
+        rows: list[dict[str, Any]] = []
+        for path in sorted((self.root / "meta" / "episodes").glob("*/*.parquet")):
+            table = _read_parquet(path, lambda name: not name.startswith("stats/"))
+            rows += table.to_pylist()
+        rows.sort(key=lambda row: _whole(row, "episode_index", self.root))
+        if not rows or len(rows) > MAX_EPISODES or self.info.get("total_episodes", len(rows)) != len(rows):
+            said = self.info.get("total_episodes")
+            raise UserError(f"{self.root} is truncated: meta/episodes has {len(rows)} episodes, {INFO} says {said}")
+        return rows
+
+    def read(self, row: dict[str, Any]) -> SourceEpisode:
+        """One episode, its arrays as long as they are stored."""
+        index, length = _whole(row, "episode_index", self.root), _whole(row, "length", self.root)
+        name = f"episode_{index}"
+        path = self._place("data_path", row, "data")
+        columns = self._columns(path, index, name)
+        if len(columns["action"]) != length:
+            raise UserError(f"{path}: {name} is truncated: {len(columns['action'])} rows, meta/episodes says {length}")
+        check_size(length, 3 * self.options.image_size**2, f"{path}: {name}")
+        proprio = [_numbers(columns[key], f"{path}: {key}") for key in self.options.proprio]
+        reward = _numbers(columns[REWARD], f"{path}: {REWARD}")[:, 0] if REWARD in columns else None
+        return SourceEpisode(
+            name=name,
+            image=self._pictures(row, columns, length, name),
+            action=scaled_actions(_numbers(columns["action"], f"{path}: action"), self.options, name),
+            reward=None if reward is None else reward.astype(np.float32),
+            proprio=np.concatenate(proprio, axis=1).astype(np.float32) if proprio else None,
+            notes=("video, which is lossy",) if self._in_video else (),
+        )
+
+    @property
+    def _in_video(self) -> bool:
+        return bool(self.info["features"][self.camera]["dtype"] == "video")
+
+    def _columns(self, path: Path, index: int, name: str) -> dict[str, list[Any]]:
+        """The rows of an episode, in the order of their frames."""
+        wanted = {"episode_index", "frame_index", "action", REWARD, *self.options.proprio}
+        wanted |= set() if self._in_video else {self.camera}
+        if self._table is None or self._table[0] != path:
+            self._table = path, _read_parquet(path, lambda column: column in wanted)
+        table = self._table[1]
+        missing = wanted - {REWARD} - set(table.column_names)
+        if missing:
+            raise UserError(f"{path} has no column '{min(missing)}'")
+        compute = need("pyarrow.compute")
+        rows = table.filter(compute.equal(table["episode_index"], index)).sort_by("frame_index").to_pydict()
+        if rows["frame_index"] != list(range(len(rows["frame_index"]))):
+            raise UserError(f"{path}: the frames of {name} are not numbered 0, 1, 2, …")
+        return dict(rows)
+
+    def _pictures(self, row: dict[str, Any], columns: dict[str, list[Any]], length: int, name: str) -> np.ndarray:
+        where = f"{self.root}: {name}"
+        if not self._in_video:
+            cells = columns[self.camera]
+            if not all(isinstance(cell, dict) and isinstance(cell.get("bytes"), bytes) for cell in cells):
+                raise UserError(f"{where}: the pictures of '{self.camera}' are not kept in the parquet file")
+            return np.stack([decoded(cell["bytes"], self.options, where) for cell in cells])
+        prefix = f"videos/{self.camera}"
+        path = self._place("video_path", row, prefix)
+        times = (self.info.get("fps"), row.get(f"{prefix}/from_timestamp"), row.get(f"{prefix}/to_timestamp"))
+        if not all(isinstance(value, int | float) and np.isfinite(value) for value in times):
+            raise UserError(
+                f"{where}: meta/episodes does not say where its video begins and ends, or {INFO} has no fps"
+            )
+        fps, begin, end = (float(value) for value in times if value is not None)
+        if fps <= 0 or begin < 0 or abs((end - begin) * fps - length) > 0.5:
+            raise UserError(f"{where}: its video lasts {end - begin:.3f} s, which at {fps:g} fps are not {length} rows")
+        start = round(begin * fps)
+        return self._video_at(path, start).read(start, length, self.options)
+
+    def _video_at(self, path: Path, start: int) -> VideoReader:
+        if self._video is None or self._video.path != path or self._video.position > start:
+            if self._video is not None:
+                self._video.close()
+            self._video = VideoReader(path)
+        return self._video
+
+    def _place(self, template: str, row: dict[str, Any], prefix: str) -> Path:
+        """The file that holds an episode's rows or pictures; UserError if it would lie outside the dataset."""
+        chunk, file = (_whole(row, f"{prefix}/{part}_index", self.root) for part in ("chunk", "file"))
+        pattern = str(self.info.get(template))
+        # Not str.format: a template from a stranger could reach into the objects it is given.
+        relative = pattern.replace("{video_key}", self.camera)
+        for part, value in (("chunk_index", chunk), ("file_index", file)):
+            for slot in re.finditer(rf"\{{{part}(?::0(\d)d)?\}}", pattern):
+                relative = relative.replace(slot[0], f"{value:0{slot[1] or 1}d}")
+        path = (self.root / relative).resolve()
+        if "{" in relative or not path.is_relative_to(self.root.resolve()):
+            raise UserError(f"{self.root / INFO}: {template} '{pattern}' does not lead to a file of the dataset")
+        return path
+
+
+def _read_info(root: Path) -> dict[str, Any]:
+    path = root / INFO
+    try:
+        if path.stat().st_size > MAX_INFO:
+            raise UserError(f"{path} is larger than {MAX_INFO >> 20} MiB")
+        info = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} is corrupt or truncated") from error
+    features = info.get("features") if isinstance(info, dict) else None
+    if not isinstance(features, dict) or not all(
+        isinstance(feature, dict) and isinstance(feature.get("dtype"), str) for feature in features.values()
+    ):
+        raise UserError(f"{path} does not describe the features of a LeRobot dataset")
+    version = str(info.get("codebase_version"))
+    if not version.startswith("v3."):
+        raise UserError(f"{root} is a LeRobot dataset of version {version}: LeRobot itself converts it to v3.0")
+    return dict(info)
+
+
+def _read_parquet(path: Path, wanted: Any) -> Any:
+    """The wanted columns of a parquet file, bounded in size; UserError if it is missing or damaged."""
+    parquet, arrow = need("pyarrow.parquet"), need("pyarrow")
+    try:
+        with parquet.ParquetFile(path) as file:
+            groups = [file.metadata.row_group(index) for index in range(file.num_row_groups)]
+            if sum(group.total_byte_size for group in groups) > MAX_SOURCE_BYTES:
+                raise UserError(f"{path} unpacks to more than {MAX_SOURCE_BYTES >> 20} MiB and is not read")
+            return file.read(columns=[name for name in file.schema_arrow.names if wanted(name)])
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing") from error
+    except (arrow.ArrowException, OSError, ValueError, KeyError, MemoryError, OverflowError) as error:
+        raise UserError(f"{path} is corrupt or truncated") from error
+
+
+def _whole(row: dict[str, Any], key: str, root: Path) -> int:
+    value = row.get(key)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**40:
+        raise UserError(f"{root}: meta/episodes has {value!r} for '{key}', expected a whole number")
+    return value
+
+
+def _numbers(cells: list[Any], where: str) -> np.ndarray:
+    """A column of numbers or of lists of numbers as (T, size); UserError if it is neither."""
+    try:
+        values = np.asarray(cells)
+    except ValueError as error:
+        raise UserError(f"{where} has rows of different lengths") from error
+    if values.ndim not in (1, 2) or values.dtype.kind not in "fiu":
+        raise UserError(f"{where} does not hold numbers, or one list of them per row")
+    return values.reshape(len(values), -1)

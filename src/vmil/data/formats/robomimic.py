@@ -1,0 +1,71 @@
+"""robomimic's HDF5: `data/demo_<i>` holds `obs/<key>` (T, …), `actions`, `rewards`, `dones`, maybe `next_obs/<key>`.
+
+actions[t] was taken at obs[t]. The picture after the last action is the last of `next_obs`, where that was kept.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vmil.config.errors import UserError
+from vmil.data.formats import hdf5
+from vmil.data.formats.source import ReadOptions, SourceEpisode, aligned, checked_images, scaled_actions
+
+
+def read_robomimic(path: Path, options: ReadOptions) -> Iterator[SourceEpisode]:
+    """The episodes of a file, in the order of their numbers; UserError in one sentence."""
+    alignment = "at" if options.alignment == "auto" else options.alignment
+    with hdf5.opened(path) as file:
+        data = hdf5.member(file, "data", str(path))
+        names = [name for name in data or () if re.fullmatch(r"demo_\d+", name)]
+        if not names:
+            raise UserError(f"{path} is not robomimic's: it has no group data/demo_0")
+        for name in sorted(names, key=lambda name: int(name.removeprefix("demo_"))):
+            demo = hdf5.member(data, name, f"{path}: {name}")
+            yield aligned(_read(demo, options, path, name), alignment)
+
+
+def _read(demo: Any, options: ReadOptions, path: Path, name: str) -> SourceEpisode:
+    where = f"{path}: {name}"
+    if not hdf5.is_group(demo):
+        raise UserError(f"{where} is not a group")
+    pictures, proprio, lossy = _observations(demo, "obs", options, where)
+    action = scaled_actions(hdf5.array(demo, "actions", where), options, where)
+    notes = ["JPEG pictures, which are lossy"] if lossy else []
+    if (
+        options.alignment != "led_to"
+        and hdf5.member(demo, "next_obs", where) is not None
+        and len(pictures) == len(action)
+    ):
+        last, last_proprio, _ = _observations(demo, "next_obs", options, where)
+        if len(last) != len(pictures):
+            raise UserError(f"{where}: obs and next_obs have {len(pictures)} and {len(last)} images")
+        pictures = np.concatenate([pictures, last[-1:]])
+        if proprio is not None and last_proprio is not None:
+            proprio = np.concatenate([proprio, last_proprio[-1:]])
+    declared = demo.attrs.get("num_samples")
+    if declared is not None and int(declared) != len(action):
+        raise UserError(f"{where} is truncated: num_samples is {int(declared)}, it has {len(action)} actions")
+    rewards = hdf5.member(demo, "rewards", where)
+    return SourceEpisode(
+        name=name,
+        image=pictures,
+        action=action,
+        reward=None if rewards is None else hdf5.array(demo, "rewards", where).astype(np.float32).reshape(-1),
+        proprio=proprio,
+        notes=tuple(notes),
+    )
+
+
+def _observations(demo: Any, key: str, options: ReadOptions, where: str) -> tuple[np.ndarray, np.ndarray | None, bool]:
+    """Pictures (T, H, W, 3) of the run's size, vectors (T, P) if asked for, and whether the pictures were JPEG."""
+    group = hdf5.member(demo, key, where)
+    if group is None or not hdf5.is_group(group):
+        raise UserError(f"{where} has no '{key}': robomimic's dataset_states_to_obs adds images to a file of states")
+    stored, lossy = hdf5.images(group, options, where)
+    return checked_images(stored, options, where), hdf5.vectors(group, options.proprio, where), lossy

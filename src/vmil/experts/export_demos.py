@@ -1,0 +1,68 @@
+"""`make export-demos`: a run's demonstrations as Dreamer's .npz episodes or as a Minari dataset, nothing lost."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from rich.progress import track
+
+from vmil.config.errors import UserError
+from vmil.config.schema import Config
+from vmil.config.schema_cli import ExportOptions
+from vmil.data.demos import check_matches, find_demos, observations
+from vmil.data.formats.dreamer import write_dreamer
+from vmil.data.formats.minari import write_minari
+from vmil.data.formats.source import SourceEpisode
+from vmil.data.recording import read_recording
+from vmil.envs.factory import env_info
+from vmil.experts.import_demos import begin_directory
+
+
+def export_demos(options: ExportOptions, config: Config, say: Callable[[str], object] = print) -> Path:
+    """Writes the demonstrations that `config` chooses, drawn as `config.env` says; returns the directory.
+
+    UserError: there are none, they are not this task's, the directory holds something already, or the format cannot say
+    what they hold.
+    """
+    env = config.env.name.replace(":", "-")
+    out = Path(options.out or f"{options.root}/exported-{env}-{options.format}").expanduser()
+    episodes = track(find_demos(config.env.name, config.demos, config.seed), "exporting", transient=True)
+    part = begin_directory(out)
+    try:
+        if options.format == "npz":
+            count = 0
+            for count, episode in enumerate(_episodes(episodes, config), start=1):
+                write_dreamer(part / f"episode_{count - 1:04d}-{len(episode.image)}.npz", episode)
+        elif options.format == "minari":
+            about = [
+                f"{key}={getattr(config.env, key)}" for key in ("name", "action_repeat", "camera", "render_profile")
+            ]
+            count = write_minari(part, _episodes(episodes, config), f"vmil/{env}/expert-v0", about)
+        else:
+            raise ValueError(options.format)
+        os.replace(part, out)
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    say(f"{count} demonstrations in {out}, format {options.format}")
+    return out
+
+
+def _episodes(paths: Iterable[Path], config: Config) -> Iterator[SourceEpisode]:
+    info, cache = env_info(config.env), Path(config.demos.cache_dir).expanduser()
+    for path in paths:
+        recording = read_recording(path)
+        check_matches(recording, config.env, info.action_size)
+        seen = observations(recording, config.env, info.proprio_size, cache)
+        yield SourceEpisode(
+            name=path.name,
+            image=seen["image"].numpy(),
+            action=recording.action,
+            reward=recording.reward,
+            proprio=seen["proprio"].numpy() if "proprio" in seen else None,
+            physics=recording.physics,
+        )

@@ -1,0 +1,167 @@
+"""`make import-demos`: another maker's demonstrations, converted, verified episode by episode, and shown."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.progress import track
+
+from vmil.config.errors import UserError
+from vmil.config.schema import Config, EnvConfig
+from vmil.config.schema_cli import ImportOptions
+from vmil.data.demos import identity
+from vmil.data.formats.checks import Findings, examine, suspicious_openings
+from vmil.data.formats.detect import detect, read_episodes
+from vmil.data.formats.source import ReadOptions, SourceEpisode
+from vmil.data.recording import IMAGES, write_recording
+from vmil.envs.factory import EnvInfo, env_info
+from vmil.experts.picture_check import compare_pictures
+from vmil.experts.replay_alignment import check_replay
+from vmil.tracking.pictures import contact_sheet, write_png
+
+SHEET = "contact_sheet.png"
+SHEET_ROWS, SHEET_COLUMNS = 16, 8  # episodes, and moments of each
+COMPARED = 3  # episodes whose pictures are compared with the run's own
+
+
+@dataclass
+class Import:
+    """What has been read so far."""
+
+    lines: list[tuple[str, str, str, str, str]] = field(default_factory=list)  # name, steps, return, range, verdict
+    written: int = 0
+    refused: int = 0
+    openings: list[np.ndarray] = field(default_factory=list)  # the first action of each episode
+    shown: list[np.ndarray] = field(default_factory=list)  # (SHEET_COLUMNS, H, W, 3) of the first episodes
+    compared: list[SourceEpisode] = field(default_factory=list)
+
+
+def import_demos(options: ImportOptions, config: Config, say: Callable[[str], object] = print) -> list[Path]:
+    """Converts `options.src` to demonstrations of `config.env` and returns their paths, saying what was found.
+
+    Either all of it is there at the end or nothing. UserError: the source cannot be read, an episode is refused (unless
+    `options.skip_bad`), or the directory holds something already.
+    """
+    if options.src is None:
+        raise UserError("import-demos needs src=<a file, a directory, or the id of a Minari dataset>")
+    format, source = detect(options.src, options.format)
+    name = f"imported-{config.env.name.replace(':', '-')}-{Path(options.src).stem}"
+    out = Path(options.out).expanduser() if options.out else Path(options.root) / name
+    part = begin_directory(out)
+    try:
+        episodes = track(read_episodes(format, source, read_options(options, config.env)), "importing", transient=True)
+        meta = {"source": f"{format}: {Path(options.src).name}", **_meta(config.env)}
+        done = _convert(episodes, config, meta, part)
+        _report(done, config, options.alignment != "led_to" and format != "npz", say)
+        if done.refused and not (options.skip_bad and done.written):
+            raise UserError(
+                f"{done.refused} of {len(done.lines)} episodes of {options.src} are refused for the reasons above, "
+                "and nothing was written: skip_bad=true leaves them out"
+            )
+        write_png(part / SHEET, contact_sheet(np.concatenate(done.shown), SHEET_COLUMNS))
+        os.replace(part, out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    say(f"{done.written} demonstrations in {out}; look at {out / SHEET}; train on them with demos.path={out}")
+    return sorted(out.glob("demo_*.npz"))
+
+
+def begin_directory(out: Path) -> Path:
+    """A fresh directory beside `out`, to be renamed to it when whole; UserError if `out` holds something."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} is there already: choose another directory with out=")
+    part = out.with_name(f".{out.name}.part")
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror}") from error
+    return part
+
+
+def read_options(options: ImportOptions, env: EnvConfig) -> ReadOptions:
+    """The reader's part of the command's options; UserError if a range is no list of numbers."""
+    default = "proprio" if env.proprio else ""
+    named = options.proprio if options.proprio is not None else default
+    return ReadOptions(
+        image_size=env.image_size,
+        image=options.image,
+        proprio=tuple(key.strip() for key in named.split(",") if key.strip()),
+        alignment=options.alignment,
+        resize=options.resize,
+        action_low=_numbers("action_low", options.action_low),
+        action_high=_numbers("action_high", options.action_high),
+    )
+
+
+def _numbers(key: str, text: str | None) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise UserError(f"{key}={text} is not a number, nor several with commas between") from error
+    if not np.isfinite(values).all():
+        raise UserError(f"{key}={text} is not finite")
+    return values
+
+
+def _convert(episodes: Iterable[SourceEpisode], config: Config, meta: dict[str, Any], part: Path) -> Import:
+    info, done = env_info(config.env), Import()
+    for episode in episodes:
+        found = _examine(episode, config, info)
+        low, high = (episode.action.min(), episode.action.max()) if episode.action.size else (np.nan, np.nan)
+        total = None if episode.reward is None else float(episode.reward.sum())
+        shown_total = "?" if total is None else f"{total:.1f}"
+        done.lines.append(
+            (episode.name, str(len(episode.action)), shown_total, f"[{low:.2f}, {high:.2f}]", found.verdict)
+        )
+        if found.refused:
+            done.refused += 1
+            continue
+        _save(episode, {**meta, "return": total, "episode": episode.name}, part / f"demo_{done.written:04d}.npz")
+        done.written += 1
+        done.openings.append(episode.action[0])
+        if len(done.shown) < SHEET_ROWS:
+            moments = np.linspace(0, len(episode.image) - 1, SHEET_COLUMNS).round().astype(int)
+            done.shown.append(episode.image[moments])
+        if len(done.compared) < COMPARED:
+            done.compared.append(episode)
+    return done
+
+
+def _examine(episode: SourceEpisode, config: Config, info: EnvInfo) -> Findings:
+    found = examine(episode, config, info)
+    check_replay(episode, config.env, found)
+    return found
+
+
+def _meta(env: EnvConfig) -> dict[str, Any]:
+    """What the run that trains on them must agree with; domain and task are the task's own names."""
+    settings = ("action_repeat", "image_size", "camera", "render_profile")
+    return {"format": IMAGES, "env": env.name, **identity(env.name), **{key: getattr(env, key) for key in settings}}
+
+
+def _save(episode: SourceEpisode, meta: dict[str, Any], path: Path) -> None:
+    arrays = {name: getattr(episode, name) for name in ("image", "action", "reward", "proprio", "physics")}
+    write_recording(path, {name: array for name, array in arrays.items() if array is not None}, meta)
+
+
+def _report(done: Import, config: Config, check_openings: bool, say: Callable[[str], object]) -> None:
+    header = ("episode", "steps", "return", "actions", "verdict")
+    widths = [max(len(row[column]) for row in [header, *done.lines]) for column in range(4)]
+    for row in [header, *done.lines]:
+        cells = [cell.ljust(width) for cell, width in zip(row[:4], widths, strict=True)]
+        say("  ".join([*cells, row[4]]))
+    warning = suspicious_openings(done.openings) if check_openings else None
+    if warning is not None:
+        say(f"WARNING: {warning}")
+    if done.compared:
+        for sentence in compare_pictures(done.compared, config.env):
+            say(sentence)
