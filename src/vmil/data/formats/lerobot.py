@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,8 @@ class _Dataset:
         rows: list[dict[str, Any]] = []
         for path in sorted((self.root / "meta" / "episodes").glob("*/*.parquet")):
             table = _read_parquet(path, lambda name: not name.startswith("stats/"))
-            rows += table.to_pylist()
+            with _sound(path):
+                rows += table.to_pylist()
         rows.sort(key=lambda row: _whole(row, "episode_index", self.root))
         if not rows or len(rows) > MAX_EPISODES or self.info.get("total_episodes", len(rows)) != len(rows):
             said = self.info.get("total_episodes")
@@ -114,7 +116,8 @@ class _Dataset:
         if missing:
             raise UserError(f"{path} has no column '{min(missing)}'")
         compute = need("pyarrow.compute")
-        rows = table.filter(compute.equal(table["episode_index"], index)).sort_by("frame_index").to_pydict()
+        with _sound(path):
+            rows = table.filter(compute.equal(table["episode_index"], index)).sort_by("frame_index").to_pydict()
         if rows["frame_index"] != list(range(len(rows["frame_index"]))):
             raise UserError(f"{path}: the frames of {name} are not numbered 0, 1, 2, …")
         return dict(rows)
@@ -182,16 +185,25 @@ def _read_info(root: Path) -> dict[str, Any]:
 
 def _read_parquet(path: Path, wanted: Any) -> Any:
     """The wanted columns of a parquet file, bounded in size; UserError if it is missing or damaged."""
-    parquet, arrow = need("pyarrow.parquet"), need("pyarrow")
+    parquet = need("pyarrow.parquet")
+    with _sound(path), parquet.ParquetFile(path) as file:
+        groups = [file.metadata.row_group(index) for index in range(file.num_row_groups)]
+        if sum(group.total_byte_size for group in groups) > MAX_SOURCE_BYTES:
+            raise UserError(f"{path} unpacks to more than {MAX_SOURCE_BYTES >> 20} MiB and is not read")
+        table = file.read(columns=[name for name in file.schema_arrow.names if wanted(name)])
+        table.validate(full=True)  # else damaged text is found out only when it is looked at
+        return table
+
+
+@contextmanager
+def _sound(path: Path) -> Iterator[None]:
+    """Whatever pyarrow cannot make sense of becomes a UserError that names the file."""
+    arrow = need("pyarrow")
     try:
-        with parquet.ParquetFile(path) as file:
-            groups = [file.metadata.row_group(index) for index in range(file.num_row_groups)]
-            if sum(group.total_byte_size for group in groups) > MAX_SOURCE_BYTES:
-                raise UserError(f"{path} unpacks to more than {MAX_SOURCE_BYTES >> 20} MiB and is not read")
-            return file.read(columns=[name for name in file.schema_arrow.names if wanted(name)])
+        yield
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing") from error
-    except (arrow.ArrowException, OSError, ValueError, KeyError, MemoryError, OverflowError) as error:
+    except (arrow.ArrowException, OSError, ValueError, KeyError, TypeError, MemoryError, OverflowError) as error:
         raise UserError(f"{path} is corrupt or truncated") from error
 
 
