@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from vmil.config.errors import UserError
-from vmil.config.schema import EnvConfig
+from vmil.config.schema import EnvConfig, RenderProfile
 from vmil.data.formats.source import SourceEpisode
 from vmil.envs.factory import make_env, render_states
 from vmil.envs.rendering import PROFILES
@@ -45,7 +45,7 @@ def compare_pictures(episodes: list[SourceEpisode], env: EnvConfig) -> list[str]
     return [said, *_warnings(found, env, known=ALIKE if exact else STRANGE)]
 
 
-def _warnings(found: dict[str, float], env: EnvConfig, known: float) -> list[str]:
+def _warnings(found: dict[RenderProfile, float], env: EnvConfig, known: float) -> list[str]:
     nearest, own = min(found, key=lambda profile: found[profile]), found[env.render_profile]
     if nearest != env.render_profile and found[nearest] < CLEARLY * own:
         return [
