@@ -21,7 +21,6 @@ from vmil.experts.replay_check import Replay, replay_demo
 from vmil.experts.sheet import write_sheet
 from vmil.experts.stage import Action, Expert, FloatArray
 
-ONE_STEP_TOLERANCE = 1e-6  # in the state's units; 2e-13 is usual, as solver warm starts are not part of the state
 RETURN_TOLERANCE = 1e-2  # float32 rewards, summed
 TRIES = 10  # episodes played for each demonstration wanted, at most
 
@@ -110,7 +109,7 @@ def noisy(action: Action, std: float, generator: np.random.Generator) -> Action:
 def verify(expert: Expert, episode: Episode) -> Replay:
     """Play the episode again; RuntimeError if it does not come out the same."""
     check = replay_demo(expert, episode.seed, episode.physics, episode.action, episode.reward)
-    if check.one_step_state > ONE_STEP_TOLERANCE or check.open_loop_return > RETURN_TOLERANCE:
+    if check.one_step_state > expert.one_step_tolerance or check.open_loop_return > RETURN_TOLERANCE:
         raise RuntimeError(f"the recording of seed {episode.seed} cannot be replayed: {check}")
     return check
 

@@ -19,6 +19,7 @@ class TrainedExpert:
     """The mode of an actor that `train_expert` wrote; episodes are dm_control's own, of 1000 frames."""
 
     kind: ClassVar[Kind] = "sac"
+    one_step_tolerance: ClassVar[float] = 1e-6  # in the state's units; 2e-13 is usual
 
     def __init__(self, env_name: str, actor_path: Path) -> None:
         """Read the actor; UserError when it is of another task."""
