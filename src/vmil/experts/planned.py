@@ -29,6 +29,7 @@ class PlannedExpert(EpisodicExpert):
     """MPPI, one control step after the other."""
 
     kind: ClassVar[Kind] = "planned"
+    one_step_tolerance: ClassVar[float] = 1e-9  # the state holds the solver's warm start: 0 was met
 
     def __init__(
         self,
