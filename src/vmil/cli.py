@@ -82,7 +82,8 @@ def evaluate(overrides: Sequence[str]) -> int:
 
 def expert(overrides: Sequence[str]) -> int:
     """Train a state-based expert, or measure one that needs no training."""
-    options = _options(PlannedExpertOptions if _plans(overrides) else ExpertOptions, overrides)
+    planned = _plans(overrides)
+    options = _options(PlannedExpertOptions, overrides) if planned else _options(ExpertOptions, overrides)
     from vmil.experts import commands
 
     print(commands.prepare(options))

@@ -1,4 +1,4 @@
-"""A complete tiny training run of each task with a score of its own, on its shipped demonstrations."""
+"""A complete tiny training run of each task with a score of its own."""
 
 from __future__ import annotations
 
@@ -7,6 +7,13 @@ from pathlib import Path
 import pytest
 
 from vmil import cli
+from vmil.config.schema import EnvConfig
+from vmil.config.schema_planner import PlannerConfig
+from vmil.experts.card import Recipe
+from vmil.experts.kinds import task_config
+from vmil.experts.plan import SimulatorPlanner
+from vmil.experts.planned import PlannedExpert
+from vmil.experts.record import record_demos
 from vmil.tracking.curves import read_curve
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -31,12 +38,26 @@ def test_sawyer_trains_and_is_judged_by_success(tmp_path: Path, capsys: pytest.C
     )
 
 
-def test_baoding_trains_on_pixels_and_joint_angles_and_is_judged_by_success(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+class LenientExpert(PlannedExpert):
+    """Calls every episode a success, so that a short piece of planning can be recorded."""
+
+    def scores(self) -> dict[str, float]:
+        return {**super().scores(), "success": 1.0}
+
+
+def test_baoding_is_planned_recorded_trained_and_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    env = EnvConfig(**{**vars(task_config("baoding")), "episode_frames": 20})
+    settings = PlannerConfig(horizon=2, samples=3, timestep=0.01, threads=1)
+    expert = LenientExpert(env, SimulatorPlanner(settings), {}, tmp_path / "expert.json", give_up=False)
+    record_demos(expert, env, tmp_path / "made", Recipe(2, seed=0), progress=False)
+    expert.close()
+    assert (tmp_path / "made" / "contact_sheet.png").is_file()
+    assert "MPPI" in (tmp_path / "made" / "CARD.md").read_text()
+
     where = [f"run.root={tmp_path}", f"demos.cache_dir={tmp_path}/cache", "run.name=tiny", "tracking.kind=csv"]
     short = ["env.episode_frames=20", "training.frames_per_epoch=20", "training.frames=40"]
-    assert cli.main(["train", "env=baoding", "compute=debug", *short, *where]) == 0
+    demos = [f"demos.path={tmp_path}/made/demos"]
+    assert cli.main(["train", "env=baoding", "compute=debug", *demos, *short, *where]) == 0
     run = tmp_path / "tiny"
     for name in ("eval/success", "collect/success"):
         values = [value for _, value in read_curve(run, name)]

@@ -69,8 +69,7 @@ def tracking_errors(wrist: Floats, balls: Floats, step: float | Floats) -> Float
 
 def dropped(balls: Floats) -> NDArray[np.bool_]:
     """Whether any ball (..., 2, 3) is below the hand: (...)."""
-    low: NDArray[np.bool_] = np.asarray(balls[..., 2] < DROP_HEIGHT).any(axis=-1)
-    return low
+    return np.asarray((balls[..., 2] < DROP_HEIGHT).any(axis=-1), dtype=np.bool_)
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,8 @@ class PDDM:
         before = np.concatenate([episode[:-1] for episode in self.observations])
         after = np.concatenate([episode[1:] for episode in self.observations])
         columns = (before, np.concatenate(self.actions), after)
-        return self.ensemble.fit(*(torch.from_numpy(column).float() for column in columns))
+        observation, action, following = (torch.from_numpy(column).float() for column in columns)
+        return self.ensemble.fit(observation, action, following)
 
     def state(self) -> dict[str, Any]:
         """All that the next round depends on."""

@@ -29,6 +29,7 @@ class PlannedExpert(EpisodicExpert):
     """MPPI, one control step after the other."""
 
     kind: ClassVar[Kind] = "planned"
+    one_step_tolerance: ClassVar[float] = 1e-9  # the state holds the solver's warm start: 0 was met
 
     def __init__(
         self,
@@ -92,8 +93,9 @@ class PlannedExpert(EpisodicExpert):
     def about(self) -> list[str]:
         """Its settings and, where it was measured, its scores."""
         listed = " ".join(f"{name}={value}" for name, value in self.settings.items())
+        through = "a learned ensemble" if self.settings.get("dynamics") == "learned" else "MuJoCo"
         lines = [
-            f"- MPPI (`vmil.experts.mppi`) through MuJoCo or an ensemble, which reads the true state: {listed}.",
+            f"- MPPI (`vmil.experts.mppi`) through {through}, which reads the true state: {listed}.",
             "- An episode was given up, and left out, as soon as a ball was dropped or more than a quarter of the "
             "control steps was off target. The noise of the planner derives from the demonstration's seed.",
             "- Each ball starts up to 3 mm from its place in every direction.",
