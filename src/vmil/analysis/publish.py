@@ -23,6 +23,7 @@ from vmil.config.load import load_config, load_saved_config
 from vmil.config.runs import CONFIG_FILE, run_name
 from vmil.config.schema import Config
 from vmil.config.schema_cli import PublishOptions
+from vmil.data.demos import find_demos
 from vmil.tracking.curves import Point, read_points
 from vmil.tracking.record import read_record
 
@@ -90,7 +91,7 @@ def make_card(run_dir: Path, config: Config, points: Sequence[Point], options: P
         algo=config.algo,
         variant=options.variant or config.run.variant,
         seed=config.seed,
-        demos=config.demos.count,
+        demos=len(find_demos(config.env.name, config.demos, config.seed)),
         frames=max(point.frames for point in points),
         hours=round(max(last, float(seconds) if isinstance(seconds, (int, float)) else 0.0) / 3600, 3),
         status=str(record.get("status", "RUNNING")),

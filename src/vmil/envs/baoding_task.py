@@ -64,7 +64,8 @@ def in_palm(wrist: Floats, points: Floats) -> Floats:
 def tracking_errors(wrist: Floats, balls: Floats, step: float | Floats) -> Floats:
     """In-plane distance of each ball from its target: (..., 2), from balls (..., 2, 3) in the world."""
     plane = in_palm(wrist, balls)[..., [0, 2]]
-    return np.linalg.norm(plane - targets(step), axis=-1)
+    errors: Floats = np.linalg.norm(plane - targets(step), axis=-1)
+    return errors
 
 
 def dropped(balls: Floats) -> NDArray[np.bool_]:

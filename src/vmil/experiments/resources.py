@@ -16,6 +16,7 @@ from vmil.config.schema import Config
 from vmil.experiments.grid import Cell
 
 GIB = 1024**3
+DEMOS = 50  # demonstrations of a run that takes all there are, at most: no task ships more
 PROCESS_BYTES = 2 * GIB  # one run without its replay: networks, optimisers, libraries; 1.5 GB were seen
 GPU_BYTES = 8 * GIB  # one run's share of a GPU: a guess on the safe side, for the largest preset
 RUNS_PER_GPU = 4  # more of them wait for each other's kernels; ours
@@ -67,7 +68,7 @@ def memory_bytes(config: Config) -> float:
     """What one run holds at its end: the process, and every frame that it stores, agent's and expert's."""
     repeat = config.env.action_repeat
     steps = min(config.training.frames, config.training.replay_frames) / repeat
-    steps += config.demos.count * config.env.episode_frames / repeat
+    steps += (config.demos.count or DEMOS) * config.env.episode_frames / repeat
     return PROCESS_BYTES + steps * 3 * config.env.image_size**2
 
 

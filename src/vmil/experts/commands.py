@@ -7,13 +7,13 @@ from dataclasses import fields
 from pathlib import Path
 
 from vmil.config.errors import UserError
-from vmil.config.load import load_config
 from vmil.config.schema_cli import DemosOptions, ExpertOptions, PlannedDemosOptions, PlannedExpertOptions
 from vmil.config.schema_expert import ExpertConfig
 from vmil.envs.rendering import prepare_rendering
 from vmil.experts.kinds import expert_kind, make_expert, task_config
 from vmil.experts.stage import Expert, Kind
 
+COUNTS = {"sawyer": 50, "baoding": 25}  # demonstrations that the paper's experiments take; 10 of every other task
 FILES: dict[Kind, str] = {
     "sac": "actor.safetensors",
     "scripted": "expert.json",
@@ -28,6 +28,7 @@ def prepare(options: ExpertOptions | PlannedExpertOptions) -> str:
     if isinstance(options, PlannedExpertOptions):
         return _prepare_planned(options, out)
     if kind == "sac":
+        prepare_rendering(task_config(options.env))  # torchrl imports mujoco, which must find its OpenGL chosen
         from vmil.experts.sac import train_expert
 
         knobs = {item.name: getattr(options, item.name) for item in fields(ExpertConfig)}
@@ -54,7 +55,7 @@ def record(options: DemosOptions) -> str:
             f"there is no actor '{known}': `make expert ENV={options.env}` trains one, actor= names another"
         )
     out = Path(options.out or f"{options.root}/demos-{_file_name(options.env)}-s{options.seed}")
-    count = load_config([f"env={options.env}"]).demos.count if options.count is None else options.count
+    count = COUNTS.get(options.env, 10) if options.count is None else options.count
     config = task_config(options.env)
     prepare_rendering(config)
     from vmil.experts.card import Recipe

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from vmil.config.errors import UserError
 from vmil.config.schema import EnvConfig
-from vmil.data.demos import FORMAT, read_recording
+from vmil.data.recording import PHYSICS, read_recording
 from vmil.envs.tasks import SIMULATORS, find_task
 from vmil.experts.card import DemoLine, Recipe, write_card
 from vmil.experts.provenance import versions
@@ -130,6 +130,8 @@ def _taken(path: Path) -> UserError:
 def _recorded(path: Path, env: EnvConfig, expert: Expert, recipe: Recipe) -> Episode:
     """What an earlier, broken-off call of the same recording wrote; UserError if it is of another."""
     recording = read_recording(path)
+    if recording.physics is None or recording.reward is None:
+        raise _taken(path)
     seed, scores = recording.meta.get("seed", 0), recording.meta.get("scores", {})
     episode = Episode(recording.physics, recording.action, recording.reward, seed, scores)
     if recording.meta != json.loads(json.dumps(_meta(episode, expert, env, recipe))):
@@ -142,7 +144,7 @@ def _meta(episode: Episode, expert: Expert, env: EnvConfig, recipe: Recipe) -> d
     packages = SIMULATORS[task.family]
     installed = versions(*packages)
     return {
-        "format": FORMAT,
+        "format": PHYSICS,
         "env": env.name,
         "domain": task.domain,
         "task": task.task,

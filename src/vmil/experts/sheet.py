@@ -9,7 +9,7 @@ import numpy as np
 from einops import rearrange
 
 from vmil.config.schema import EnvConfig
-from vmil.data.demos import read_recording
+from vmil.data.recording import read_recording
 from vmil.envs.factory import render_states
 from vmil.tracking.pictures import contact_sheet, write_png
 
@@ -22,6 +22,7 @@ def write_sheet(path: Path, env: EnvConfig, demos: Sequence[Path]) -> None:
     moments = []  # (R, S), each (K, S)
     for row in rows:
         physics = read_recording(demos[row]).physics
+        assert physics is not None  # a recorder's demonstrations are states
         moments.append(physics[np.linspace(0, len(physics) - 1, COLUMNS).round().astype(int)])
     states = rearrange(np.stack(moments), "row column state -> (row column) state")
     write_png(path, contact_sheet(render_states(env, states), COLUMNS))
