@@ -13,7 +13,7 @@ from torchrl.envs import EnvBase
 
 from vmil.config.schema import EnvConfig
 from vmil.envs.counting import CountingEnv
-from vmil.evaluation.rollout import SEED_OFFSET, evaluate
+from vmil.evaluation.rollout import SEED_OFFSET, SIDE_BY_SIDE, evaluate
 
 
 class SeededEnv(EnvBase):
@@ -146,6 +146,38 @@ def test_breaking_off_closes_the_environments_too() -> None:
     with pytest.raises(InterruptedError):
         evaluate(RecordingPolicy(), SeededEnv, episodes=2, seed=0, on_step=break_off)
     assert len(SeededEnv.opened) == 2
+    assert all(env.is_closed for env in SeededEnv.opened)
+
+
+def test_many_episodes_take_turns_in_a_few_environments_and_are_what_they_would_be_alone() -> None:
+    config = EnvConfig(name="counting", image_size=4, action_repeat=1, episode_frames=3)
+    made: list[SucceedingEnv] = []
+
+    def make_env(seed: int) -> SucceedingEnv:
+        made.append(SucceedingEnv(config, seed))
+        return made[-1]
+
+    count = 2 * SIDE_BY_SIDE + 2
+    policy = RecordingPolicy(1)
+    result = evaluate(policy, make_env, count, seed=0, video=True)
+    assert len(made) == SIDE_BY_SIDE
+    assert all(env.is_closed for env in made)
+    assert result.scores["error"] == [SEED_OFFSET + index for index in range(count)]
+    assert len(result.returns) == len(result.lengths) == count
+    assert result.video is not None
+    assert len(result.video) == 3
+    assert [len(image) for image, _, _ in policy.calls] == [SIDE_BY_SIDE] * 6 + [2] * 3
+    assert [bool(first.all()) for _, _, first in policy.calls] == [True, False, False] * 3
+    for image, _, _ in policy.calls:
+        assert (image[..., 0] == 0).all()  # every one is in the first episode of its seed
+
+
+def test_environments_of_others_are_made_anew_for_each_seed() -> None:
+    SeededEnv.opened.clear()
+    result = evaluate(RecordingPolicy(), SeededEnv, episodes=SIDE_BY_SIDE + 2, seed=0)
+    seeds = [SEED_OFFSET + index for index in range(SIDE_BY_SIDE + 2)]
+    assert [env.start_seed for env in SeededEnv.opened] == seeds
+    assert result.lengths == [3 + seed % 4 for seed in seeds]
     assert all(env.is_closed for env in SeededEnv.opened)
 
 

@@ -11,8 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from vmil.config.load import load_config
+from vmil.config.schema import EnvConfig
 from vmil.data.transition import Batch, previous_actions
-from vmil.evaluation.rollout import Rollout
+from vmil.envs.counting import CountingEnv
+from vmil.envs.episodes import Outcome
+from vmil.evaluation.rollout import SEED_OFFSET, SIDE_BY_SIDE, Rollout, evaluate
 from vmil.imagination import DreamNoise, imagine
 from vmil.learner.module import NonFiniteError
 from vmil.nets.mlp import frozen
@@ -295,3 +298,25 @@ def play(learner: VMIL, rewards: np.ndarray) -> Rollout:
         for t in range(T):
             policy(batch.image[t, :1], None, torch.tensor([t == 0]))
     return Rollout([float(rewards.sum())], [T], [rewards], None, 0.0)
+
+
+class ActionRewarded(CountingEnv):
+    """Its reward says which action it was given, in which seed's episode and when."""
+
+    def _advance(self, action: np.ndarray) -> Outcome:
+        return Outcome(reward=float(action[0]) + self.run_seed + 0.1 * self.time, terminated=False)
+
+
+def test_the_trace_of_an_evaluation_is_matched_with_the_episodes_it_comes_from() -> None:
+    learner = VMIL(load_config(list(SMALL)), 1, 0)
+    config = EnvConfig(name="counting", action_repeat=1, episode_frames=4)
+    count = SIDE_BY_SIDE + 2
+    policy = learner.evaluation_policy()
+    rollout = evaluate(policy, lambda seed: ActionRewarded(config, seed), count, seed=0)
+    trace = list(learner._witness)
+    assert [len(feat) for feat, _ in trace] == [SIDE_BY_SIDE] * 4 + [2] * 4
+    assert set(learner.evaluation_metrics(rollout)) == {"eval/reward_correlation", "eval/expert_prob"}
+    first = np.stack(rollout.rewards[:SIDE_BY_SIDE], axis=1)  # (T, N)
+    acted = torch.stack([action[:, 0] for _, action in trace[:4]]).numpy()
+    seeds = SEED_OFFSET + np.arange(SIDE_BY_SIDE)
+    assert np.allclose(first, acted + seeds + 0.1 * np.arange(4)[:, None], atol=1e-2)

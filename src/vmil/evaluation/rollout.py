@@ -18,6 +18,7 @@ from vmil.envs.episodes import EpisodicEnv
 
 # Evaluation draws its start states from seeds that no training run of a usual seed touches.
 SEED_OFFSET = 10_000
+SIDE_BY_SIDE = 5  # environments open at once: the textures of one scene can take 150 MB
 
 
 @dataclass(frozen=True)
@@ -46,26 +47,32 @@ def evaluate(
     video: bool = False,
     on_step: Callable[[int], None] | None = None,
 ) -> Rollout:
-    """Plays `episodes` episodes side by side, one environment each, with one call of the policy per step.
+    """Plays `episodes` episodes, up to five side by side, with one call of the policy per step of these.
 
     Args:
         policy: see `Policy`; gets images (N, H, W, 3) uint8 on the CPU. Episodes that are over keep their last image.
+            N changes, if at all, where episodes begin.
         make_env: makes an environment from a seed; it is closed here.
-        episodes: N.
+        episodes: how many.
         seed: episode i starts from seed + 10 000 + i, whatever was played before.
         video: keep the images of the first episode.
-        on_step: called with the number of steps done so far; may raise to break off.
+        on_step: called with the number of steps that the running episodes have done; may raise to break off.
     """
     if episodes < 1:
         raise ValueError(f"an evaluation needs at least one episode, got {episodes}")
     started = time.perf_counter()
     envs: list[EnvBase] = []
+    rewards: list[NDArray[np.float32]] = []
+    film: list[NDArray[np.uint8]] = []
+    scores: list[dict[str, float]] = []
+    seeds = [seed + SEED_OFFSET + index for index in range(episodes)]
     try:
-        for index in range(episodes):
-            envs.append(_opened(make_env, seed + SEED_OFFSET + index))
-        with one_thread():
-            rewards, film = _play(policy, envs, video, on_step)
-        scores = _gathered([env.last_scores for env in envs if isinstance(env, EpisodicEnv)])
+        for first in range(0, episodes, SIDE_BY_SIDE):
+            _open(envs, make_env, seeds[first : first + SIDE_BY_SIDE])
+            with one_thread():
+                played, filmed = _play(policy, envs, video and first == 0, on_step)
+            rewards, film = rewards + played, film + filmed
+            scores += [env.last_scores for env in envs if isinstance(env, EpisodicEnv)]
     finally:
         for env in envs:
             env.close()
@@ -75,7 +82,7 @@ def evaluate(
         rewards=rewards,
         video=np.stack(film) if video else None,
         seconds=time.perf_counter() - started,
-        scores=scores,
+        scores=_gathered(scores),
     )
 
 
@@ -83,13 +90,25 @@ def _gathered(episodes: list[dict[str, float]]) -> dict[str, list[float]]:
     return {name: [scores[name] for scores in episodes] for name in (episodes[0] if episodes else ())}
 
 
-def _opened(make_env: Callable[[int], EnvBase], seed: int) -> EnvBase:
-    env = make_env(seed)
-    if hasattr(env, "set_episode"):
-        env.set_episode(0)
-    else:
-        env.set_seed(seed)
-    return env
+def _open(envs: list[EnvBase], make_env: Callable[[int], EnvBase], seeds: list[int]) -> None:
+    """Makes `envs` hold an environment for each seed, about to begin its first episode.
+
+    One of ours is used again, which is sooner done than opening another: its episodes depend on seed and index alone.
+    """
+    used = [env for env in envs if isinstance(env, EpisodicEnv)][: len(seeds)]
+    for env in envs:
+        if not any(env is kept for kept in used):
+            env.close()
+    envs[:] = used
+    for env, seed in zip(used, seeds, strict=False):
+        env.set_seed(seed)  # which makes its first episode the next
+    for seed in seeds[len(used) :]:
+        env = make_env(seed)
+        envs.append(env)
+        if hasattr(env, "set_episode"):
+            env.set_episode(0)
+        else:
+            env.set_seed(seed)
 
 
 def _play(

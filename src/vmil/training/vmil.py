@@ -221,19 +221,23 @@ class VMIL(ImitationModule):
 
     @torch.no_grad()
     def evaluation_metrics(self, rollout: Rollout) -> dict[str, float]:
-        """How well D's reward agrees with the environment's along the last evaluation; for diagnosis only."""
-        feats, actions = (torch.stack(parts) for parts in zip(*self._witness, strict=True))  # (T, N, F), (T, N, A)
+        """How well D's reward agrees with the environment's along the last evaluation; for diagnosis only.
+
+        Looks at its first N episodes, those that were played side by side before any other.
+        """
+        together = len(self._witness[0][0])
+        witness = self._witness[: max(rollout.lengths[:together])]
+        feats, actions = (torch.stack(parts) for parts in zip(*witness, strict=True))  # (T, N, F), (T, N, A)
         self._witness = []
-        length = min(len(feats) - 1, *rollout.lengths)
+        length = min(len(feats) - 1, *rollout.lengths[:together])
         triples = Triples(feats[:length], actions[:length], feats[1 : length + 1])
         with only_read(self.discriminator):
             logit = self.discriminator(self.discriminator.inputs(triples)).cpu()
-        true = torch.stack([torch.from_numpy(reward[:length]) for reward in rollout.rewards], dim=1)
+        true = torch.stack([torch.from_numpy(reward[:length]) for reward in rollout.rewards[:together]], dim=1)
         metrics = {"eval/expert_prob": float(logit.sigmoid().mean())}
         if true.std() > 0 and logit.std() > 0:  # of a constant there is no correlation
-            metrics["eval/reward_correlation"] = float(
-                torch.corrcoef(torch.stack([logit.flatten(), true.flatten()]))[0, 1]
-            )
+            both = torch.stack([logit.flatten(), true.flatten()])
+            metrics["eval/reward_correlation"] = float(torch.corrcoef(both)[0, 1])
         return metrics
 
     def reward_histogram(self) -> np.ndarray | None:
