@@ -109,7 +109,8 @@ def orthogonal(module: nn.Module) -> None:
     """DrQ's initial weights: orthogonal, without bias."""
     if isinstance(module, (nn.Linear, nn.Conv2d)):
         nn.init.orthogonal_(module.weight, nn.init.calculate_gain("relu") if isinstance(module, nn.Conv2d) else 1.0)
-        nn.init.zeros_(module.bias)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
 
 
 def _with(feature: Tensor, proprio: Tensor | None) -> Tensor:
