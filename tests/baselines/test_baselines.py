@@ -14,7 +14,7 @@ from vmil.baselines.dac import DAC
 from vmil.baselines.drq import DrQ
 from vmil.baselines.policy import StackPolicy
 from vmil.baselines.sqil import SQIL
-from vmil.baselines.transitions import transitions
+from vmil.baselines.transitions import Observation, Transitions, transitions
 from vmil.config.load import load_config
 from vmil.data.transition import Batch
 from vmil.discriminator.reward import reward_from_logit
@@ -273,6 +273,23 @@ def test_a_time_limit_is_bootstrapped_through_and_an_end_is_not(make: Callable[.
     target = learner.target(transitions(batch), torch.zeros(B))
     assert target[2] == 0.0
     assert (target[[0, 1, 3, 4, 5]] > 5.0).all()
+
+
+def test_drq_finds_the_best_action_of_what_it_sees(make: Callable[..., ImitationModule]) -> None:
+    """Tasks of one step: dark pictures want −½, bright ones ½; the data are random actions and what they earned."""
+    learner = make("sqil_drq", "pixels.units=64", "drq.lr=0.003", "drq.init_temperature=0.01")
+    assert isinstance(learner, DrQ)
+    bright = torch.arange(64) % 2
+    pictures = (40 + 160 * bright).to(torch.uint8)[:, None, None, None].expand(-1, SIZE, SIZE, 3 * STACK).contiguous()
+    seen, best = Observation(pictures, None), (bright - 0.5)[:, None]
+    for _ in range(300):
+        action = torch.rand(64, A) * 2 - 1
+        step = Transitions(seen, action, seen, torch.ones(64, dtype=torch.bool), None, 0)
+        learner.improve(step, -(action - best).square().sum(-1))
+        learner.count_update()
+    with torch.no_grad():
+        chosen = learner.actor(learner.critic.encoder(pictures[:2]), None).mode()
+    assert (chosen - best[:2]).abs().max() < 0.25, chosen  # an untrained one is 0.5 away
 
 
 # ---- DAC
