@@ -31,8 +31,7 @@ IO     = $(if $(FORMAT),format=$(FORMAT)) $(if $(OUT),out='$(OUT)')
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help train resume evaluate expert demos import-demos export-demos experiment publish notebooks figures ui doctor \
-  config smoke test test-slow lint clean
+.PHONY: help train resume evaluate expert demos import-demos export-demos experiment publish notebooks figures ui doctor config smoke test test-slow lint clean
 unexport PYTHONPATH
 unexport ENV
 

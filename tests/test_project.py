@@ -162,7 +162,7 @@ def test_every_command_has_a_target(command):
             ["experiment", "NAME=figure4", "SEEDS=0 1 2", "BUDGET=20000", "ARGS=env=walker jobs=2"],
             'experiment name=figure4 seeds="0 1 2" budget=20000 runner=local env=walker jobs=2',
         ),
-        (["experiment", "RUNNER=ray"], 'experiment name=figure3 seeds="0"  runner=ray'),
+        (["experiment", "RUNNER=ray"], 'experiment name=figure3 seeds="0" runner=ray'),
         (["publish", "RUN=mine"], "publish run=mine"),
         (["train", "DEMOS=my demos"], "train env={env} algo={algo} seed=0 compute=auto demos.path='my demos'"),
         (["import-demos", "SRC=a.hdf5"], "import-demos env={env} src='a.hdf5'"),

@@ -19,7 +19,7 @@ grid:
     algo: [vmil]
     variants:
       demos1: { demos.count: 1 }
-      base: { demos.count: 10 }
+      base: {}
   - env: [walker]
     algo: [vmil, vmil_plus]
     variants:
