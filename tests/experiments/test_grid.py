@@ -117,9 +117,8 @@ def test_a_wrong_file_is_one_sentence(conf: Path, content: str, sentence: str) -
 
 
 def test_the_shipped_experiments_name_tasks_and_algorithms_that_there_are() -> None:
-    elsewhere = {"sawyer", "baoding", "sqil_drq", "dac_drq", "bc"}
     for name in grid.experiments():
-        assert grid.presets_named(Path(name)) <= elsewhere | {*presets("env"), *presets("algo")}
+        assert grid.presets_named(Path(name)) <= {*presets("env"), *presets("algo")}
 
 
 def test_figure_3_is_every_task_by_every_algorithm() -> None:
@@ -135,7 +134,7 @@ def test_figure_4_varies_the_number_of_demonstrations() -> None:
     assert counts == {
         f"{env}-vmil{suffix}-s0": count
         for env in ("walker", "cheetah")
-        for suffix, count in (("-demos1", 1), ("-demos2", 2), ("-demos5", 5), ("", 10))
+        for suffix, count in (("-demos1", 1), ("-demos2", 2), ("-demos5", 5), ("", None))
     }
 
 
