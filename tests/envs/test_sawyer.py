@@ -57,7 +57,6 @@ def test_sizes_and_what_the_preset_says() -> None:
     assert env_info(config()) == EnvInfo(4, 4, 64, STEPS, 2)
     assert preset.env.score == "success"
     assert preset.training.eval_episodes >= 20
-    assert preset.demos.count == 50
 
 
 def test_recorded_states_are_drawn_as_the_episode_was_from_its_first_picture_on(env: SawyerEnv) -> None:

@@ -56,10 +56,12 @@ SMALL = (
     "training.checkpoint_every_frames=24",
     "behaviour.dream_starts=8",
 )
-# Read only by what this run does not do: track elsewhere, or meet a gradient that is no number.
+# Read only by what this run does not do: track elsewhere, be part of an experiment, meet a gradient that is no number.
 UNREAD_HERE = {
+    "run.variant",
     "tracking.uri",
     "tracking.experiment",
+    "tracking.parent",
     "tracking.system_metrics",
     "training.skip_nonfinite",
 }
