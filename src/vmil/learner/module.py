@@ -77,6 +77,13 @@ class ImitationModule(lightning.LightningModule):
     def evaluation_policy(self) -> Policy:
         """Acts for the score: deterministic, its state fresh."""
 
+    def on_train_start(self) -> None:
+        """A resumed run learns at the configured rates: its checkpoint brought those that it was stopped with."""
+        live, fresh = (_listed(some) for some in (self.optimizers(), self.configure_optimizers()))
+        for resumed, configured in zip(live, fresh, strict=True):
+            for group, asked in zip(resumed.param_groups, configured.param_groups, strict=True):
+                group.update(lr=asked["lr"], eps=asked["eps"])
+
     def count_update(self) -> None:
         """Ends a training step."""
         self.updates += 1
@@ -94,3 +101,8 @@ class ImitationModule(lightning.LightningModule):
         """Takes it back, and the update counter as the plain number it is used as."""
         self.means.load_state_dict(checkpoint.get("means", {}))
         self.updates = int(checkpoint["state_dict"]["updates_done"])
+
+
+def _listed(optimizers: Any) -> list[Any]:
+    """One optimiser or several, as Lightning gives and takes them, always as a list."""
+    return list(optimizers) if isinstance(optimizers, (list, tuple)) else [optimizers]
