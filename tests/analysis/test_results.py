@@ -144,7 +144,7 @@ def test_every_committed_run_can_be_read_and_is_small() -> None:
     for run in runs:
         assert run.card.commit != "unknown"
         assert run.card.command.startswith("make ")
-        assert any(run.curve(name) is not None for name in (run.score, "collect/return"))  # stopped before an evaluation
+        assert any(run.curve(name) is not None for name in (run.score, "collect/return"))  # or stopped before one
         assert run.directory is not None
         assert sum(path.stat().st_size for path in run.directory.iterdir()) < 500_000
 
