@@ -17,7 +17,7 @@ Norm = Literal["none", "layer"]
 def activation(name: Activation) -> nn.Module:
     """The nonlinearity called `name`."""
     if name == "elu":
-        return nn.ELU()
+        return nn.ELU(inplace=True)  # what it stands behind does not read its own result, and it learns from its own
     if name == "silu":
         return nn.SiLU()
     raise ValueError(f"unknown activation {name!r}")
