@@ -53,7 +53,7 @@ class ImageDecoder(nn.Module):
         self.first_bias = nn.Parameter(torch.zeros(4 * depth))
         bound = 1.0 / math.sqrt(4 * depth * 5 * 5)  # ConvTranspose2d's own range: its fan-in is outputs × kernel
         nn.init.uniform_(self.first.weight, -bound, bound)
-        rest: list[nn.Module] = [activation(act)]
+        rest: list[nn.Module] = [activation(act, view=True)]
         rest += [PatchConvTranspose2d(4 * depth, 2 * depth, kernel_size=5, stride=2), activation(act)]
         rest += [nn.ConvTranspose2d(2 * depth, depth, kernel_size=6, stride=2), activation(act)]
         rest += [SubpixelConvTranspose2d(depth, CHANNELS, kernel_size=6, stride=2)]

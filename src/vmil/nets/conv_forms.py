@@ -32,8 +32,8 @@ class PatchConv2d(nn.Conv2d):
         """(N, I, H, W) → (N, O, H', W')."""
         if not applies(input) or self.bias is None:
             return super().forward(input)
-        maps: Tensor = _PatchConv.apply(rearrange(input, "n c h w -> n h w c"), self.weight, self.bias)
-        return rearrange(maps, "n h w c -> n c h w")
+        maps: Tensor = _PatchConv.apply(input, self.weight, self.bias)
+        return maps
 
 
 class PatchConvTranspose2d(nn.ConvTranspose2d):
@@ -43,8 +43,8 @@ class PatchConvTranspose2d(nn.ConvTranspose2d):
         """(N, I, H, W) → (N, O, 2(H−1)+K, 2(W−1)+K)."""
         if not applies(input) or self.bias is None or output_size is not None:
             return super().forward(input, output_size)
-        maps: Tensor = _PatchConvTranspose.apply(rearrange(input, "n c h w -> n h w c"), self.weight, self.bias)
-        return rearrange(maps, "n h w c -> n c h w")
+        maps: Tensor = _PatchConvTranspose.apply(input, self.weight, self.bias)
+        return maps
 
 
 class SubpixelConvTranspose2d(nn.ConvTranspose2d):
@@ -65,7 +65,6 @@ class SubpixelConvTranspose2d(nn.ConvTranspose2d):
 
 def patches(maps: Tensor, kernel: int) -> Tensor:
     """The K × K windows at stride 2 of contiguous (N, H, W, C), one to a row: (N · H' · W', K · K · C), a copy."""
-    maps = maps.contiguous()
     count, height, width, channels = maps.shape
     rows, columns = (height - kernel) // STRIDE + 1, (width - kernel) // STRIDE + 1
     n, h, w, c = maps.stride()
@@ -101,24 +100,34 @@ def _kernel(matrix: Tensor, like: Tensor) -> Tensor:
     return rearrange(matrix, "a (p q b) -> a b p q", p=like.shape[2], q=like.shape[3])
 
 
+def _last(maps: Tensor) -> Tensor:
+    """(N, C, H, W) → (N, H, W, C); no copy where the maps are channels_last."""
+    return maps.permute(0, 2, 3, 1).contiguous()
+
+
+def _second(maps: Tensor) -> Tensor:
+    """Back, in channels_last; a tensor in its own right, so that an activation may overwrite it."""
+    return maps.permute(0, 3, 1, 2).detach()
+
+
 class _PatchConv(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, maps: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        kernel = weight.shape[-1]
+    def forward(ctx: Any, input: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        maps, kernel = _last(input), weight.shape[-1]
         rows, columns = (maps.shape[1] - kernel) // STRIDE + 1, (maps.shape[2] - kernel) // STRIDE + 1
         windows = patches(maps, kernel)
         ctx.save_for_backward(windows, weight)
         ctx.shape = maps.shape
-        return torch.addmm(bias, windows, _matrix(weight).t()).view(len(maps), rows, columns, -1)
+        return _second(torch.addmm(bias, windows, _matrix(weight).t()).view(len(maps), rows, columns, -1))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         windows, weight = ctx.saved_tensors
-        flat = grad.flatten(0, 2)
+        flat = _last(grad).flatten(0, 2)
         maps = kernel = bias = None
         if ctx.needs_input_grad[0]:
-            maps = add_patches(flat.new_zeros(ctx.shape), flat @ _matrix(weight), weight.shape[-1])
+            maps = _second(add_patches(flat.new_zeros(ctx.shape), flat @ _matrix(weight), weight.shape[-1]))
         if ctx.needs_input_grad[1]:
             kernel = _kernel(flat.t() @ windows, weight)
         if ctx.needs_input_grad[2]:
@@ -128,22 +137,23 @@ class _PatchConv(torch.autograd.Function):
 
 class _PatchConvTranspose(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, maps: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        kernel = weight.shape[-1]
+    def forward(ctx: Any, input: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        maps, kernel = _last(input), weight.shape[-1]
         ctx.save_for_backward(maps, weight)
         count, height, width, _ = maps.shape
         grown = (count, STRIDE * (height - 1) + kernel, STRIDE * (width - 1) + kernel, len(bias))
         canvas = bias.expand(grown).contiguous()
-        return add_patches(canvas, maps.flatten(0, 2) @ _matrix(weight), kernel)
+        return _second(add_patches(canvas, maps.flatten(0, 2) @ _matrix(weight), kernel))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         maps, weight = ctx.saved_tensors
+        grad = _last(grad)
         windows = patches(grad, weight.shape[-1])
         below = kernel = bias = None
         if ctx.needs_input_grad[0]:
-            below = (windows @ _matrix(weight).t()).view(maps.shape)
+            below = _second((windows @ _matrix(weight).t()).view(maps.shape))
         if ctx.needs_input_grad[1]:
             kernel = _kernel(maps.flatten(0, 2).t() @ windows, weight)
         if ctx.needs_input_grad[2]:
@@ -160,7 +170,7 @@ class _SubpixelConvTranspose(torch.autograd.Function):
         dense = dense.contiguous(memory_format=torch.channels_last)
         quads = F.conv2d(maps, dense, bias.repeat(STRIDE * STRIDE), padding=half - 1)
         pixels = rearrange(quads, "n (a b o) h w -> n (h a) (w b) o", a=STRIDE, b=STRIDE)
-        return rearrange(pixels, "n h w o -> n o h w")
+        return _second(pixels)
 
     @staticmethod
     @once_differentiable

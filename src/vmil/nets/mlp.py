@@ -14,10 +14,10 @@ Activation = Literal["elu", "silu"]
 Norm = Literal["none", "layer"]
 
 
-def activation(name: Activation) -> nn.Module:
-    """The nonlinearity called `name`."""
+def activation(name: Activation, view: bool = False) -> nn.Module:
+    """The nonlinearity called `name`; it overwrites its input if it can, unless that is a view of something else."""
     if name == "elu":
-        return nn.ELU(inplace=True)  # what it stands behind does not read its own result, and it learns from its own
+        return nn.ELU(inplace=not view)  # its gradient needs no more than its result; SiLU's needs its input
     if name == "silu":
         return nn.SiLU()
     raise ValueError(f"unknown activation {name!r}")
