@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -115,7 +115,8 @@ class RecordedStep:
         key = (batch.experts, *((name, tensor.shape, tensor.dtype) for name, tensor in tensors.items()))
         recording = self.recordings.get(key)
         if recording is None:
-            own = replace(batch, **{name: tensor.clone() for name, tensor in tensors.items()})
+            copies: dict[str, Any] = {name: tensor.clone() for name, tensor in tensors.items()}
+            own = replace(batch, **copies)
             device = batch.action.device
             recording = _Recording(own, {name: torch.full((), value, device=device) for name, value in dials.items()})
             self.recordings[key] = recording
@@ -142,9 +143,7 @@ def tensors_of(batch: Batch) -> dict[str, Tensor]:
 def use_graphs(config: Config, device: torch.device) -> bool:
     """Whether updates are recorded; UserError if they must be and cannot."""
     if config.compute.graphs == "always" and device.type != "cuda":
-        raise UserError(
-            f"compute.graphs=always records CUDA graphs, and this run computes on {device.type}: set it to auto"
-        )
+        raise UserError(f"compute.graphs=always needs CUDA, and this run computes on {device.type}: set it to auto")
     return config.compute.graphs != "never" and device.type == "cuda"
 
 

@@ -70,8 +70,8 @@ class RecordedModule(ImitationModule):
             super().step(name, optimizer, loss, parts)
             return
         optimizers = self.optimizers()
-        chosen = optimizers[optimizer] if isinstance(optimizers, list) else optimizers
-        chosen = getattr(chosen, "optimizer", chosen)  # what Lightning wraps
+        wrapped = optimizers[optimizer] if isinstance(optimizers, list) else optimizers
+        chosen: torch.optim.Optimizer = getattr(wrapped, "optimizer", wrapped)  # what Lightning wraps
         chosen.zero_grad(set_to_none=True)
         self.manual_backward(loss)
         self.means.add(clip_and_step(chosen, parts, self._left_out))

@@ -32,7 +32,7 @@ class PatchConv2d(nn.Conv2d):
         """(N, I, H, W) → (N, O, H', W')."""
         if not applies(input) or self.bias is None:
             return super().forward(input)
-        maps: Tensor = _PatchConv.apply(input, self.weight, self.bias)
+        maps: Tensor = _PatchConv.apply(input, self.weight, self.bias)  # type: ignore[no-untyped-call]
         return maps
 
 
@@ -43,7 +43,7 @@ class PatchConvTranspose2d(nn.ConvTranspose2d):
         """(N, I, H, W) → (N, O, 2(H−1)+K, 2(W−1)+K)."""
         if not applies(input) or self.bias is None or output_size is not None:
             return super().forward(input, output_size)
-        maps: Tensor = _PatchConvTranspose.apply(input, self.weight, self.bias)
+        maps: Tensor = _PatchConvTranspose.apply(input, self.weight, self.bias)  # type: ignore[no-untyped-call]
         return maps
 
 
@@ -59,7 +59,7 @@ class SubpixelConvTranspose2d(nn.ConvTranspose2d):
         """(N, I, H, W) → (N, O, 2(H−1)+K, 2(W−1)+K)."""
         if not applies(input) or self.bias is None or output_size is not None:
             return super().forward(input, output_size)
-        maps: Tensor = _SubpixelConvTranspose.apply(input, self.weight, self.bias)
+        maps: Tensor = _SubpixelConvTranspose.apply(input, self.weight, self.bias)  # type: ignore[no-untyped-call]
         return maps
 
 
