@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -70,7 +71,7 @@ class RecordedModule(ImitationModule):
             super().step(name, optimizer, loss, parts)
             return
         optimizers = self.optimizers()
-        wrapped = optimizers[optimizer] if isinstance(optimizers, list) else optimizers
+        wrapped: Any = optimizers[optimizer] if isinstance(optimizers, list) else optimizers
         chosen: torch.optim.Optimizer = getattr(wrapped, "optimizer", wrapped)  # what Lightning wraps
         chosen.zero_grad(set_to_none=True)
         self.manual_backward(loss)

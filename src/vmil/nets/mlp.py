@@ -58,7 +58,11 @@ class LayerNormGRUCell(nn.Module):
 
     def forward(self, inputs: Tensor, hidden: Tensor) -> Tensor:
         """(B, I), (B, D) → the next hidden state (B, D)."""
-        reset, candidate, update = self.norm(self.gates(torch.cat([inputs, hidden], -1))).chunk(3, -1)
+        return self.mix(self.gates(torch.cat([inputs, hidden], -1)), hidden)
+
+    def mix(self, gates: Tensor, hidden: Tensor) -> Tensor:
+        """The same from the gates before their norm, (B, 3D)."""
+        reset, candidate, update = self.norm(gates).chunk(3, -1)
         candidate = torch.tanh(torch.sigmoid(reset) * candidate)
         # The bias of −1 makes a fresh cell remember: it starts by keeping 73 % of its state.
         return torch.lerp(hidden, candidate, torch.sigmoid(update - 1))
