@@ -202,3 +202,5 @@ def test_graphs_are_for_cuda() -> None:
     assert not use_graphs(load_config(["compute.graphs=never"]), cuda)
     with pytest.raises(UserError, match="computes on cpu"):
         use_graphs(load_config(["compute.graphs=always"]), cpu)
+    with pytest.raises(UserError, match="computes on cpu"):  # before anything is collected
+        VMIL(load_config([*SMALL, "compute.graphs=always"]), A, 0).on_fit_start()

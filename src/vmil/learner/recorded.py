@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vmil.config.schema import Config
 from vmil.data.transition import Batch
+from vmil.learner.device import choose_device
 from vmil.learner.graphs import CudaRecorder, Dials, Readings, RecordedStep, Recorder, clip_and_step, use_graphs
 from vmil.learner.meters import Means
 from vmil.learner.module import ImitationModule, NonFiniteError, Part
@@ -40,6 +41,10 @@ class RecordedModule(ImitationModule):
     def dial(self, name: str) -> Tensor | float:
         """That number now: a float, or in a recorded update a tensor () that each replay sets."""
         return self.schedules()[name] if self._dials is None else self._dials[name]
+
+    def on_fit_start(self) -> None:
+        """Refuses at once what could only fail later."""
+        use_graphs(self.config, choose_device(self.config))
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """One update, replayed if it can be."""

@@ -139,8 +139,7 @@ class _Unrolled:
         self.cell = rssm.cell
         self.after_inputs, self.after_deter = rssm.inputs[1:], rssm.posterior_head[:-1]
         first, middle, last = (cast(nn.Linear, m) for m in (rssm.inputs[0], rssm.from_deter, rssm.posterior_head[-1]))
-        split = [rssm.latent.size, action.shape[-1]]
-        of_stoch, of_action = first.weight.split(split, 1)
+        of_stoch, of_action = first.weight[:, : rssm.latent.size], first.weight[:, rssm.latent.size :]
         self.inputs = LoopedLinear(of_stoch, F.linear(action, of_action, first.bias))
         self.deter = LoopedLinear(middle.weight, projected + biased(middle))
         self.head = LoopedLinear(last.weight, biased(last))
