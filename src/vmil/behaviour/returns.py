@@ -28,6 +28,13 @@ def discount_weights(horizon: int, discount: float, like: Tensor) -> Tensor:
     return (discount ** torch.arange(horizon, dtype=like.dtype, device=like.device))[:, None]
 
 
+def _quantiles(values: Tensor, *levels: float) -> list[Tensor]:
+    """Quantiles with linear interpolation, each (); unlike torch's it takes its levels from no tensor."""
+    ordered, last = values.flatten().sort().values, values.numel() - 1
+    places = [level * last for level in levels]
+    return [torch.lerp(ordered[int(place)], ordered[min(int(place) + 1, last)], place % 1.0) for place in places]
+
+
 Normalise = Literal["none", "returns", "advantages"]
 
 
@@ -58,7 +65,7 @@ class ReturnRange(nn.Module):
             spread = returns.detach() - value.detach()
         else:
             raise ValueError(f"unknown normalisation {kind!r}")
-        low, high = torch.quantile(spread.flatten(), returns.new_tensor([0.05, 0.95]))
+        low, high = _quantiles(spread, 0.05, 0.95)
         keep = self.decay * self.initialised  # the first batch sets the range
         self.range.copy_(torch.lerp(high - low, self.range, keep))
         self.initialised.fill_(1.0)

@@ -29,6 +29,7 @@ NoiseSchedule = Literal["none", "constant", "annealed"]
 Bootstrap = Literal["value", "none"]
 TrackingKind = Literal["mlflow", "csv", "none"]
 Precision = Literal["auto", "fp32", "bf16"]
+Graphs = Literal["auto", "never", "always"]
 PolicyKind = Literal["tanh_normal", "clipped_normal"]
 Normalise = Literal["none", "returns", "advantages"]
 Device = Literal["auto", "cpu", "cuda"]
@@ -170,6 +171,7 @@ class ComputeConfig:
 
     device: Device = "auto"
     precision: Precision = "auto"  # auto: bf16 where the processor has it
+    graphs: Graphs = "auto"  # record VMIL's updates as CUDA graphs; auto: on CUDA, if the device takes them
     threads: int = 0  # torch CPU threads; 0: as many as physical cores are free to this process
 
 

@@ -68,7 +68,7 @@ def discriminator_loss(
     expert: Tensor,
     policy: Tensor,
     *,
-    std: float,
+    std: Tensor | float,
     penalty: Penalty,
     penalty_scale: float,
     penalty_target: float,
@@ -77,7 +77,7 @@ def discriminator_loss(
 
     For the penalty's mixtures the policy's rows are drawn at random, so that unequal N and M lose nothing on average.
     """
-    if std > 0.0:
+    if isinstance(std, Tensor) or std > 0.0:
         expert = expert + std * torch.randn_like(expert)
         policy = policy + std * torch.randn_like(policy)
     logit_expert, logit_policy = discriminator(expert), discriminator(policy)

@@ -52,6 +52,9 @@ class Stopwatch:
     @contextmanager
     def stage(self, name: str, device: torch.device) -> Iterator[None]:
         """Times what happens inside as `time/<name>`."""
+        if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+            yield  # in a graph that is being recorded nothing runs yet
+            return
         self.counts[name] += 1
         if device.type == "cuda":
             begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)

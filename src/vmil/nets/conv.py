@@ -12,6 +12,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from vmil.nets.conv_forms import PatchConv2d, PatchConvTranspose2d, SubpixelConvTranspose2d
 from vmil.nets.mlp import Activation, activation
 
 IMAGE_SIZE = 64
@@ -26,7 +27,8 @@ class ImageEncoder(nn.Module):
         widths = [CHANNELS, depth, 2 * depth, 4 * depth, 8 * depth]
         layers: list[nn.Module] = []
         for inputs, outputs in pairwise(widths):
-            layers += [nn.Conv2d(inputs, outputs, kernel_size=4, stride=2), activation(act)]
+            kind = PatchConv2d if outputs == widths[-1] else nn.Conv2d  # the last maps are the smallest
+            layers += [kind(inputs, outputs, kernel_size=4, stride=2), activation(act)]
         self.layers = nn.Sequential(*layers).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.outputs = widths[-1] * 2 * 2
 
@@ -51,10 +53,10 @@ class ImageDecoder(nn.Module):
         self.first_bias = nn.Parameter(torch.zeros(4 * depth))
         bound = 1.0 / math.sqrt(4 * depth * 5 * 5)  # ConvTranspose2d's own range: its fan-in is outputs × kernel
         nn.init.uniform_(self.first.weight, -bound, bound)
-        rest: list[nn.Module] = [activation(act)]
-        rest += [nn.ConvTranspose2d(4 * depth, 2 * depth, kernel_size=5, stride=2), activation(act)]
+        rest: list[nn.Module] = [activation(act, view=True)]
+        rest += [PatchConvTranspose2d(4 * depth, 2 * depth, kernel_size=5, stride=2), activation(act)]
         rest += [nn.ConvTranspose2d(2 * depth, depth, kernel_size=6, stride=2), activation(act)]
-        rest += [nn.ConvTranspose2d(depth, CHANNELS, kernel_size=6, stride=2)]
+        rest += [SubpixelConvTranspose2d(depth, CHANNELS, kernel_size=6, stride=2)]
         self.rest = nn.Sequential(*rest).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, feat: Tensor) -> Tensor:

@@ -100,13 +100,13 @@ class CategoricalLatent:
         log_probs = self.log_probs(stats)
         chosen = (log_probs + rearrange(noise, "... (v c) -> ... v c", c=self.classes)).argmax(-1)
         probs = log_probs.exp()
-        one_hot = F.one_hot(chosen, self.classes).to(probs.dtype)
+        one_hot = _one_hot(chosen, probs)
         return rearrange(one_hot + probs - probs.detach(), "... v c -> ... (v c)")
 
     def mode(self, stats: Tensor) -> Tensor:
         """One-hot of the most probable class."""
-        one_hot = F.one_hot(self.log_probs(stats).argmax(-1), self.classes).to(stats.dtype)
-        return rearrange(one_hot, "... v c -> ... (v c)")
+        log_probs = self.log_probs(stats)
+        return rearrange(_one_hot(log_probs.argmax(-1), log_probs), "... v c -> ... (v c)")
 
     def kl(self, q: Tensor, p: Tensor) -> Tensor:
         """Σ q (log q − log p)."""
@@ -117,6 +117,19 @@ class CategoricalLatent:
         """−Σ q log q."""
         log_q = self.log_probs(stats)
         return -(log_q.exp() * log_q).sum((-2, -1))
+
+
+def _one_hot(chosen: Tensor, like: Tensor) -> Tensor:
+    """(…,) classes → (…, C) as `like`; torch's own function reads its argument's range, for which a device waits."""
+    return torch.zeros_like(like).scatter_(-1, chosen[..., None], 1.0)
+
+
+def random_subset(total: int, count: int, like: Tensor) -> Tensor:
+    """`count` of the indices below `total`, (count,), without replacement, on the device of `like`."""
+    if like.device.type == "cpu":
+        return torch.randperm(total)[:count]
+    # On CUDA torch draws small permutations on the CPU, and the copy waits.
+    return torch.rand(total, device=like.device).argsort()[:count]
 
 
 def normal_log_prob(value: Tensor, mean: Tensor, std: Tensor) -> Tensor:

@@ -14,10 +14,10 @@ Activation = Literal["elu", "silu"]
 Norm = Literal["none", "layer"]
 
 
-def activation(name: Activation) -> nn.Module:
-    """The nonlinearity called `name`."""
+def activation(name: Activation, view: bool = False) -> nn.Module:
+    """The nonlinearity called `name`; it overwrites its input if it can, unless that is a view of something else."""
     if name == "elu":
-        return nn.ELU()
+        return nn.ELU(inplace=not view)  # its gradient needs no more than its result; SiLU's needs its input
     if name == "silu":
         return nn.SiLU()
     raise ValueError(f"unknown activation {name!r}")
@@ -64,7 +64,11 @@ class LayerNormGRUCell(nn.Module):
 
     def forward(self, inputs: Tensor, hidden: Tensor) -> Tensor:
         """(B, I), (B, D) → the next hidden state (B, D)."""
-        reset, candidate, update = self.norm(self.gates(torch.cat([inputs, hidden], -1))).chunk(3, -1)
+        return self.mix(self.gates(torch.cat([inputs, hidden], -1)), hidden)
+
+    def mix(self, gates: Tensor, hidden: Tensor) -> Tensor:
+        """The same from the gates before their norm, (B, 3D)."""
+        reset, candidate, update = self.norm(gates).chunk(3, -1)
         candidate = torch.tanh(torch.sigmoid(reset) * candidate)
         # The bias of −1 makes a fresh cell remember: it starts by keeping 73 % of its state.
         return torch.lerp(hidden, candidate, torch.sigmoid(update - 1))

@@ -1,6 +1,6 @@
 """Variational model-based imitation learning (Rafailov, Yu, Rajeswaran & Finn 2021), as one Lightning module.
 
-`training_step` is the paper's loop: fit the model, dream on-policy in it, tell expert from policy, be the expert.
+`learn` is the paper's loop: fit the model, dream on-policy in it, tell expert from policy, be the expert.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from vmil.discriminator.network import Triples
 from vmil.discriminator.reward import reward_from_logit
 from vmil.evaluation.rollout import Rollout
 from vmil.imagination import Dream, imagine
-from vmil.learner.module import ImitationModule, Part
+from vmil.learner.module import Part
+from vmil.learner.recorded import RecordedModule
+from vmil.nets.distributions import random_subset
 from vmil.nets.mlp import follow, frozen, only_read
 from vmil.training.build import build_actor, build_critic, build_discriminator, build_world_model
 from vmil.world_model.loss import Frames, elbo_loss
@@ -30,7 +32,7 @@ from vmil.world_model.model import preprocess
 from vmil.world_model.rssm import State
 
 
-class VMIL(ImitationModule):
+class VMIL(RecordedModule):
     """World model, discriminator, actor and critic, with one optimiser for each of the paper's three parts."""
 
     def __init__(self, config: Config, action_size: int, proprio_size: int) -> None:
@@ -48,15 +50,21 @@ class VMIL(ImitationModule):
 
     # ---- the algorithm -------------------------------------------------------------------------------------------
 
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
-        """One step of the algorithm on a replayed batch (design: "The algorithm")."""
-        with self.stopwatch.stage("update", self.device):
-            posterior = self.fit_model(batch)  # 1. variational model
-            dream = self.dream(posterior)  # 2. on-policy, in the model
-            expert = self.expert_triples(posterior, batch)
-            self.fit_discriminator(expert, dream, posterior, batch)  # 3. who is who
-            self.fit_behaviour(dream, self.reward(dream), expert)  # 4. be the expert
-        self.count_update()
+    def learn(self, batch: Batch) -> None:
+        """One training step on a replayed batch (design: "The algorithm")."""
+        posterior = self.fit_model(batch)  # 1. variational model
+        dream = self.dream(posterior)  # 2. on-policy, in the model
+        expert = self.expert_triples(posterior, batch)
+        self.fit_discriminator(expert, dream, posterior, batch)  # 3. who is who
+        self.fit_behaviour(dream, self.reward(dream), expert)  # 4. be the expert
+
+    def schedules(self) -> dict[str, float]:
+        """Scale of D's input noise and weight of the cloning term, by now."""
+        d, b = self.config.discriminator, self.config.behaviour
+        return {
+            "noise_std": noise_std(d.noise, d.noise_std, self.frames, d.noise_anneal_frames),
+            "cloning": cloning_weight(b.cloning, b.cloning_decay_updates, b.cloning_floor, self.updates),
+        }
 
     def fit_model(self, batch: Batch) -> State:
         """Step 1: one gradient step on the ELBO; gives the posterior states (T, B, …), without history."""
@@ -87,7 +95,7 @@ class VMIL(ImitationModule):
             start = State(*(part.flatten(0, 1) for part in posterior))
             count = start.deter.shape[0]
             if 0 < c.dream_starts < count:
-                start = start.at(torch.randperm(count, device=start.deter.device)[: c.dream_starts])
+                start = start.at(random_subset(count, c.dream_starts, like=start.deter))
             with frozen(self.world_model):
                 return imagine(self.world_model.rssm, self.actor, start, c.horizon)
 
@@ -113,7 +121,7 @@ class VMIL(ImitationModule):
             replayed = self._replayed(posterior, batch)
             if c.replay_negatives and replayed is not None:
                 policy_inputs = torch.cat([policy_inputs, replayed])
-            std = noise_std(c.noise, c.noise_std, self.frames, c.noise_anneal_frames)
+            std = 0.0 if c.noise == "none" else self.dial("noise_std")
             for _ in range(c.updates):
                 loss, metrics = discriminator_loss(
                     self.discriminator,
@@ -159,7 +167,7 @@ class VMIL(ImitationModule):
             scale = self.return_range.update(c.normalise, returns, value[:-1])
             act, act_metrics = actor_loss(returns, dream.entropy, scale, discount=c.discount, weight=c.entropy)
             criticise, critic_metrics = critic_loss(self.critic(dream.feat[:-1].detach()), returns, discount=c.discount)
-            weight = cloning_weight(c.cloning, c.cloning_decay_updates, c.cloning_floor, self.updates)
+            weight = self.dial("cloning")
             clone, clone_metrics = cloning_loss(self.actor(expert.feat.flatten(0, 1)), expert.action.flatten(0, 1))
             parts = [Part("actor", self.actor, c.clip), Part("critic", self.critic, c.clip)]
             self.step("actor", 2, act + criticise + weight * clone, parts)

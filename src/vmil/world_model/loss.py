@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vmil.nets.distributions import Latent
+from vmil.nets.distributions import Latent, random_subset
 from vmil.world_model.model import WorldModel
 from vmil.world_model.rssm import State
 
@@ -47,7 +47,7 @@ def reconstruction_loss(model: WorldModel, feat: Tensor, frames: Frames, fractio
     image, proprio = frames.image, frames.proprio
     if fraction < 1.0:
         count = max(1, round(fraction * feat.shape[0]))
-        chosen = torch.randperm(feat.shape[0], device=feat.device)[:count]
+        chosen = random_subset(feat.shape[0], count, like=feat)
         feat, image = feat[chosen], image[chosen]
         proprio = None if proprio is None else proprio[chosen]
     seen = model.predict(feat)

@@ -5,12 +5,14 @@ Shape letters: T time, B batch, A action, E embedding, D `deter`, S `stoch`, F `
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vmil.nets.distributions import Latent
+from vmil.nets.loops import LoopedLinear
 from vmil.nets.mlp import Activation, LayerNormGRUCell, Norm, dense
 
 Index = int | slice | Tensor | tuple[int | slice | Tensor, ...]
@@ -104,9 +106,11 @@ class RSSM(nn.Module):
         action = action * keep
         state = self.initial(batch, projected)
         states = []
+        filter_step = _Unrolled(self, action, projected)
         for t in range(length):
-            state = State(state.deter * keep[t], state.stoch * keep[t], state.stats)
-            state = self._filter(state, action[t], projected[t], noise[t])
+            previous = State(state.deter * keep[t], state.stoch * keep[t], state.stats)
+            deter, stats = filter_step(previous)
+            state = State(deter, self.latent.sample(stats, noise[t]), stats)
             states.append(state)
         posterior = State(*(torch.stack(parts) for parts in zip(*states, strict=True)))
         return posterior, self.prior_head(posterior.deter)
@@ -119,3 +123,34 @@ class RSSM(nn.Module):
             state = self.img_step(state, action[t], noise[t])
             states.append(state)
         return State(*(torch.stack(parts) for parts in zip(*states, strict=True)))
+
+
+class _Unrolled:
+    """The filter's steps over a whole sequence, what needs no recurrence being done beforehand for all of them."""
+
+    def __init__(self, rssm: RSSM, action: Tensor, projected: Tensor) -> None:
+        """action (T, B, A) and projected embeddings (T, B, hidden), of the steps in order."""
+        length, batch = action.shape[:2]
+
+        def biased(layer: nn.Linear) -> Tensor:
+            bias = projected.new_zeros(layer.out_features) if layer.bias is None else layer.bias
+            return bias.expand(length, batch, -1)
+
+        self.cell = rssm.cell
+        self.after_inputs, self.after_deter = rssm.inputs[1:], rssm.posterior_head[:-1]
+        first, middle, last = (cast(nn.Linear, m) for m in (rssm.inputs[0], rssm.from_deter, rssm.posterior_head[-1]))
+        of_stoch, of_action = first.weight[:, : rssm.latent.size], first.weight[:, rssm.latent.size :]
+        self.inputs = LoopedLinear(of_stoch, F.linear(action, of_action, first.bias))
+        self.deter = LoopedLinear(middle.weight, projected + biased(middle))
+        self.head = LoopedLinear(last.weight, biased(last))
+        if isinstance(self.cell, LayerNormGRUCell):
+            self.gates = LoopedLinear(self.cell.gates.weight, biased(self.cell.gates))
+
+    def __call__(self, previous: State) -> tuple[Tensor, Tensor]:
+        """The next step: h (B, D) and the posterior's stats (B, ·)."""
+        inputs = self.after_inputs(self.inputs(previous.stoch))
+        if isinstance(self.cell, LayerNormGRUCell):
+            deter = self.cell.mix(self.gates(torch.cat([inputs, previous.deter], -1)), previous.deter)
+        else:
+            deter = self.cell(inputs, previous.deter)
+        return deter, self.head(self.after_deter(self.deter(deter)))

@@ -1,0 +1,170 @@
+"""Training steps that are recorded once on the device and then replayed as one launch.
+
+On a GPU an update is thousands of small kernels, and Python cannot launch them as fast as they run. A CUDA graph holds
+them all: forward, backward and optimisers. What it asks of a step is that nothing in it waits for the device, that its
+shapes are fixed, and that whatever changes from call to call is read from tensors that stay where they are.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from vmil.config.errors import UserError
+from vmil.config.schema import Config
+from vmil.data.transition import Batch
+from vmil.learner.module import Part
+
+log = logging.getLogger(__name__)
+
+Dials = Mapping[str, Tensor | float]  # numbers that change from update to update
+Readings = Mapping[str, Tensor | float]  # metrics of one update
+Step = Callable[[Batch, Dials], Readings]
+
+WARM_UP = 3  # eager steps before recording, in which libraries choose kernels and optimisers make their state
+
+
+class Recorder(Protocol):
+    """A way to record work on a device."""
+
+    def warm(self, work: Callable[[], None]) -> None:
+        """Does the work as it will be recorded, without recording it."""
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        """Records the work, without its being done; gives what does it."""
+
+
+class CudaRecorder:
+    """CUDA graphs, which share one pool of memory since only one of them runs at a time."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.stream = torch.cuda.Stream(device)
+        self.pool = torch.cuda.graph_pool_handle()
+
+    def warm(self, work: Callable[[], None]) -> None:
+        """Works on the stream that will record."""
+        self.stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self.stream):
+            work()
+        torch.cuda.current_stream().wait_stream(self.stream)
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        """Captures a graph; other threads (loaders, collectors) may go on using the device meanwhile."""
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"):
+            work()
+        replay: Callable[[], None] = graph.replay
+        return replay
+
+
+@dataclass
+class _Recording:
+    """One shape of batch: where its steps read from and write to."""
+
+    batch: Batch
+    dials: dict[str, Tensor]
+    warmed: int = 0
+    replay: Callable[[], None] | None = None
+    names: list[str] = field(default_factory=list)  # of the metrics in `values`
+    values: Tensor | None = None
+    constants: dict[str, float] = field(default_factory=dict)
+
+
+class RecordedStep:
+    """A step that is recorded per shape of batch after `WARM_UP` eager ones; every call is exactly one step.
+
+    Unless `strict`, a step that cannot be recorded goes on eagerly, with a warning.
+    """
+
+    def __init__(self, step: Step, recorder: Recorder, strict: bool) -> None:
+        self.step, self.strict = step, strict
+        self.recorder: Recorder | None = recorder
+        self.recordings: dict[tuple[object, ...], _Recording] = {}
+
+    def __call__(self, batch: Batch, dials: Mapping[str, float]) -> Readings:
+        """One step on the batch, which is copied to where the recording reads it."""
+        if self.recorder is None:
+            return self.step(batch, dials)
+        recording = self._take_in(batch, dials)
+        if recording.replay is None:
+            if recording.warmed < WARM_UP:
+                recording.warmed += 1
+                readings: dict[str, Tensor | float] = {}
+                self.recorder.warm(lambda: readings.update(self.step(recording.batch, recording.dials)))
+                return readings
+            try:
+                recording.replay = self.recorder.record(lambda: self._work(recording))
+            except RuntimeError as error:
+                if self.strict:
+                    raise
+                log.warning("updates are not recorded as CUDA graphs (%s); they go on one by one", error)
+                self.recorder = None
+                return self.step(batch, dials)
+        recording.replay()
+        if recording.values is None:
+            return recording.constants
+        return recording.constants | dict(zip(recording.names, recording.values.clone().unbind(), strict=True))
+
+    def _take_in(self, batch: Batch, dials: Mapping[str, float]) -> _Recording:
+        tensors = tensors_of(batch)
+        key = (batch.experts, *((name, tensor.shape, tensor.dtype) for name, tensor in tensors.items()))
+        recording = self.recordings.get(key)
+        if recording is None:
+            copies: dict[str, Any] = {name: tensor.clone() for name, tensor in tensors.items()}
+            own = replace(batch, **copies)
+            device = batch.action.device
+            recording = _Recording(own, {name: torch.full((), value, device=device) for name, value in dials.items()})
+            self.recordings[key] = recording
+            return recording
+        for name, place in tensors_of(recording.batch).items():
+            place.copy_(tensors[name], non_blocking=True)
+        for name, value in dials.items():
+            recording.dials[name].fill_(value)
+        return recording
+
+    def _work(self, recording: _Recording) -> None:
+        readings = self.step(recording.batch, recording.dials)
+        tensors = {name: value.float() for name, value in readings.items() if isinstance(value, Tensor)}
+        recording.constants = {name: value for name, value in readings.items() if not isinstance(value, Tensor)}
+        recording.names, recording.values = list(tensors), torch.stack(list(tensors.values())) if tensors else None
+
+
+def tensors_of(batch: Batch) -> dict[str, Tensor]:
+    """The tensors among the batch's fields."""
+    found = {f.name: getattr(batch, f.name) for f in fields(batch)}
+    return {name: value for name, value in found.items() if isinstance(value, Tensor)}
+
+
+def use_graphs(config: Config, device: torch.device) -> bool:
+    """Whether updates are recorded; UserError if they must be and cannot."""
+    if config.compute.graphs == "always" and device.type != "cuda":
+        raise UserError(f"compute.graphs=always needs CUDA, and this run computes on {device.type}: set it to auto")
+    return config.compute.graphs != "never" and device.type == "cuda"
+
+
+def clip_and_step(optimizer: torch.optim.Optimizer, parts: Iterable[Part], left_out: Tensor) -> dict[str, Tensor]:
+    """Clips each part and makes the optimiser's step, all on the device; gives the gradient norms.
+
+    A step whose gradient is not finite is left out by the optimiser's own kernel and counted in `left_out` (); who
+    reads that number waits for the device. The optimiser must be a fused Adam.
+    """
+    norms = {f"{part.name}/grad_norm": nn.utils.clip_grad_norm_(part.module.parameters(), part.clip) for part in parts}
+    finite = torch.stack([norm.detach().float() for norm in norms.values()]).isfinite().all()
+    broken = (~finite).float()
+    left_out.add_(broken)
+    optimizer.found_inf = broken  # type: ignore[attr-defined]  # what a gradient scaler tells the fused kernel
+    restored = [group.get("capturable", False) for group in optimizer.param_groups]
+    try:
+        for group in optimizer.param_groups:
+            group["capturable"] = broken.is_cuda  # else it refuses to be recorded; its fused kernel always can be
+        optimizer.step()
+    finally:
+        del optimizer.found_inf  # type: ignore[attr-defined]
+        for group, capturable in zip(optimizer.param_groups, restored, strict=True):
+            group["capturable"] = capturable
+    return {name: norm.detach() for name, norm in norms.items()}

@@ -1,0 +1,99 @@
+"""An algorithm whose whole update, optimisers included, can be recorded as one CUDA graph."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vmil.config.schema import Config
+from vmil.data.transition import Batch
+from vmil.learner.device import choose_device
+from vmil.learner.graphs import CudaRecorder, Dials, Readings, RecordedStep, Recorder, clip_and_step, use_graphs
+from vmil.learner.meters import Means
+from vmil.learner.module import ImitationModule, NonFiniteError, Part
+
+
+class RecordedModule(ImitationModule):
+    """`learn` is the update; what it reads of the run's progress it reads from `dial`, and nothing in it waits.
+
+    Where updates are recorded (`compute.graphs`), their stages are not timed one by one, and a gradient that is not
+    finite is noticed when the metrics are drained; its step has been left out until then.
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.recorded: RecordedStep | None = None
+        self._dials: Dials | None = None  # set while an update runs that is, or will be, recorded
+        self._left_out: Tensor | None = None  # () how many steps were left out since the metrics were drained
+
+    @abstractmethod
+    def learn(self, batch: Batch) -> None:
+        """One update on a replayed batch."""
+
+    @abstractmethod
+    def schedules(self) -> dict[str, float]:
+        """Every number that `learn` reads and that depends on how far the run is."""
+
+    def dial(self, name: str) -> Tensor | float:
+        """That number now: a float, or in a recorded update a tensor () that each replay sets."""
+        return self.schedules()[name] if self._dials is None else self._dials[name]
+
+    def on_fit_start(self) -> None:
+        """Refuses at once what could only fail later."""
+        use_graphs(self.config, choose_device(self.config))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """One update, replayed if it can be."""
+        with self.stopwatch.stage("update", self.device):
+            if self.recorded is None and use_graphs(self.config, self.device):
+                self.record_with(CudaRecorder(self.device))
+            if self.recorded is None:
+                self.learn(batch)
+            else:
+                self.means.add(self.recorded(batch, self.schedules()))
+        self.count_update()
+
+    def record_with(self, recorder: Recorder) -> None:
+        """From now on updates are recorded."""
+        self._left_out = torch.zeros((), device=self.device)
+        self.recorded = RecordedStep(self._readings, recorder, strict=self.config.compute.graphs == "always")
+
+    def _readings(self, batch: Batch, dials: Dials) -> Readings:
+        kept, self.means, self._dials = self.means, Means(), dials
+        try:
+            self.learn(batch)
+            return {name: total / self.means.counts[name] for name, total in self.means.sums.items()}
+        finally:
+            self.means, self._dials = kept, None
+
+    def step(self, name: str, optimizer: int, loss: Tensor, parts: Iterable[Part]) -> None:
+        """As its parent's, but without waiting for the device in a recorded update."""
+        if self._dials is None or self._left_out is None:
+            super().step(name, optimizer, loss, parts)
+            return
+        optimizers = self.optimizers()
+        wrapped: Any = optimizers[optimizer] if isinstance(optimizers, list) else optimizers
+        chosen: torch.optim.Optimizer = getattr(wrapped, "optimizer", wrapped)  # what Lightning wraps
+        chosen.zero_grad(set_to_none=True)
+        self.manual_backward(loss)
+        self.means.add(clip_and_step(chosen, parts, self._left_out))
+
+    def drain_metrics(self) -> dict[str, float]:
+        """Means of everything measured since the last call.
+
+        Raises:
+            NonFiniteError: a recorded update's gradient was not finite, unless `training.skip_nonfinite` allows it.
+        """
+        if self._left_out is not None:
+            count = int(self._left_out)
+            self._left_out.zero_()
+            if count and not self.config.training.skip_nonfinite:
+                raise NonFiniteError(
+                    f"a gradient was not finite in {count} optimiser steps before update {self.updates}, which were "
+                    "left out; compute.graphs=never says which loss it was"
+                )
+        return super().drain_metrics()

@@ -1,0 +1,206 @@
+"""A recorded update is the update: it is recorded here as a tape of tensor operations, which CUDA graphs also are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from vmil.config.errors import UserError
+from vmil.config.load import load_config
+from vmil.data.transition import Batch
+from vmil.learner.graphs import WARM_UP, clip_and_step, use_graphs
+from vmil.learner.module import NonFiniteError, Part
+from vmil.training.vmil import VMIL
+
+T, B, EXPERTS, A = 6, 4, 2, 3
+SMALL = ("env=counting", "compute=debug", "training.batch_length=6", "behaviour.horizon=3", "behaviour.dream_starts=5")
+WAITS = {torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default}  # ask the device for a value
+FROM_HOST = {torch.ops.aten.lift_fresh.default}  # make a tensor of Python's numbers, which must be copied to a device
+
+
+class Tape(TorchDispatchMode):
+    """Notes every operation on tensors, then repeats them on the same memory: what a CUDA graph does with kernels.
+
+    A step that branches on data, waits for a value, or keeps a number of its own in Python repeats it wrongly.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations: list[tuple[Any, tuple[Any, ...], dict[str, Any], Any]] = []
+        self.done = True
+
+    def __torch_dispatch__(
+        self, func: Any, types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in WAITS | FROM_HOST:
+            raise AssertionError(f"{func} cannot be recorded")
+        out = func(*args, **(kwargs or {}))
+        self.operations.append((func, args, kwargs or {}, out))
+        return out
+
+    def replay(self) -> None:
+        """Repeats them; the first time they have just been done."""
+        if self.done:
+            self.done = False
+            return
+        with torch.no_grad():
+            for func, args, kwargs, noted in self.operations:
+                if func.is_view:
+                    continue  # views stay where they are
+                again = func(*args, **kwargs)
+                for old, new in zip(tree_leaves(noted), tree_leaves(again), strict=True):
+                    if isinstance(old, Tensor) and old.data_ptr() != new.data_ptr():
+                        old.copy_(new)
+
+
+class TapeRecorder:
+    """Records on tapes, on the CPU."""
+
+    def __init__(self) -> None:
+        self.tapes: list[Tape] = []
+
+    def warm(self, work: Callable[[], None]) -> None:
+        work()
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        with Tape() as tape:
+            work()
+        self.tapes.append(tape)
+        return tape.replay
+
+
+def make_batch(seed: int, experts: int = EXPERTS) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    return Batch(
+        image=torch.randint(0, 256, (T, B, 64, 64, 3), dtype=torch.uint8, generator=generator),
+        proprio=None,
+        action=torch.rand(T, B, A, generator=generator) * 2 - 1,
+        is_first=torch.rand(T, B, generator=generator) < 0.2,
+        experts=experts,
+    )
+
+
+@pytest.fixture
+def make_learner(monkeypatch: pytest.MonkeyPatch) -> Callable[..., VMIL]:
+    """A learner that trains without a Trainer."""
+
+    def make(*overrides: str) -> VMIL:
+        torch.manual_seed(0)
+        learner = VMIL(load_config([*SMALL, *overrides]), A, 0)
+        optimizers = learner.configure_optimizers()
+        object.__setattr__(learner, "optimizers", lambda: optimizers)
+        object.__setattr__(learner, "manual_backward", lambda loss: loss.backward())
+        return learner
+
+    return make
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["algo=vmil"],
+        ["algo=vmil", "discriminator.noise=annealed", "behaviour.normalise=returns", "world_model.latent=categorical"],
+        ["algo=vmil", "discriminator.spectral_norm=true", "discriminator.updates=2", "behaviour.actor_average=0.1"],
+        ["algo=vmil_released"],
+        ["algo=vmil_plus", "behaviour.cloning_decay_updates=2"],
+        ["algo=vmil_plus", "discriminator.prior_next_state=true", "discriminator.replay_negatives=true"],
+    ],
+    ids=" ".join,
+)
+def test_recorded_updates_are_the_plain_ones(make_learner: Callable[..., VMIL], options: list[str]) -> None:
+    """Weights, buffers and metrics after replays on changing batches, of both shapes that a run has."""
+    results, recorder = [], TapeRecorder()
+    for recorded in (False, True):
+        learner = make_learner(*options)
+        if recorded:
+            learner.record_with(recorder)
+        torch.manual_seed(1)
+        for update in range(WARM_UP + 3):
+            learner.training_step(make_batch(update), 0)
+            learner.training_step(make_batch(100 + update, experts=B), 0)  # as in pre-training
+        metrics = {name: value for name, value in learner.drain_metrics().items() if not name.startswith("time/")}
+        results.append((learner.state_dict(), metrics))
+    assert len(recorder.tapes) == 2
+    (plain, plain_metrics), (again, again_metrics) = results
+    torch.testing.assert_close(again, plain, rtol=1e-5, atol=1e-6)
+    assert again_metrics == pytest.approx(plain_metrics, rel=1e-4, abs=1e-6)
+
+
+def test_the_tape_refuses_what_a_graph_refuses() -> None:
+    value = torch.ones(())
+    for work in (lambda: float(value), lambda: bool(value > 0), lambda: value + torch.tensor([1.0, 2.0])):
+        with pytest.raises(AssertionError, match="cannot be recorded"):
+            TapeRecorder().record(work)
+
+
+def test_a_step_that_cannot_be_recorded_goes_on_eagerly(
+    make_learner: Callable[..., VMIL], caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(TapeRecorder):
+        def record(self, work: Callable[[], None]) -> Callable[[], None]:
+            raise RuntimeError("operation not permitted when stream is capturing")
+
+    learner = make_learner("algo=vmil_plus")
+    learner.record_with(Broken())
+    for update in range(WARM_UP + 2):
+        learner.training_step(make_batch(update), 0)
+    assert "not recorded as CUDA graphs (operation not permitted when stream is capturing)" in caplog.text
+    assert learner.updates == WARM_UP + 2
+    strict = make_learner("algo=vmil_plus", "compute.graphs=always")
+    strict.record_with(Broken())
+    for update in range(WARM_UP):
+        strict.training_step(make_batch(update), 0)
+    with pytest.raises(RuntimeError, match="capturing"):
+        strict.training_step(make_batch(WARM_UP), 0)
+
+
+@pytest.mark.parametrize("skip", [True, False])
+def test_a_recorded_gradient_that_is_no_number_moves_no_weight_and_is_told(
+    make_learner: Callable[..., VMIL], skip: bool
+) -> None:
+    learner = make_learner("algo=vmil_plus", f"training.skip_nonfinite={str(skip).lower()}")
+    learner.record_with(TapeRecorder())
+    for update in range(WARM_UP + 1):
+        learner.training_step(make_batch(update), 0)
+    learner.drain_metrics()
+    before = [weight.detach().clone() for weight in learner.world_model.parameters()]
+    bad = make_batch(9)
+    bad.action[2] = float("nan")
+    learner.training_step(bad, 0)
+    assert all(torch.equal(old, new) for old, new in zip(before, learner.world_model.parameters(), strict=True))
+    if skip:
+        learner.drain_metrics()
+        learner.training_step(make_batch(10), 0)
+        assert not all(torch.equal(old, new) for old, new in zip(before, learner.world_model.parameters(), strict=True))
+    else:
+        with pytest.raises(NonFiniteError, match=r"not finite in \d+ optimiser steps"):
+            learner.drain_metrics()
+
+
+def test_a_step_left_out_does_not_count_for_adam() -> None:
+    layer, left_out = torch.nn.Linear(2, 1), torch.zeros(())
+    adam = torch.optim.Adam(layer.parameters(), fused=True)
+    for inputs, told in ((torch.ones(1, 2), 0), (torch.full((1, 2), float("inf")), 1), (torch.ones(1, 2), 1)):
+        adam.zero_grad()
+        layer(inputs).sum().backward()
+        clip_and_step(adam, [Part("layer", layer, 1.0)], left_out)
+        assert int(left_out) == told
+    assert {int(state["step"]) for state in adam.state.values()} == {2}
+    assert adam.param_groups[0]["capturable"] is False
+
+
+def test_graphs_are_for_cuda() -> None:
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    assert not use_graphs(load_config([]), cpu)
+    assert use_graphs(load_config([]), cuda)
+    assert not use_graphs(load_config(["compute.graphs=never"]), cuda)
+    with pytest.raises(UserError, match="computes on cpu"):
+        use_graphs(load_config(["compute.graphs=always"]), cpu)
+    with pytest.raises(UserError, match="computes on cpu"):  # before anything is collected
+        VMIL(load_config([*SMALL, "compute.graphs=always"]), A, 0).on_fit_start()
