@@ -15,7 +15,9 @@ class Critic(nn.Module):
     def __init__(self, feat: int, units: int, layers: int, act: Activation, norm: Norm, slow: float) -> None:
         super().__init__()
         self.slow = slow
-        self.net = MLP(feat, 1, layers, units, act, norm)
+        # Random initial values have steep gradients, some twenty times those of the scaled rewards: they would drive
+        # the actor into saturation before the critic knows anything.
+        self.net = MLP(feat, 1, layers, units, act, norm).with_zero_head()
         self.target_net = copy.deepcopy(self.net).requires_grad_(False) if slow > 0.0 else None
 
     def forward(self, feat: Tensor) -> Tensor:

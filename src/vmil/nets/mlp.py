@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import Literal, cast
+from typing import Literal, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +46,12 @@ class MLP(nn.Sequential):
     def head(self) -> nn.Linear:
         """The last, linear layer."""
         return cast(nn.Linear, self[-1])
+
+    def with_zero_head(self) -> Self:
+        """The same network, answering 0 to everything until it learns (DreamerV3's critic)."""
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+        return self
 
 
 class LayerNormGRUCell(nn.Module):
