@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
+from torch import nn
 
 from vmil.bench.clock import Times, once
 from vmil.bench.equality import Difference, compare, make_reference, untuned, worst
@@ -26,6 +27,7 @@ NOTES = {
     OPTIMISER: "within the stages above",
 }
 REST = "expert triples, reward"
+CUDA_WARMUP = 6  # updates in which libraries choose kernels and graphs are recorded
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ def measure(learner: LooseLearner, batch: Batch, warmup: int, repeats: int, agai
     plain: list[float] = []
     stages: dict[str, list[float]] = defaultdict(list)
     reference = make_reference(learner) if against else None
+    if learner.device.type == "cuda":
+        warmup = max(warmup, CUDA_WARMUP)
     for index in range(warmup + repeats):
         seconds = once(lambda: learner.training_step(batch, 0), learner.device)
         parts = learner.stages()
@@ -65,6 +69,8 @@ def add_updates(table: Table, name: str, updates: Updates) -> None:
     if stages and all(len(times) == len(updates.whole.seconds) for times in stages):
         rest = [whole - sum(parts) for whole, *parts in zip(updates.whole.seconds, *stages, strict=True)]
         table.add(milliseconds(PART, f"{name}: rest", rest, REST))
+    elif not stages:
+        table.remark(f"stages {name}", "its stages run as one recorded graph and are not timed one by one")
     table.add(times_row(PART, f"{name}: whole update", updates.whole))
     if updates.reference is not None:
         table.add(times_row(PART, f"{name}: reference", updates.reference, "eager fp32, NCHW, one step at a time"))
@@ -121,13 +127,11 @@ def prepared(config: Config, action: int, proprio: int) -> tuple[LooseLearner, B
     return LooseLearner(config, action, proprio), noise_batch(config, action, proprio, choose_device(config))
 
 
-def differences(
-    config: Config, action: int, tamper: Callable[[LooseLearner], object] = lambda _: None
-) -> list[Difference]:
-    """Our update against the reference's, from the same weights and noise, in fp32.
+def comparable(config: Config, action: int) -> tuple[LooseLearner, Batch]:
+    """A learner in fp32 of which every term of the losses and every weight has a gradient, and a batch for it.
 
-    Without free nats and with an entropy bonus, so that every term of the losses has a gradient. `tamper` may change
-    the learner once the reference has its weights, which must then be noticed.
+    Without free nats, with an entropy bonus, and with random numbers in the layers that begin at zero, which would
+    silence those below.
     """
     exact = replace(
         config,
@@ -136,6 +140,20 @@ def differences(
         behaviour=replace(config.behaviour, entropy=1e-3),
     )
     learner, batch = prepared(exact, action, 0)
+    for weight in learner.parameters():
+        if weight.requires_grad and weight.dim() > 1 and not weight.any():
+            nn.init.normal_(weight, std=0.1)
+    return learner, batch
+
+
+def differences(
+    config: Config, action: int, tamper: Callable[[LooseLearner], object] = lambda _: None
+) -> list[Difference]:
+    """Our first update against the reference's, from the same weights and noise, in fp32.
+
+    `tamper` may change the learner once the reference has its weights, which must then be noticed.
+    """
+    learner, batch = comparable(config, action)
     reference = make_reference(learner)
     tamper(learner)
     return compare(learner, reference, batch, config.seed)
