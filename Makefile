@@ -17,6 +17,7 @@ NAME     := figure3
 SEEDS    := 0
 BUDGET   :=
 RUNNER   := local
+BATCHES  :=
 PYTHON   :=
 WORKERS  := $(shell cores=$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN); echo $$((cores < 4 ? cores : 4)))
 
@@ -31,7 +32,7 @@ IO     = $(if $(FORMAT),format=$(FORMAT)) $(if $(OUT),out='$(OUT)')
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help train resume evaluate expert demos import-demos export-demos experiment publish notebooks figures ui doctor config smoke test test-slow lint clean
+.PHONY: help train resume evaluate expert demos import-demos export-demos experiment publish notebooks figures ui bench doctor config smoke test test-slow lint clean
 unexport PYTHONPATH
 unexport ENV
 
@@ -41,7 +42,7 @@ help:  ## explain the targets and their variables
 	@sed -n 's/^\([a-z-]*\):.*## *\(.*\)/\1\t\2/p' Makefile | awk -F'\t' '{ printf "  %-12s %s\n", $$1, $$2 }'
 	@echo
 	@echo 'ENV=$(ENV) ALGO=$(ALGO) SEED=$(SEED) COMPUTE=$(COMPUTE) RUN=$(RUN) EPISODES=$(EPISODES) N=$(N) COUNT=$(COUNT)'
-	@echo 'DEMOS=$(DEMOS) SRC=$(SRC) OUT=$(OUT) FORMAT=$(FORMAT) NAME=$(NAME) SEEDS="$(SEEDS)" BUDGET=$(BUDGET) RUNNER=$(RUNNER)'
+	@echo 'DEMOS=$(DEMOS) SRC=$(SRC) OUT=$(OUT) FORMAT=$(FORMAT) NAME=$(NAME) SEEDS="$(SEEDS)" BUDGET=$(BUDGET) RUNNER=$(RUNNER) BATCHES=$(BATCHES)'
 	@echo 'ARGS="world_model.deter=256 ..." sets anything that `make config` prints; PYTHON=/path/to/python picks the interpreter'
 
 train: $(READY)  ## learn from demonstrations: ENV ALGO SEED COMPUTE DEMOS (a directory; else the shipped ones) ARGS
@@ -79,6 +80,9 @@ export-demos: $(READY)  ## write demonstrations for other software: ENV FORMAT (
 
 ui: $(READY)  ## show the tracked runs in a browser, on this machine only: ARGS="port=5000"
 	$(PY) -m vmil ui $(ARGS)
+
+bench: $(READY)  ## how fast it is here, beside a plain reference: ENV ALGO COMPUTE BATCHES OUT ARGS="parts=update repeats=9"
+	$(PY) -m vmil bench env=$(ENV) algo=$(ALGO) compute=$(COMPUTE) $(if $(BATCHES),batches='$(BATCHES)') $(if $(OUT),out='$(OUT)') $(ARGS)
 
 doctor: $(READY)  ## say what this machine has: OpenGL, processor, GPU, versions, disk
 	$(PY) -m vmil doctor

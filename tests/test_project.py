@@ -29,6 +29,7 @@ CUDA = re.compile(r"nvidia-|cuda-|triton$")  # torch brings its own
 VARIABLES = {"ENV", "ALGO", "SEED", "COMPUTE", "ARGS", "RUN", "EPISODES", "N", "COUNT", "PYTHON", "WORKERS"}
 VARIABLES |= {"DEMOS", "SRC", "OUT", "FORMAT"}
 VARIABLES |= {"NAME", "SEEDS", "BUDGET", "RUNNER"}  # of an experiment
+VARIABLES |= {"BATCHES"}  # of the benchmark
 # Imported by no module of ours, and needed all the same.
 NOT_IMPORTED = {
     "absl-py": "dm_control",
@@ -173,6 +174,11 @@ def test_every_command_has_a_target(command):
         (
             ["export-demos", "FORMAT=minari", "OUT=z", "DEMOS=d"],
             "export-demos env={env} demos.path='d' format=minari out='z'",
+        ),
+        (["bench"], "bench env={env} algo={algo} compute=auto"),
+        (
+            ["bench", "BATCHES=16x50,128x50", "OUT=fast.json", "ARGS=parts=update"],
+            "bench env={env} algo={algo} compute=auto batches='16x50,128x50' out='fast.json' parts=update",
         ),
         (["smoke"], "train env={env} algo={algo} compute=debug"),
     ],

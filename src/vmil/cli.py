@@ -143,6 +143,17 @@ def ui(overrides: Sequence[str]) -> int:
     os.execv(sys.executable, [sys.executable, *command])
 
 
+def bench(overrides: Sequence[str]) -> int:
+    """Measure how fast everything is here, beside a plain reference."""
+    from vmil.bench.plan import make_plan
+
+    plan = make_plan(overrides)
+    _prepare_rendering(plan.run)
+    from vmil.bench.command import run_bench
+
+    return OK if run_bench(plan, overrides) else FAILED
+
+
 def doctor(overrides: Sequence[str]) -> int:
     """Say what this machine has and whether it can render."""
     if overrides:
@@ -218,6 +229,7 @@ COMMANDS: dict[str, Command] = {
     "figures": Command(figures, "out=figures"),
     "notebooks": Command(notebooks, "source=mlflow"),
     "ui": Command(ui, "port=5000"),
+    "bench": Command(bench, "batches=16x50,50x50 repeats=5 out=bench.json"),
     "doctor": Command(doctor, ""),
     "config": Command(show_config, "env=walker algo=vmil"),
 }

@@ -18,8 +18,18 @@ def with_config(schema: type[T], overrides: Sequence[str], groups: Sequence[str]
 
     Raises `UserError` for a key that it would not read, naming the nearest that it does.
     """
+    read = ["env", *(key for key in keys.leaves(Config) if key.partition(".")[0] in groups)]
+    options, rest = split_known(schema, overrides, read)
+    return options, load_config(rest)
+
+
+def split_known(schema: type[T], overrides: Sequence[str], read: Sequence[str]) -> tuple[T, list[str]]:
+    """The command's own options, and what is left for a run's configuration, whose keys it `read`s.
+
+    Raises `UserError` for a key that it would not read, naming the nearest that it does.
+    """
     own = keys.leaves(schema)
-    known = [*own, "env", *(key for key in keys.leaves(Config) if key.partition(".")[0] in groups)]
+    known = [*own, *read]
     for item in overrides:
         key, equals, _ = item.partition("=")
         if not equals:
@@ -27,4 +37,4 @@ def with_config(schema: type[T], overrides: Sequence[str], groups: Sequence[str]
         if key not in known:
             raise UserError(f"unknown key '{key}'{keys.nearest(key, known)}")
     mine = [item for item in overrides if item.partition("=")[0] in own]
-    return build(schema, parse_dotlist(schema, mine)), load_config([item for item in overrides if item not in mine])
+    return build(schema, parse_dotlist(schema, mine)), [item for item in overrides if item not in mine]

@@ -48,10 +48,11 @@ def presets(group: str) -> list[str]:
     return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
 
 
-def load_config(overrides: Sequence[str] = ()) -> Config:
+def load_config(overrides: Sequence[str] = (), *, preset: bool = True) -> Config:
     """The configuration that `overrides` (`env=walker`, `seed=1`, `world_model.deter=256`, ...) ask for.
 
-    Raises `UserError`, one sentence, for an unknown key, value or preset and for anything `validate.check` refuses.
+    Without `preset` no algo/*.yaml is read: what the schema says stands. Raises `UserError`, one sentence, for an
+    unknown key, value or preset and for anything `validate.check` refuses.
     """
     chosen, dotlist = split_selectors(overrides)
     settings = _read_yaml(conf_dir() / "default.yaml")
@@ -61,7 +62,8 @@ def load_config(overrides: Sequence[str] = ()) -> Config:
     _check_preset("algo", algo)
     if env in presets("env"):
         settings |= _read_yaml(conf_dir() / "env" / f"{env}.yaml")
-    settings |= _read_yaml(conf_dir() / "algo" / f"{algo}.yaml")
+    if preset:
+        settings |= _read_yaml(conf_dir() / "algo" / f"{algo}.yaml")
     from_command_line = parse_dotlist(Config, dotlist)
     settings |= _compute_settings(chosen.get("compute", "auto"), from_command_line)
     settings |= {"env.name": Setting(env, ""), "algo": Setting(algo, "")}

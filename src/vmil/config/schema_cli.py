@@ -156,3 +156,17 @@ class NotebooksOptions:
 
     path: str | None = None  # a notebook or a directory of them; null: notebooks/ of the checkout
     source: str | None = None  # as FiguresOptions.source
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """What to measure, and how often; env, algo, compute, demos.* and the networks' sizes are as in a run."""
+
+    out: str = "runs/bench.json"  # the numbers of the table
+    parts: str | None = None  # of the table, comma-separated; null: all
+    batches: str | None = None  # sequences x agent steps; null: 16x50, on a GPU also 50x50 and 128x50
+    repeats: int = 5  # of everything that is timed; medians are shown
+    warmup: int = 2  # repeats before those, thrown away
+    buffer_frames: int = 500_000  # environment frames in the replay that is sampled from
+    rounds: int = 2  # of collection and updates, end to end, after one to warm up
+    scaling: str = "8x25"  # the smallest batch of the scaling table; it grows to four times that each way

@@ -1,0 +1,128 @@
+"""Measurements that need a process of their own: the peak of its memory, and a whole run."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import multiprocessing
+import resource
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import torch
+
+from vmil.bench.report import GB, Row, Table
+from vmil.bench.updates import prepared
+from vmil.config.schema import Config, RunConfig, TrackingConfig
+from vmil.tracking.curves import read_points
+
+NEVER = 10**9  # frames
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def apart(work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Calls it in a fresh process, whose memory holds nothing else; raises what it raises."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(work, *args, **kwargs).result()
+
+
+def peak_memory() -> int:
+    """Bytes of memory that this process has held at most.
+
+    Linux keeps in ru_maxrss what the parent held when it forked; VmHWM is the process's own.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+@dataclass(frozen=True)
+class Peak:
+    """Bytes at most."""
+
+    process: int
+    gpu: int | None  # None: there is none
+
+
+def update_peak(config: Config, action: int, proprio: int, updates: int = 3) -> Peak:
+    """Of this process once it has made some updates."""
+    from vmil.training.run import prepare_torch
+
+    prepare_torch(config)
+    learner, batch = prepared(config, action, proprio)
+    for _ in range(updates):
+        learner.training_step(batch, 0)
+    cuda = learner.device.type == "cuda"
+    return Peak(peak_memory(), torch.cuda.max_memory_allocated(learner.device) if cuda else None)
+
+
+def measure_memory(table: Table, paper: dict[str, Config], run: Config, sizes: tuple[int, int]) -> None:
+    """What updates take at most, libraries included, replay excluded."""
+    action, proprio = sizes
+    cases = [(name, config, 0) for name, config in paper.items()]
+    cases.append((f"{run.algo} {run.training.batch_size}x{run.training.batch_length}", run, proprio))
+    for name, config, vector in cases:
+        peak = apart(update_peak, config, action, vector)
+        table.add(Row("memory", f"{name}: process", peak.process / GB, "GB", note="with libraries, without replay"))
+        if peak.gpu is not None:
+            table.add(Row("memory", f"{name}: GPU", peak.gpu / GB, "GB"))
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Of whole rounds of a run: collection, updates, logging."""
+
+    frames: tuple[float, ...]  # a second, in each round
+    updates: tuple[float, ...]
+    peak: Peak
+
+
+def train_rounds(config: Config, rounds: int) -> Pace:
+    """Runs `vmil train` for one round more than asked, in a directory that is then removed; the first one warms up."""
+    from vmil.algorithms import make_learner
+    from vmil.training.run import train
+
+    training = replace(
+        config.training,
+        frames=(rounds + 1) * config.training.frames_per_epoch,
+        pretrain_updates=0,
+        eval_every_frames=NEVER,
+        eval_at_start=False,
+        eval_episodes=1,
+        checkpoint_every_frames=NEVER,
+        image_log_every_frames=NEVER,
+    )
+    with tempfile.TemporaryDirectory(prefix="vmil-bench-") as root, contextlib.redirect_stderr(io.StringIO()):
+        place, tracking = RunConfig(root=root, name="bench"), TrackingConfig(kind="csv")
+        run_dir = train(replace(config, training=training, run=place, tracking=tracking), make_learner)
+        points = list(read_points(run_dir))
+    frames, updates = (
+        tuple(point.value for point in points if point.name == name)[1:] for name in ("rate/frames", "rate/updates")
+    )
+    gpu = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
+    return Pace(frames, updates, Peak(peak_memory(), gpu))
+
+
+def measure_end_to_end(table: Table, run: Config, rounds: int) -> None:
+    """Frames and updates a second of a run as it is, and its memory."""
+    pace = apart(train_rounds, run, rounds)
+    training = run.training
+    note = f"rounds of {training.frames_per_epoch:,} frames and {training.updates_per_epoch} updates"
+    for what, values in (("frames", pace.frames), ("updates", pace.updates)):
+        row = Row("end_to_end", f"{run.algo}: {what}", statistics.median(values), "1/s", min(values), max(values))
+        table.add(replace(row, repeats=len(values), note=note))
+        note = ""
+    table.add(Row("end_to_end", f"{run.algo}: process", pace.peak.process / GB, "GB", note="with its replay so far"))
+    if pace.peak.gpu is not None:
+        table.add(Row("end_to_end", f"{run.algo}: GPU", pace.peak.gpu / GB, "GB"))

@@ -1,0 +1,96 @@
+"""What is measured: the parts of the table, and the configurations that the settings lead to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vmil.config import keys
+from vmil.config.commands import split_known
+from vmil.config.errors import UserError
+from vmil.config.load import SELECTORS, cuda_present, load_config
+from vmil.config.schema import Config
+from vmil.config.schema_cli import BenchOptions
+
+PARTS = (
+    "update", "floor", "memory", "end_to_end", "acting", "rendering", "environment", "collection", "sampling",
+    "scaling",
+)  # fmt: skip
+SIZES = tuple(
+    f"{group}.{leaf}"
+    for group, leaves in {
+        "world_model": ("deter", "stoch", "hidden", "depth"),
+        "discriminator": ("units", "layers"),
+        "behaviour": ("horizon", "actor_units", "actor_layers", "critic_units", "critic_layers"),
+    }.items()
+    for leaf in leaves
+)
+SMALL_BATCH, LARGE_BATCHES = (16, 50), ((50, 50), (128, 50))
+Shape = tuple[int, int]  # sequences, agent steps of each
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the settings ask for."""
+
+    options: BenchOptions
+    parts: tuple[str, ...]
+    run: Config  # the preset, with its own batch
+    paper: dict[str, Config]  # the paper's method and sizes, by the name of the batch
+    smallest: tuple[Config, Shape]  # where the scaling table begins
+
+    def has(self, part: str) -> bool:
+        """Whether it is to be measured."""
+        return part in self.parts
+
+
+def make_plan(overrides: Sequence[str]) -> Plan:
+    """Reads the settings; UserError in one sentence if one is wrong."""
+    groups = ("env", "demos", "compute", "seed")
+    read = [name for name in SELECTORS if name != "tracking"]
+    read += [key for key in keys.leaves(Config) if key.partition(".")[0] in groups or key in SIZES]
+    options, rest = split_known(BenchOptions, overrides, read)
+    for key, least in {"repeats": 1, "warmup": 0, "buffer_frames": 1, "rounds": 1}.items():
+        if getattr(options, key) < least:
+            raise UserError(f"{key}={getattr(options, key)} is outside [{least}, inf)")
+    run = load_config(rest)
+    if run.learner != "vmil":
+        raise UserError(f"algo={run.algo} has no model to measure: take one of vmil, vmil_plus, vmil_released")
+    shapes = _shapes("batches", options.batches) if options.batches else _default_shapes(run)
+    smallest = _shapes("scaling", options.scaling)
+    if len(smallest) > 1:
+        raise UserError(f"scaling={options.scaling} must be one batch, such as 8x25")
+    paper = {f"{sequences}x{steps}": paper_config(rest, (sequences, steps)) for sequences, steps in shapes}
+    return Plan(options, _parts(options.parts), run, paper, (paper_config(rest, smallest[0]), smallest[0]))
+
+
+def paper_config(overrides: Sequence[str], shape: Shape, *more: str) -> Config:
+    """The schema's own defaults, which are the paper's method and sizes, on a batch of this shape."""
+    batch = [f"training.batch_size={shape[0]}", f"training.batch_length={shape[1]}", "behaviour.dream_starts=0"]
+    return load_config([*overrides, *batch, *more], preset=False)
+
+
+def _default_shapes(config: Config) -> list[Shape]:
+    wished = config.compute.device
+    return [SMALL_BATCH, *(LARGE_BATCHES if wished == "cuda" or (wished == "auto" and cuda_present()) else ())]
+
+
+def _shapes(key: str, text: str) -> list[Shape]:
+    shapes = []
+    for item in text.split(","):
+        found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", item.strip())
+        if found is None:
+            raise UserError(f"{key}={text} is not of the form 16x50,50x50: sequences x agent steps")
+        shapes.append((int(found[1]), int(found[2])))
+    return shapes
+
+
+def _parts(text: str | None) -> tuple[str, ...]:
+    if text is None:
+        return PARTS
+    asked = [item.strip() for item in text.split(",")]
+    for name in asked:
+        if name not in PARTS:
+            raise UserError(f"unknown part '{name}' (known: {', '.join(PARTS)}){keys.nearest(name, PARTS)}")
+    return tuple(name for name in PARTS if name in asked)

@@ -1,0 +1,101 @@
+"""How cost grows: time against size, and the power of the size that it grows with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from vmil.bench.plan import Shape
+from vmil.bench.playing import SIDES, picture_times
+from vmil.bench.report import Row, Table, times_row
+from vmil.bench.updates import measure, prepared
+from vmil.config.schema import Config
+
+PART = "scaling"
+FACTORS = (1, 2, 4)
+LIMIT = 1.1  # of the power: what is above grows worse than linearly, beyond what repeats differ by
+
+
+@dataclass(frozen=True)
+class Growth:
+    """Seconds at each of several sizes."""
+
+    of: str
+    sizes: tuple[float, ...]
+    seconds: tuple[float, ...]
+
+    @property
+    def power(self) -> float:
+        """p of the fit seconds ∝ size^p, least squares on logarithms; nan of fewer than two sizes."""
+        if len(set(self.sizes)) < 2:
+            return math.nan
+        x, y = [math.log(size) for size in self.sizes], [math.log(seconds) for seconds in self.seconds]
+        x_mean, y_mean = sum(x) / len(x), sum(y) / len(y)
+        spread = sum((a - x_mean) ** 2 for a in x)
+        return sum((a - x_mean) * (b - y_mean) for a, b in zip(x, y, strict=True)) / spread
+
+    @property
+    def is_worse_than_linear(self) -> bool:
+        """Whether twice the size costs clearly more than twice the time."""
+        return self.power > LIMIT
+
+
+def larger(base: Config, shape: Shape) -> Iterator[tuple[str, list[tuple[int, Config]]]]:
+    """What is varied, each time alone: [(size, configuration)], from the smallest batch on."""
+    sequences, steps = shape
+    training, behaviour = base.training, base.behaviour
+    yield (
+        "sequences",
+        [(f * sequences, replace(base, training=replace(training, batch_size=f * sequences))) for f in FACTORS],
+    )
+    yield (
+        "agent steps",
+        [(f * steps, replace(base, training=replace(training, batch_length=f * steps))) for f in FACTORS],
+    )
+    shortest = max(1, behaviour.horizon // 3)
+    horizons = [f * shortest for f in FACTORS]
+    yield "horizon", [(h, replace(base, behaviour=replace(behaviour, horizon=h))) for h in horizons]
+
+
+def measure_scaling(
+    table: Table,
+    base: Config,
+    shape: Shape,
+    action: int,
+    sampled: Sequence[tuple[int, float]],
+    warmup: int,
+    repeats: int,
+) -> None:
+    """Updates against batch, length and horizon, drawing against pixels, and sampling (as measured) against frames."""
+    found = []
+    for of, cases in larger(base, shape):
+        medians = []
+        for size, config in cases:
+            times = measure(*prepared(config, action, 0), warmup, repeats).whole
+            b, t, h = config.training.batch_size, config.training.batch_length, config.behaviour.horizon
+            table.add(times_row(PART, f"update, {of} {size}", times, f"{b}x{t}, horizon {h}"))
+            medians.append(times.median)
+        found.append(Growth(f"update with {of}", tuple(size for size, _ in cases), tuple(medians)))
+    medians = []
+    for side in SIDES:
+        times = picture_times(replace(base.env, image_size=side), repeats)
+        table.add(times_row(PART, f"picture, {side}×{side}", times, f"{base.env.name}, {base.env.render_profile}"))
+        medians.append(times.median)
+    found.append(Growth("picture with pixels", tuple(side**2 for side in SIDES), tuple(medians)))
+    if len(sampled) > 1:
+        sizes, seconds = zip(*sampled, strict=True)
+        found.append(Growth("sampling with the replay's frames", sizes, seconds))
+    for growth in found:
+        low, high = min(growth.sizes), max(growth.sizes)
+        table.add(Row(PART, f"power: {growth.of}", growth.power, "", note=f"{low:,} to {high:,}; 1 is linear"))
+    table.remark("scaling", statement(found))
+    table.remark("image size", "the model is built for 64×64 pictures; other sizes are the baselines' and the cameras'")
+
+
+def statement(found: Sequence[Growth]) -> str:
+    """What, if anything, grows worse than linearly."""
+    worse = [f"{growth.of} (power {growth.power:.2f})" for growth in found if growth.is_worse_than_linear]
+    if worse:
+        return f"grows worse than linearly: {', '.join(worse)}"
+    return f"nothing grows worse than linearly: every power is at most {max(g.power for g in found):.2f}"
