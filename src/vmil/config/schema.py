@@ -171,7 +171,7 @@ class ComputeConfig:
 
     device: Device = "auto"
     precision: Precision = "auto"  # auto: bf16 where the processor has it
-    graphs: Graphs = "auto"  # record VMIL's updates as CUDA graphs; auto: on CUDA, if the device takes them
+    graphs: Graphs = "never"  # record VMIL's updates as CUDA graphs; auto: on CUDA, if it can. Not yet seen on a GPU
     threads: int = 0  # torch CPU threads; 0: as many as physical cores are free to this process
 
 
