@@ -129,5 +129,5 @@ $(READY):
 	rm -f $(VENV)/.installed-*; \
 	pip="$(PY) -m pip install --disable-pip-version-check $$([ -t 1 ] || echo --quiet)"; \
 	$$pip -c requirements.lock -e '.[dev,formats,notebooks]'; \
-	$$pip -c requirements.lock --no-deps dm_control
-	@touch $@
+	$$pip -c requirements.lock --no-deps dm_control; \
+	touch $@
