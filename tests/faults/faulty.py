@@ -16,7 +16,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,13 +104,27 @@ class Ground:
 
     def train(self, name: str, *more: str, fault: Fault | None = None, **how: Any) -> Ended:
         """`vmil train` in a process of its own."""
+        return self._process(self._settings(name, more), fault, **how)
+
+    def _settings(self, name: str, more: Sequence[str]) -> list[str]:
         where = (f"run.root={self.root}", f"demos.path={self.root}/demos", f"demos.cache_dir={self.root}/cache")
-        settings = ["train", *SMALL, *where, f"run.name={name}", "tracking.kind=csv", *more]
-        return self._process(settings, fault, **how)
+        return ["train", *SMALL, *where, f"run.name={name}", "tracking.kind=csv", *more]
 
     def resume(self, name: str, *more: str, fault: Fault | None = None, **how: Any) -> Ended:
         """`vmil resume` in a process of its own."""
         return self._process(["resume", f"run={name}", f"root={self.root}", *more], fault, **how)
+
+    @contextmanager
+    def begun(self, name: str, *more: str) -> Iterator[Any]:
+        """A run that has been started; it is gone when the block ends."""
+        output = Path(tempfile.mkdtemp(prefix="faults-")) / "output"
+        child = FORKS.Process(target=enter, args=(self._settings(name, more), None, output, None, {}))
+        child.start()
+        try:
+            yield child
+        finally:
+            child.kill()
+            child.join()
 
     def _process(
         self,
@@ -122,7 +137,7 @@ class Ground:
         """spare_disk: bytes that a run asks for before it starts; null: as it does."""
         said = tempfile.mkdtemp(prefix="faults-")  # not on the run's disk, which may be full
         output = Path(said) / "output"
-        child = FORKS.Process(target=_enter, args=(arguments, fault, output, spare_disk, environment or {}))
+        child = FORKS.Process(target=enter, args=(arguments, fault, output, spare_disk, environment or {}))
         started = time.monotonic()
         child.start()
         child.join(timeout)
@@ -160,7 +175,7 @@ def _session(leader: int) -> list[str]:
     return found
 
 
-def _enter(
+def enter(
     arguments: list[str], fault: Fault | None, output: Path, spare_disk: int | None, environment: dict[str, str]
 ) -> None:
     """In the child: from here on it is as if it had been called from a shell."""
