@@ -30,7 +30,7 @@ SQLITE = "sqlite:///"
 PARAMS_PER_CALL = 100  # MLflow's limit
 PARAM_LENGTH = 6000  # MLflow's limit; longer values are cut, the resolved YAML artifact has them whole
 PATIENCE = 30.0  # seconds that a checkpoint waits for the server; the end of a run waits twice as long
-HASTE = 8.0  # seconds that a run waits at its end if it was stopped: who stopped it may kill it after 30
+HASTE = 20.0  # seconds that a run waits at its end if it was stopped: who stopped it may kill it after 30
 
 # One retry and a short patience: the outbox is who tries again. MLflow reads these at every request.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
