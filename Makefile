@@ -19,6 +19,7 @@ BUDGET   :=
 RUNNER   := local
 BATCHES  :=
 PYTHON   :=
+MINUTES  := 60
 WORKERS  := $(shell cores=$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN); echo $$((cores < 4 ? cores : 4)))
 
 VENV   := .venv
@@ -32,7 +33,7 @@ IO     = $(if $(FORMAT),format=$(FORMAT)) $(if $(OUT),out='$(OUT)')
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help train resume evaluate expert demos import-demos export-demos experiment publish notebooks figures ui bench doctor config smoke test test-slow lint clean
+.PHONY: help train resume evaluate expert demos import-demos export-demos experiment publish notebooks figures ui bench doctor config smoke test test-slow test-faults soak lint clean
 unexport PYTHONPATH
 unexport ENV
 
@@ -42,7 +43,7 @@ help:  ## explain the targets and their variables
 	@sed -n 's/^\([a-z-]*\):.*## *\(.*\)/\1\t\2/p' Makefile | awk -F'\t' '{ printf "  %-12s %s\n", $$1, $$2 }'
 	@echo
 	@echo 'ENV=$(ENV) ALGO=$(ALGO) SEED=$(SEED) COMPUTE=$(COMPUTE) RUN=$(RUN) EPISODES=$(EPISODES) N=$(N) COUNT=$(COUNT)'
-	@echo 'DEMOS=$(DEMOS) SRC=$(SRC) OUT=$(OUT) FORMAT=$(FORMAT) NAME=$(NAME) SEEDS="$(SEEDS)" BUDGET=$(BUDGET) RUNNER=$(RUNNER) BATCHES=$(BATCHES)'
+	@echo 'DEMOS=$(DEMOS) SRC=$(SRC) OUT=$(OUT) FORMAT=$(FORMAT) NAME=$(NAME) SEEDS="$(SEEDS)" BUDGET=$(BUDGET) RUNNER=$(RUNNER) BATCHES=$(BATCHES) MINUTES=$(MINUTES)'
 	@echo 'ARGS="world_model.deter=256 ..." sets anything that `make config` prints; PYTHON=/path/to/python picks the interpreter'
 
 train: $(READY)  ## learn from demonstrations: ENV ALGO SEED COMPUTE DEMOS (a directory; else the shipped ones) ARGS
@@ -99,6 +100,12 @@ test: $(READY)  ## the test suite, without what trains for minutes: ARGS="-k nam
 test-slow: $(READY)  ## the tests that train for minutes
 	$(PY) -m pytest -m slow $(ARGS)
 
+test-faults: $(READY)  ## break runs on purpose (kills, signals, full disks, NaN, hostile files), for minutes: ARGS="-k kill"
+	$(PY) -m pytest -m "faults or not faults" tests/faults $(ARGS)
+
+soak: $(READY)  ## run one for long, and see that memory, file handles and disk stay as they are: MINUTES
+	VMIL_SOAK_MINUTES=$(MINUTES) $(PY) -m pytest -m faults tests/faults/test_soak.py $(ARGS)
+
 lint: $(READY)  ## style, types, and which module may import which
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
@@ -133,5 +140,5 @@ $(READY):
 	rm -f $(VENV)/.installed-*; \
 	pip="$(PY) -m pip install --disable-pip-version-check $$([ -t 1 ] || echo --quiet)"; \
 	$$pip -c requirements.lock -e '.[dev,formats,notebooks]'; \
-	$$pip -c requirements.lock --no-deps dm_control
-	@touch $@
+	$$pip -c requirements.lock --no-deps dm_control; \
+	touch $@

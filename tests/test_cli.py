@@ -133,6 +133,14 @@ def test_ui_listens_on_this_machine_only(monkeypatch, tmp_path):
     }
 
 
+def test_ui_listens_elsewhere_only_when_told_so(monkeypatch, tmp_path):
+    started = []
+    monkeypatch.setattr(cli.os, "execv", lambda path, arguments: started.append(arguments))
+    (tmp_path / "mlflow.db").touch()
+    cli.main(["ui", f"root={tmp_path}", "host=0.0.0.0"])
+    assert started[0][started[0].index("--host") + 1] == "0.0.0.0"
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -29,7 +29,7 @@ CUDA = re.compile(r"nvidia-|cuda-|triton$")  # torch brings its own
 VARIABLES = {"ENV", "ALGO", "SEED", "COMPUTE", "ARGS", "RUN", "EPISODES", "N", "COUNT", "PYTHON", "WORKERS"}
 VARIABLES |= {"DEMOS", "SRC", "OUT", "FORMAT"}
 VARIABLES |= {"NAME", "SEEDS", "BUDGET", "RUNNER"}  # of an experiment
-VARIABLES |= {"BATCHES"}  # of the benchmark
+VARIABLES |= {"BATCHES", "MINUTES"}  # of the benchmark; of a soak
 # Imported by no module of ours, and needed all the same.
 NOT_IMPORTED = {
     "absl-py": "dm_control",
@@ -268,6 +268,24 @@ def test_set_up_skips_the_unfit_and_happens_once_for_each_lock(bare_checkout):
     calls.unlink()
     assert make("test", cwd=bare_checkout, PATH=path).returncode == 0
     assert calls.read_text().splitlines() == [*setup, "tested"]  # into the environment that is there
+
+
+def test_of_two_makes_at_once_one_sets_up_and_the_other_waits_for_it(bare_checkout):
+    if shutil.which("flock") is None:
+        pytest.skip("no flock here, and so no lock")
+    slow = FIT.replace('*"-m pip"*) ', '*"-m pip"*) for ((i = 0; i < 30000; i++)); do :; done; ')
+    assert slow != FIT
+    interpreter(bare_checkout, "python3", slow)
+    for name in ("cp", "flock"):
+        (bare_checkout / "bin" / name).symlink_to(shutil.which(name))
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    environment = {**clean, "PATH": str(bare_checkout / "bin")}
+    makes = [
+        subprocess.Popen(["make", "test"], cwd=bare_checkout, env=environment, stdout=subprocess.DEVNULL) for _ in "12"
+    ]
+    assert [make.wait() for make in makes] == [0, 0]
+    calls = [line.split()[0] for line in (bare_checkout / "calls").read_text().splitlines()]
+    assert sorted(calls) == ["-m", "-m", "tested", "tested", "venv"]
 
 
 # ---- packages ----------------------------------------------------------------

@@ -16,7 +16,7 @@ from typing import NamedTuple, NoReturn, TypeVar
 
 from vmil.config import keys
 from vmil.config.commands import with_config
-from vmil.config.errors import StoppedError, UserError
+from vmil.config.errors import NonFiniteError, StoppedError, UserError
 from vmil.config.load import build, load_config, load_saved_config, parse_dotlist, presets, to_yaml
 from vmil.config.runs import CONFIG_FILE, find_run
 from vmil.config.schema import Config, TrackingConfig
@@ -126,7 +126,7 @@ def export_demos(overrides: Sequence[str]) -> int:
 
 
 def ui(overrides: Sequence[str]) -> int:
-    """Show the tracked runs in a browser, on this machine only."""
+    """Show the tracked runs in a browser; on this machine only, unless host= says otherwise."""
     options = _options(UiOptions, overrides)
     if not 0 < options.port < 65536:
         raise UserError(f"port={options.port} is outside [1, 65535]")
@@ -139,7 +139,7 @@ def ui(overrides: Sequence[str]) -> int:
         raise UserError(f"the runs are tracked by a server already: open {uri}")
     if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).is_file():
         raise UserError(f"no run is tracked in '{uri.removeprefix(SQLITE)}' yet: start one with `make train`")
-    command = ["-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(options.port)]
+    command = ["-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", options.host, "--port", str(options.port)]
     os.execv(sys.executable, [sys.executable, *command])
 
 
@@ -271,6 +271,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         return _complain(f"no space left on the disk for '{error.filename or 'a file'}': free some, then resume")
+    except NonFiniteError as error:
+        print(f"vmil: {error}", file=sys.stderr)
+        return FAILED
     except StoppedError as error:
         print(f"vmil: {error}", file=sys.stderr)
         return STOPPED

@@ -81,7 +81,7 @@ def test_the_plan_of_epochs(config: Config) -> None:
     assert frames == [0, 80, 160]
     assert batches == [2, 3, 3]
     assert experts == [{8}, {2}, {2}]  # pre-training sees the demonstrations alone; then round(8 * 0.25)
-    assert len(data.episode_returns) == 2
+    assert len(data.tally.returns) == 2
     assert data.metrics["replay/frames"] == 160
     assert data.metrics["collect/episodes"] == 4
     assert data.metrics["collect/return"] == 0

@@ -48,6 +48,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         first.histogram("reward/histogram", np.arange(9.0), frames=2000)
         first.video("eval/episode", np.zeros((4, 16, 16, 3), np.uint8), frames=2000, fps=10)
         first.metrics({"model/loss": 99.0}, frames=3000)
+        first.flush()  # whoever is killed waits for less than a new store takes on a busy machine
         first.finish("KILLED")
 
         second = make_tracker(TrackingConfig(experiment="night"), run_dir)

@@ -21,9 +21,19 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from small_runs import (
+    FRAMES,
+    LAST_UPDATE,
+    PRETRAIN,
+    ROUND,
+    SMALL,
+    UPDATES,
+    assert_same_run,
+    numbers,
+    write_demos,
+)
 
 from vmil import cli
 from vmil.config.keys import leaves, sections
@@ -32,53 +42,21 @@ from vmil.config.load import load_saved_config
 from vmil.config.schema import Config
 from vmil.data.transition import Batch
 from vmil.envs.rendering import BACKENDS, probe_backend
-from vmil.tracking.curves import read_curve, read_points
+from vmil.tracking.curves import read_curve
 from vmil.tracking.record import read_record
 from vmil.training.rundir import locked
 from vmil.training.vmil import VMIL
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-PRETRAIN, UPDATES, ROUND, FRAMES = 2, 3, 12, 48
-LAST_UPDATE = PRETRAIN + UPDATES * FRAMES // ROUND
-SMALL = (
-    "env=counting",
-    "compute=debug",
-    "env.episode_frames=12",
-    f"training.frames={FRAMES}",
-    f"training.frames_per_epoch={ROUND}",
-    f"training.updates_per_epoch={UPDATES}",
-    f"training.pretrain_updates={PRETRAIN}",
-    "training.batch_size=3",
-    "training.batch_length=6",
-    "training.eval_every_frames=24",
-    "training.image_log_every_frames=24",
-    "training.checkpoint_every_frames=24",
-    "behaviour.dream_starts=8",
-)
-# Read only by what this run does not do: track elsewhere, be part of an experiment, meet a gradient that is no number.
+# Read only by what this run does not do: track elsewhere, be part of an experiment.
 UNREAD_HERE = {
     "run.variant",
     "tracking.uri",
     "tracking.experiment",
     "tracking.parent",
     "tracking.system_metrics",
-    "training.skip_nonfinite",
 }
-
-
-def write_demos(directory: Path, steps: int = 12) -> None:
-    """Two counting demonstrations, whose actions say where they were taken."""
-    directory.mkdir(parents=True)
-    for index in range(2):
-        meta = {"format": 1, "env": "counting", "domain": "counting", "task": "counting", "action_repeat": 1}
-        np.savez_compressed(
-            directory / f"demo_{index:02d}.npz",
-            physics=np.array([[100 + index, t] for t in range(steps + 1)], np.float64),
-            action=np.linspace(-1, 1, steps, dtype=np.float32)[:, None],
-            reward=np.full(steps, 0.5, np.float32),
-            meta=np.array(json.dumps(meta)),
-        )
 
 
 @dataclass
@@ -168,38 +146,6 @@ def stopped(whole: SimpleNamespace, tmp_path: Path) -> Place:
     config = tmp_path / "run" / "config.yaml"
     config.write_text(config.read_text().replace(str(whole.place.root), str(tmp_path)))
     return Place(tmp_path)
-
-
-def numbers(run: Path) -> list[tuple[int, str, str]]:
-    """Every row of metrics.csv in its order, without what depends on the clock; nan as text, to equal itself."""
-    timed = ("rate/", "run/", "system/", "time/", "eval/seconds")
-    return [(p.frames, p.name, str(p.value)) for p in read_points(run) if not p.name.startswith(timed)]
-
-
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    """All tensors of the last checkpoint, optimisers' too, by their path."""
-    found: dict[str, torch.Tensor] = {}
-
-    def walk(path: str, node: Any) -> None:
-        if isinstance(node, torch.Tensor):
-            found[path] = node
-        elif isinstance(node, dict):
-            for key, value in node.items():
-                walk(f"{path}/{key}", value)
-        elif isinstance(node, (list, tuple)):
-            for index, value in enumerate(node):
-                walk(f"{path}/{index}", value)
-
-    content = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
-    walk("", {key: content[key] for key in ("state_dict", "optimizer_states", "VMILDataModule", "callbacks")})
-    return found
-
-
-def assert_same_run(run: Path, other: Path) -> None:
-    assert numbers(run) == numbers(other)
-    mine, theirs = weights(run), weights(other)
-    assert list(mine) == list(theirs)
-    assert [name for name in mine if not torch.equal(mine[name], theirs[name])] == []
 
 
 def sentence(capsys: pytest.CaptureFixture[str]) -> str:

@@ -67,6 +67,7 @@ class ReturnRange(nn.Module):
             raise ValueError(f"unknown normalisation {kind!r}")
         low, high = _quantiles(spread, 0.05, 0.95)
         keep = self.decay * self.initialised  # the first batch sets the range
-        self.range.copy_(torch.lerp(high - low, self.range, keep))
-        self.initialised.fill_(1.0)
+        sound = torch.isfinite(high - low)  # else `training.skip_nonfinite` leaves the step out: so does the range
+        self.range.copy_(torch.where(sound, torch.lerp(high - low, self.range, keep), self.range))
+        self.initialised.copy_(torch.where(sound, 1.0, self.initialised))
         return self.range.clamp(min=self.floor)

@@ -1,5 +1,8 @@
 """Why a command ends without a traceback, said in one sentence."""
 
+from collections.abc import Mapping
+from typing import Any
+
 
 class UserError(Exception):
     """Ends the command with exit code 2 and its message, without a traceback."""
@@ -7,3 +10,14 @@ class UserError(Exception):
 
 class StoppedError(Exception):
     """The run was asked to end (SIGTERM, Ctrl-C) and has saved itself; ends the command with exit code 143."""
+
+
+class NonFiniteError(RuntimeError):
+    """A loss, gradient, observation or action is NaN or infinite; ends the command with exit code 1.
+
+    evidence: the tensors or arrays that it was found in or made from, by name, to be kept for inspection.
+    """
+
+    def __init__(self, message: str, evidence: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.evidence = dict(evidence or {})

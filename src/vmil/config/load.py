@@ -13,9 +13,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, get_args
 
+import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+from yaml import AliasEvent, YAMLError
 
 import vmil
 from vmil.config import keys, learners, validate
@@ -24,6 +25,7 @@ from vmil.config.keys import flatten as flatten
 from vmil.config.schema import Config
 
 SELECTORS = ("env", "algo", "compute", "tracking")  # `env=walker` picks a preset, `env.camera=1` sets a leaf
+MAX_BYTES = 256 * 1024  # of a YAML file: a whole configuration is 6 KiB
 T = TypeVar("T")
 
 
@@ -191,14 +193,24 @@ def _read_yaml(path: Path) -> dict[str, Setting]:
     """The leaves of a YAML file; raises `UserError` naming the file if it is no YAML or has an unknown key."""
     source = f"{path.parent.name}/{path.name}: "
     try:
+        _refuse_to_unfold(path)
         content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:
-        raise UserError(f"{source}cannot be read ({str(error).splitlines()[0]})") from error
+    except Exception as error:  # besides YAML's and OmegaConf's own errors: bad dates, endless nesting, bad text
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{source}cannot be read ({reason})") from error
     if not isinstance(content, dict):
         raise UserError(f"{source}must hold keys and values")
     settings: dict[str, Setting] = {}
     _flatten_yaml(content, "", source, settings)
     return settings
+
+
+def _refuse_to_unfold(path: Path) -> None:
+    """ValueError for what would grow when it is read: aliases of aliases fill any memory from a few lines."""
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError(f"larger than {MAX_BYTES >> 10} KiB")
+    if any(isinstance(event, AliasEvent) for event in yaml.parse(path.read_text(encoding="utf-8"), yaml.SafeLoader)):
+        raise ValueError("aliases are not allowed")
 
 
 def _flatten_yaml(node: Mapping[Any, Any], prefix: str, source: str, into: dict[str, Setting]) -> None:

@@ -108,6 +108,7 @@ class UiOptions:
     root: str = "runs"
     uri: str | None = None  # null: as tracking.uri
     port: int = 5000
+    host: str = "127.0.0.1"  # the interface it listens on; any other lets others in, who need no password
 
 
 RunnerKind = Literal["local", "ray"]

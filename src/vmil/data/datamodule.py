@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,8 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from tensordict import TensorDict
 from torch.utils.data import DataLoader
 
 from vmil.config.errors import UserError
@@ -20,9 +21,12 @@ from vmil.config.schema import Config
 from vmil.data.collect import EpisodeCollector, Policy
 from vmil.data.demos import Demonstrations, load_demonstrations
 from vmil.data.footprint import choose_scratch, estimate, replay_steps
+from vmil.data.generators import global_states, set_global_states
+from vmil.data.mixing import mixed_batch
 from vmil.data.replay import Replay
 from vmil.data.rounds import Rounds
-from vmil.data.transition import Batch, Window, stack_windows
+from vmil.data.tally import Tally
+from vmil.data.transition import Batch
 from vmil.envs.factory import EnvInfo, env_info, make_env
 
 # Streams drawn from the run's seed; the numbers only have to differ.
@@ -44,7 +48,7 @@ class VMILDataModule(lightning.LightningDataModule):
         self.info: EnvInfo = env_info(config.env)
         self.footprint = estimate(config, self.info)
         self.frames = 0  # environment frames collected so far
-        self.episode_returns: list[float] = []  # of the last collection; a score, in no batch
+        self.tally = Tally()  # of the last collection
         self.metrics: dict[str, float] = {}  # of the last collection, and the mean time to sample
         self.on_collect: Callable[[int], None] | None = None
         self.demos: Demonstrations | None = None
@@ -54,6 +58,7 @@ class VMILDataModule(lightning.LightningDataModule):
         self._owed = config.training.pretrain_updates  # batches that the running epoch has yet to yield
         self._collector: EpisodeCollector | None = None
         self._pending: dict[str, Any] | None = None
+        self._restored = False
 
     # ---- Lightning's hooks
 
@@ -157,6 +162,7 @@ class VMILDataModule(lightning.LightningDataModule):
         if self._owed == 0:
             self._goal = self.frames + training.frames_per_epoch
             self._owed = training.updates_per_epoch
+            self.tally = Tally()
         if self.frames < self._goal:
             self._collect()
         experts = self.experts if self._goal > 0 else training.batch_size  # pre-training has no goal
@@ -176,53 +182,52 @@ class VMILDataModule(lightning.LightningDataModule):
             return
         collector, started = self.collector, time.perf_counter()
         collector.on_step = self._report_step
-        self.episode_returns, successes, seconds = [], list[float](), Counter[str]()
         while self.frames < self._goal:
-            episode = collector.collect_episode(random=self.frames < self.config.training.seed_frames)
+            episode = self._collect_episode(random=self.frames < self.config.training.seed_frames)
             self.replay.extend(episode)
             self.frames += len(episode) * self.info.frames_per_step
-            self.episode_returns.append(float(episode["reward"].sum()))
-            seconds.update(collector.seconds)
-            successes += [value for name, value in collector.scores.items() if name == "success"]
+            self.tally.add(float(episode["reward"].sum()), collector.scores, collector.seconds)
         shortest, ends = self.config.training.batch_length - lead_in(self.config), sees_stacks(self.config)
         if max(shelf.length + (ends and shelf.terminated) for shelf in self.replay.shelves) < shortest:
             raise UserError("every episode ended in fewer agent steps than training.batch_length: lower it")
         self.metrics = {
-            **seconds,
+            **self.tally.metrics(),
             "time/collect": time.perf_counter() - started,
-            "collect/return": sum(self.episode_returns) / len(self.episode_returns),
-            **({"collect/success": sum(successes) / len(successes)} if successes else {}),
             "collect/episodes": float(collector.episode),
             "replay/frames": float(self.replay.frames),
             "replay/episodes": float(self.replay.episodes),
         }
 
+    def _collect_episode(self, random: bool) -> TensorDict:
+        """The next one. If the run is asked to stop it is broken off, and the resumed run plays it from its start."""
+        own, shared = self.collector.state_dict(), global_states()
+        try:
+            return self.collector.collect_episode(random)
+        except SIGTERMException:
+            self.collector.load_state_dict(own)
+            set_global_states(shared)
+            raise
+
     def _report_step(self, frames_of_episode: int) -> None:
+        if self.trainer is not None and self.trainer.received_sigterm:
+            raise SIGTERMException
         if self.on_collect is not None:
             self.on_collect(self.frames + frames_of_episode)
 
     def sample(self, experts: int) -> Batch:
         """A batch whose first `experts` columns are demonstrations and the others replay."""
         assert self.demos is not None
-        training = self.config.training
-        length, share, lead = training.batch_length, training.opening_share, lead_in(self.config)
-        windows: list[Window] = []
-        for source, count in ((self.demos.replay, experts), (self.replay, training.batch_size - experts)):
-            if count:
-                windows += source.windows(count, length, share, lead, ends=sees_stacks(self.config))
-        keys = ["image", "action", "is_first", "terminated"]
-        keys += ["proprio"] if self.config.env.proprio else []
-        keys += ["reward"] if self.config.debug.use_ground_truth_reward else []
-        stacked = stack_windows(windows, training.batch_length, keys, pinned=self._pinned)
-        return Batch(
-            image=stacked["image"],
-            proprio=stacked.get("proprio"),
-            action=stacked["action"],
-            is_first=stacked["is_first"],
-            experts=experts,
-            reward=stacked.get("reward"),
-            terminated=stacked["terminated"],
-        )
+        return mixed_batch(self.config, self.demos.replay, self.replay, experts, self._pinned)
+
+    def peek(self) -> Batch:
+        """A batch as the next one will be made, which changes none of those to come."""
+        assert self.demos is not None
+        sources = (self.demos.replay, self.replay)
+        states = [source.generator_state() for source in sources]
+        batch = self.sample(self.experts)
+        for source, state in zip(sources, states, strict=True):
+            source.set_generator_state(state)
+        return batch
 
     # ---- checkpoint
 
@@ -236,15 +241,22 @@ class VMILDataModule(lightning.LightningDataModule):
             "goal": self._goal,
             "owed": self._owed,
             "metrics": self.metrics,  # of the running epoch: a run stopped within it still has to report them
+            "tally": self.tally.state_dict(),
             "replay": self.replay.state_dict(),
             "demos": self.demos.state_dict(),
             "collector": self.collector.state_dict(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continues exactly; UserError if the replay's files or the demonstrations are not those of the checkpoint."""
+        """Continues exactly; UserError if the replay's files or the demonstrations are not those of the checkpoint.
+
+        Lightning's call changes nothing if the same state was taken back before, and nothing has been done since.
+        """
         if self._collector is None:
             self._pending = state_dict
+            return
+        if self._restored:
+            self._restored = False
             return
         assert self.demos is not None
         if self.replay_dir is None:
@@ -253,8 +265,13 @@ class VMILDataModule(lightning.LightningDataModule):
         self.replay.load(self.replay_dir, state_dict["replay"])
         self.collector.load_state_dict(state_dict["collector"])
         self.frames, self._goal, self._owed = state_dict["frames"], state_dict["goal"], state_dict["owed"]
-        self.metrics = dict(state_dict.get("metrics", {}))
+        self.metrics, self.tally = dict(state_dict.get("metrics", {})), Tally(**state_dict.get("tally", {}))
         self._pending = None
+
+    def restore(self, state_dict: dict[str, Any]) -> None:
+        """`load_state_dict` ahead of Lightning's."""
+        self.load_state_dict(state_dict)
+        self._restored = True
 
 
 def _stream(seed: int, stream: int) -> int:

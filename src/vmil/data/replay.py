@@ -15,11 +15,13 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 from torchrl.data import LazyMemmapStorage, LazyTensorStorage, TensorDictReplayBuffer
 
+from vmil.config.errors import UserError
 from vmil.data.episodes import read_tensors, tensor_digest, write_tensors
 from vmil.data.slices import EpisodeSlices, EpisodeWriter, Shelf
 from vmil.data.transition import Window, stack_windows
 
 KEYS = ("image", "action", "reward", "episode", "t", "is_first", "terminated")  # and "proprio", where the task has one
+_SUFFIX = ".safetensors.gz"
 KEPT_CHECKPOINTS = 8  # whose episodes stay on disk: the newest may not be complete yet, or fail on a full disk
 
 logging.getLogger("torchrl").setLevel(logging.WARNING)  # its storages announce their shapes
@@ -132,7 +134,7 @@ class Replay:
                 write_tensors(_file(directory, shelf.episode), self._read(shelf), self._digest(shelf))
                 self._written.add(shelf.episode)
         self._needed.append({shelf.episode for shelf in self.shelves})
-        for episode in self._written - set().union(*self._needed):
+        for episode in _stored(directory) - set().union(*self._needed):  # also what a killed process left
             _file(directory, episode).unlink(missing_ok=True)
             self._written.discard(episode)
 
@@ -151,11 +153,14 @@ class Replay:
         Everything lies where it was if the capacity is the same, else it is put anew from the oldest on.
         Raises UserError if a file is missing, corrupt or not the one that was saved.
         """
+        _check_manifest(manifest)
         in_place = manifest["capacity"] == self.capacity
         self._writer.clear()
         self._digests.clear()
         for entry in manifest["shelves"]:
             tensors = read_tensors(_file(directory, entry["episode"]), entry["digest"])
+            if any(len(tensor) != entry["length"] for tensor in tensors.values()):
+                raise UserError(f"{_file(directory, entry['episode'])} is not the episode that the checkpoint lists")
             if in_place:
                 self._writer.cursor = entry["start"]
             self.extend(TensorDict(tensors, [entry["length"]]))
@@ -164,7 +169,7 @@ class Replay:
             self._writer.cursor = manifest["cursor"]
         self._generator.set_state(manifest["generator"])
         self._written = {entry["episode"] for entry in manifest["shelves"]}
-        self._needed.append(set(self._written))
+        self._needed.extend((_stored(directory), set(self._written)))  # the checkpoint before this one may need others
 
     def generator_state(self) -> Tensor:
         """The sampler's random state."""
@@ -186,7 +191,24 @@ class Replay:
 
 
 def _file(directory: Path, episode: int) -> Path:
-    return directory / f"episode_{episode:06d}.safetensors.gz"
+    return directory / f"episode_{episode:06d}{_SUFFIX}"
+
+
+def _stored(directory: Path) -> set[int]:
+    """The episodes that have a file there."""
+    names = (path.name.partition(".")[0].removeprefix("episode_") for path in directory.glob("episode_*" + _SUFFIX))
+    return {int(name) for name in names if name.isdigit()}
+
+
+def _check_manifest(manifest: dict[str, Any]) -> None:
+    """UserError unless every episode lies within the capacity that the manifest names."""
+    capacity = manifest["capacity"]
+    places = [(entry["episode"], entry["start"], entry["length"]) for entry in manifest["shelves"]]
+    numbers = [capacity, manifest["cursor"], *(number for place in places for number in place)]
+    if not all(isinstance(number, int) and number >= 0 for number in numbers) or not all(
+        length > 0 and start + length <= capacity for _, start, length in places
+    ):
+        raise UserError("the checkpoint's list of episodes is damaged")
 
 
 def _storage(capacity: int, scratch: Path | None) -> LazyTensorStorage:

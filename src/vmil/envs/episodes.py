@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from abc import abstractmethod
 from typing import ClassVar, NamedTuple
@@ -12,6 +13,7 @@ from tensordict import TensorDict, TensorDictBase
 from torchrl.data import Binary, Bounded, Composite, Unbounded
 from torchrl.envs import EnvBase
 
+from vmil.config.errors import NonFiniteError
 from vmil.config.schema import EnvConfig
 
 
@@ -110,6 +112,8 @@ class EpisodicEnv(EnvBase):
     def advance(self, action: np.ndarray) -> Outcome:
         """Take one agent step with a finite (A,) action, clipped to [-1, 1], without drawing it."""
         outcome = self._advance(self._checked(action))
+        if not math.isfinite(outcome.reward):
+            raise NonFiniteError(f"{self._where}: the environment's reward is {outcome.reward}", {"action": action})
         self.time += 1
         self._over = outcome.terminated or self.time >= self.steps_per_episode
         if self._over:
@@ -134,7 +138,11 @@ class EpisodicEnv(EnvBase):
         return TensorDict(self._observe(), batch_size=self.batch_size, device=self.device)
 
     def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
-        outcome = self.advance(tensordict["action"].detach().cpu().numpy())
+        try:
+            outcome = self.advance(tensordict["action"].detach().cpu().numpy())
+        except NonFiniteError as error:  # what was seen before it
+            error.evidence |= {key: tensordict[key] for key in ("image", "proprio") if key in tensordict}
+            raise
         content = self._observe()
         content["reward"] = torch.tensor([outcome.reward], dtype=torch.float32)
         content["terminated"] = torch.tensor([outcome.terminated])
@@ -148,15 +156,23 @@ class EpisodicEnv(EnvBase):
         self.render_seconds += time.perf_counter() - start
         content = {"image": torch.from_numpy(image)}
         if proprio is not None:
+            if not np.isfinite(proprio).all():
+                raise NonFiniteError(
+                    f"{self._where}: the observation is not finite: proprio is {proprio.tolist()}",
+                    {"image": image, "proprio": proprio},
+                )
             content["proprio"] = torch.from_numpy(proprio)
         return content
 
+    @property
+    def _where(self) -> str:
+        return f"{self.config.name}, episode {self.episode}, agent step {self.time}"
+
     def _checked(self, action: np.ndarray) -> np.ndarray:
-        where = f"{self.config.name}, episode {self.episode}, agent step {self.time}"
         if self._over:
-            raise RuntimeError(f"{where}: this episode is over, reset first")
+            raise RuntimeError(f"{self._where}: this episode is over, reset first")
         if action.shape != (self._action_size,):
-            raise RuntimeError(f"{where}: action of shape {tuple(action.shape)}, expected ({self._action_size},)")
+            raise RuntimeError(f"{self._where}: action of shape {tuple(action.shape)}, expected ({self._action_size},)")
         if not np.isfinite(action).all():
-            raise RuntimeError(f"{where}: the action is not finite: {action.tolist()}")
+            raise NonFiniteError(f"{self._where}: the action is not finite: {action.tolist()}", {"action": action})
         return np.clip(action.astype(np.float64), -1.0, 1.0)

@@ -10,8 +10,8 @@ from __future__ import annotations
 import atexit
 import functools
 import importlib
+import logging
 import os
-import subprocess
 import sys
 import weakref
 from dataclasses import dataclass
@@ -22,70 +22,16 @@ import numpy as np
 from vmil.config.errors import UserError
 from vmil.config.schema import EnvConfig, RenderProfile
 from vmil.envs.cameras import Camera, aim
+from vmil.envs.probe import BackendReport as BackendReport
+from vmil.envs.probe import probe_backend as probe_backend
 
 if TYPE_CHECKING:
     import mujoco
 
+log = logging.getLogger(__name__)
+
 BACKENDS: tuple[str, ...] = ("egl", "osmesa", "glfw") if sys.platform == "linux" else ("glfw",)
 INSTALL_HINT = "install libegl1 and libgl1-mesa-dri (or libosmesa6), for example with `apt-get install`"
-
-# Runs in a child process: a broken OpenGL can abort its process or leave half-loaded libraries behind.
-_PROBE = """
-import importlib, sys, time
-import mujoco, numpy
-context = importlib.import_module("mujoco." + sys.argv[1]).GLContext(64, 64)
-context.make_current()
-model = mujoco.MjModel.from_xml_string(
-    "<mujoco><visual><quality shadowsize='0' offsamples='0'/></visual><worldbody><light pos='0 0 3'/>"
-    "<geom type='plane' size='1 1 1'/><geom size='.1' pos='0 0 .1'/></worldbody></mujoco>")
-data = mujoco.MjData(model)
-mujoco.mj_forward(model, data)
-gpu = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
-mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, gpu)
-scene, camera, rect = mujoco.MjvScene(model, 100), mujoco.MjvCamera(), mujoco.MjrRect(0, 0, 64, 64)
-mujoco.mjv_defaultFreeCamera(model, camera)
-image = numpy.zeros((64, 64, 3), numpy.uint8)
-def frame():
-    mujoco.mjv_updateScene(model, data, mujoco.MjvOption(), None, camera, mujoco.mjtCatBit.mjCAT_ALL.value, scene)
-    mujoco.mjr_render(rect, scene, gpu)
-    mujoco.mjr_readPixels(image, None, rect, gpu)
-frame()
-start = time.perf_counter()
-for _ in range(5):
-    frame()
-seconds = (time.perf_counter() - start) / 5
-assert image.max() > 0, "the picture is black"
-print("frame_ms", 1000 * seconds, flush=True)
-gpu.free()
-context.free()
-"""
-
-
-@dataclass(frozen=True)
-class BackendReport:
-    """What one OpenGL backend did when asked for one 64x64 picture."""
-
-    name: str
-    ok: bool
-    ms_per_frame: float | None  # of a nearly empty scene
-    error: str  # "" when ok
-
-
-def probe_backend(name: str, timeout: float = 60.0) -> BackendReport:
-    """Render small pictures with one backend in a child process."""
-    environment = dict(os.environ, MUJOCO_GL=name)
-    if "OpenGL" in sys.modules:  # then it is not the user's setting but the backend's that this process has loaded
-        environment.pop("PYOPENGL_PLATFORM", None)
-    command = [sys.executable, "-W", "ignore", "-c", _PROBE, name]
-    try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
-    except subprocess.TimeoutExpired:
-        return BackendReport(name, False, None, f"no picture within {timeout:.0f} s")
-    for line in done.stdout.splitlines():
-        if line.startswith("frame_ms "):
-            return BackendReport(name, True, float(line.split()[1]), "")
-    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-    return BackendReport(name, False, None, lines[-1] if lines else f"exit code {done.returncode}")
 
 
 def probe_backends() -> list[BackendReport]:
@@ -126,6 +72,10 @@ def _find_working(wanted: str) -> str:
     if wanted:
         raise _unusable(wanted, report.error)
     raise UserError(f"No headless OpenGL works on this machine: {INSTALL_HINT}.")
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or repr(error)).splitlines()[0]
 
 
 def _unusable(backend: str, reason: str) -> UserError:
@@ -181,14 +131,8 @@ class Renderer:
         self._model, self._data, self._size = model, data, size
         settings = PROFILES[profile]
         _apply_quality(model, settings, size)
-        try:
-            # Not mujoco.GLContext: that one was fixed when mujoco was first imported, perhaps before the choice.
-            self._gl = importlib.import_module(f"mujoco.{backend}").GLContext(size, size)
-            self._gl.make_current()
-            self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_150.value)
-        except Exception as error:
-            raise _unusable(backend, (str(error).strip() or repr(error)).splitlines()[0]) from error
-        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
+        self._backend = backend
+        self._open()
         self._scene = mujoco.MjvScene(model, maxgeom=10_000)
         self._scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] &= settings.shadow
         self._scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] &= settings.reflection
@@ -199,10 +143,37 @@ class Renderer:
         _open_renderers.add(self)
         _close_at_exit()
 
+    def _open(self) -> None:
+        mujoco = self._mujoco
+        try:
+            # Not mujoco.GLContext: that one was fixed when mujoco was first imported, perhaps before the choice.
+            self._gl = importlib.import_module(f"mujoco.{self._backend}").GLContext(self._size, self._size)
+            self._gl.make_current()
+            self._context = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_150.value)
+        except Exception as error:
+            raise _unusable(self._backend, _reason(error)) from error
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
+
     def __call__(self) -> np.ndarray:
-        """Draw the data as it is now: (size, size, 3) uint8, row 0 on top."""
+        """Draw the data as it is now: (size, size, 3) uint8, row 0 on top.
+
+        A context that fails (its driver was restarted, say) is opened once more; UserError if that fails as well.
+        """
         if self._closed:
             raise RuntimeError("this renderer is closed")
+        try:
+            return self._draw()
+        except Exception as error:  # noqa: BLE001  (mujoco's and OpenGL's own, of many kinds)
+            log.warning("OpenGL failed (%s): its context is opened anew", _reason(error))
+        try:
+            self._open()  # the old one is left alone: freeing what is broken may end the process
+            return self._draw()
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(f"OpenGL ({self._backend}) stopped rendering: {_reason(error).rstrip('.')}.") from error
+
+    def _draw(self) -> np.ndarray:
         mujoco = self._mujoco
         everything = mujoco.mjtCatBit.mjCAT_ALL.value
         self._gl.make_current()

@@ -77,7 +77,9 @@ class RayPool:
         """`plan` is the local machine's and is used where Ray starts on it; `jobs`: runs at once, 0: as many as fit."""
         self._ray = _import_ray() if ray is None else ray
         address = os.environ.get("RAY_ADDRESS")
-        self._ray.init(address=address, ignore_reinit_error=True, log_to_driver=False)
+        # A local cluster listens on this machine only: who reaches Ray's ports can run anything.
+        here = {} if address else {"_node_ip_address": "127.0.0.1", "dashboard_host": "127.0.0.1"}
+        self._ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, **here)
         self.threads = plan.threads if address is None else max(1, min(plan.threads, 4))
         per_gpu = max(1, -(-plan.jobs // len(plan.gpus))) if plan.gpus else 1
         self._share = 1.0 / per_gpu if on_gpu else 0.0

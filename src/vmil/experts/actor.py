@@ -56,15 +56,20 @@ def save_actor(path: Path, net: nn.Module, spec: ActorSpec) -> None:
 
 def load_actor(path: Path) -> tuple[nn.Sequential, ActorSpec]:
     """Rebuild the actor that `save_actor` wrote; UserError when the file is something else."""
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata() or {}
-        if "actor" not in metadata:
-            raise UserError(f"{path} is no expert's actor: its metadata has no entry 'actor'.")
-        fields = json.loads(metadata["actor"])
-        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (a file, not a dict)
-    spec = ActorSpec(**{**fields, "obs_keys": tuple(fields["obs_keys"])})
-    net = make_actor_net(spec)
-    net.load_state_dict(weights)
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if "actor" not in metadata:
+                raise UserError(f"{path} is no expert's actor: its metadata has no entry 'actor'.")
+            fields = json.loads(metadata["actor"])
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (a file, not a dict)
+        spec = ActorSpec(**{**fields, "obs_keys": tuple(fields["obs_keys"])})
+        net = make_actor_net(spec)
+        net.load_state_dict(weights)
+    except UserError:
+        raise
+    except Exception as error:  # of a damaged file any kind may come
+        raise UserError(f"{path} is damaged, or no expert's actor") from error
     return net.eval(), spec
 
 

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from vmil.config.errors import UserError
 from vmil.config.schema_planner import LearnedConfig
+from vmil.data.archives import read_archive
 from vmil.envs.episodes import seed_from
 from vmil.experts.ensemble import Ensemble
 from vmil.experts.mppi import MPPI, MPPIConfig
@@ -157,7 +158,10 @@ def train_pddm(pddm: PDDM, checkpoint: Path, progress: bool = True, train: bool 
     """
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     if checkpoint.exists():
-        pddm.load(torch.load(checkpoint, weights_only=True))
+        try:
+            pddm.load(read_archive(checkpoint))
+        except (ValueError, KeyError, TypeError, RuntimeError) as error:
+            raise UserError(f"'{checkpoint}' is damaged: remove it, and the ensemble is trained anew") from error
     if not train:
         return pddm
     rounds, rollouts = pddm.config.rounds, pddm.config.rollouts

@@ -12,7 +12,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from vmil.config.errors import UserError
 from vmil.config.schema_expert import ExpertConfig
+from vmil.data.archives import read_archive
 from vmil.envs.factory import dmc_task
 from vmil.experts.actor import deterministic_policy, load_actor, save_actor
 from vmil.experts.provenance import machine, versions
@@ -47,9 +49,12 @@ def train_expert(
     agent = SACAgent(config, *dmc_task(env_name), seed)
     curve: list[Evaluation] = []
     if resume and checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=True)
-        agent.load(saved)
-        curve = saved["curve"]
+        try:
+            saved = read_archive(checkpoint)
+            agent.load(saved)
+            curve = saved["curve"]
+        except (ValueError, KeyError, TypeError, RuntimeError) as error:
+            raise UserError(f"'{checkpoint}' is damaged: remove it, and the expert is trained anew") from error
     with tqdm(total=config.frames, initial=agent.frames, unit="frame", disable=not progress) as bar:
         while agent.frames < config.frames and not 0 < config.target_return <= _best(curve):
             _train_and_evaluate(agent, curve, actor_path, bar)

@@ -37,7 +37,8 @@ class Data(Protocol):
 
     For a stopped run to continue exactly, its dataset must know its length (else Lightning draws one batch ahead, which
     is lost), its loader must have a `generator` (else each pass draws a seed from the global one), and its state must
-    hold how many batches of the round are still to come.
+    hold how many batches of the round are still to come. It may have `peek() -> batch`, which draws one and changes
+    none of those to come.
     """
 
     frames: int  # environment frames collected so far: the clock of everything public
@@ -56,9 +57,9 @@ def data_of(trainer: lightning.Trainer) -> Data:
     return cast(Data, cast(Any, trainer).datamodule)
 
 
-def answer(pl_module: lightning.LightningModule, question: str, *args: object) -> Any:
-    """What an optional method of the learner says; None if it has no such method."""
-    method = getattr(pl_module, question, None)
+def answer(asked: object, question: str, *args: object) -> Any:
+    """What an optional method of the learner or of its data says; None if it has no such method."""
+    method = getattr(asked, question, None)
     return None if method is None else method(*args)
 
 

@@ -10,13 +10,11 @@ import lightning
 import torch
 from torch import Tensor, nn
 
+from vmil.config.errors import NonFiniteError as NonFiniteError
 from vmil.config.schema import Config
 from vmil.data.collect import Policy
 from vmil.learner.meters import Means, Stopwatch
-
-
-class NonFiniteError(RuntimeError):
-    """A loss or gradient stopped being a number."""
+from vmil.learner.nonfinite import FiniteGuard
 
 
 class Part(NamedTuple):
@@ -42,6 +40,8 @@ class ImitationModule(lightning.LightningModule):
         self.register_buffer("updates_done", torch.zeros((), dtype=torch.int64))
         self.updates = 0  # the same number as a plain int: reading a tensor would make a GPU wait
         self.means, self.stopwatch = Means(), Stopwatch()
+        self.guard = FiniteGuard(config.training.skip_nonfinite)
+        self._batch: object = None  # in hand: evidence, if a number in it or made of it is none
 
     @property
     def frames(self) -> int:
@@ -52,7 +52,7 @@ class ImitationModule(lightning.LightningModule):
         """One step of the optimiser of that index on `loss`, each part clipped by hand.
 
         Raises:
-            NonFiniteError: a gradient is not finite, unless `training.skip_nonfinite` leaves such a step out.
+            NonFiniteError: loss or gradient is not finite, unless `training.skip_nonfinite` leaves such a step out.
         """
         optimizers = self.optimizers()
         chosen = optimizers[optimizer] if isinstance(optimizers, list) else optimizers  # Lightning unpacks a lone one
@@ -62,12 +62,8 @@ class ImitationModule(lightning.LightningModule):
             f"{part.name}/grad_norm": nn.utils.clip_grad_norm_(part.module.parameters(), part.clip) for part in parts
         }
         self.means.add({key: norm.detach() for key, norm in norms.items()})
-        if all(bool(torch.isfinite(norm)) for norm in norms.values()):
+        if self.guard.allows(name, self.updates, loss, norms, self, self._batch):
             chosen.step()
-        elif not self.config.training.skip_nonfinite:
-            raise NonFiniteError(
-                f"the gradient of the {name} loss is not finite at update {self.updates} (the loss is {float(loss):g})"
-            )
 
     @abstractmethod
     def exploration_policy(self) -> Policy:
@@ -79,10 +75,18 @@ class ImitationModule(lightning.LightningModule):
 
     def on_train_start(self) -> None:
         """A resumed run learns at the configured rates: its checkpoint brought those that it was stopped with."""
-        live, fresh = (_listed(some) for some in (self.optimizers(), self.configure_optimizers()))
+        live, fresh = (listed(some) for some in (self.optimizers(), self.configure_optimizers()))
         for resumed, configured in zip(live, fresh, strict=True):
             for group, asked in zip(resumed.param_groups, configured.param_groups, strict=True):
                 group.update(lr=asked["lr"], eps=asked["eps"])
+
+    def on_train_batch_start(self, batch: object, batch_idx: int) -> None:
+        """Keeps the batch at hand."""
+        self._batch = batch
+
+    def on_train_batch_end(self, outputs: object, batch: object, batch_idx: int) -> None:
+        """Lets it go."""
+        self._batch = None
 
     def count_update(self) -> None:
         """Ends a training step."""
@@ -103,6 +107,6 @@ class ImitationModule(lightning.LightningModule):
         self.updates = int(checkpoint["state_dict"]["updates_done"])
 
 
-def _listed(optimizers: Any) -> list[Any]:
+def listed(optimizers: Any) -> list[Any]:
     """One optimiser or several, as Lightning gives and takes them, always as a list."""
     return list(optimizers) if isinstance(optimizers, (list, tuple)) else [optimizers]

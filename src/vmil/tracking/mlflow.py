@@ -30,6 +30,7 @@ SQLITE = "sqlite:///"
 PARAMS_PER_CALL = 100  # MLflow's limit
 PARAM_LENGTH = 6000  # MLflow's limit; longer values are cut, the resolved YAML artifact has them whole
 PATIENCE = 30.0  # seconds that a checkpoint waits for the server; the end of a run waits twice as long
+HASTE = 20.0  # seconds that a run waits at its end if it was stopped: who stopped it may kill it after 30
 
 # One retry and a short patience: the outbox is who tries again. MLflow reads these at every request.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
@@ -97,10 +98,11 @@ class MLflowTracker(CsvTracker):
         """As an artifact."""
         self._post(lambda client, run_id: client.log_artifact(run_id, str(path)))
 
-    def flush(self) -> None:
+    def flush(self, wait: bool = True) -> None:
         """Waits for the server, unless it is away."""
-        super().flush()
-        self._outbox.drain(PATIENCE)
+        super().flush(wait)
+        if wait:
+            self._outbox.drain(PATIENCE)
 
     def finish(self, status: RunStatus) -> None:
         """Sends the rest and ends the MLflow run."""
@@ -110,7 +112,7 @@ class MLflowTracker(CsvTracker):
         super().finish(status)
         if self._monitor is not None:
             self._monitor.finish()  # type: ignore[attr-defined]
-        self._outbox.close(2 * PATIENCE)
+        self._outbox.close(HASTE if status == "KILLED" else 2 * PATIENCE)
 
     # ---- in the outbox's thread ------------------------------------------------------------------------------------
 

@@ -63,8 +63,8 @@ class Tracker(Protocol):
     def load_state_dict(self, state: Mapping[str, float]) -> None:
         """Goes back to the moment of `state_dict`: what was written after it is forgotten."""
 
-    def flush(self) -> None:
-        """Brings everything to its place; called at checkpoints."""
+    def flush(self, wait: bool = True) -> None:
+        """Brings everything to its place; called at checkpoints. wait: also for a server, a little."""
 
     def finish(self, status: RunStatus) -> None:
         """Ends the run; the first call wins."""
@@ -113,7 +113,7 @@ class NullTracker:
         self._before = float(state["seconds"])
         self._started = time.monotonic()
 
-    def flush(self) -> None:
+    def flush(self, wait: bool = True) -> None:
         """Nothing."""
 
     def finish(self, status: RunStatus) -> None:
@@ -177,7 +177,7 @@ class CsvTracker(NullTracker):
             if len(CSV_HEADER) <= size < self._csv.stat().st_size:
                 os.truncate(self._csv, size)
 
-    def flush(self) -> None:
+    def flush(self, wait: bool = True) -> None:
         """Makes `metrics.csv` survive a power cut, and notes the time in `run.json`."""
         with self._surviving("flush metrics.csv"):
             with self._csv.open("ab") as file:
@@ -189,7 +189,7 @@ class CsvTracker(NullTracker):
         if self._finished:
             return
         self._finished = True
-        self.flush()
+        self.flush(wait=False)
         with self._surviving("write run.json"):
             update_record(self.run_dir, status=status)
 

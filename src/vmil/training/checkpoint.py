@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import logging
 import os
 import shutil
@@ -12,10 +13,13 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch import callbacks
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from vmil.config.errors import UserError
 from vmil.config.schema import TrainingConfig
+from vmil.data.episodes import write_atomically
+from vmil.data.generators import global_states, set_global_states
 from vmil.learner.interfaces import crossed, data_of
 from vmil.tracking.tracker import Tracker
 
@@ -23,6 +27,19 @@ log = logging.getLogger(__name__)
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 REPLAY = "replay"  # the directory beside them where the data module keeps the episodes
+
+
+class InPlace(TorchCheckpointIO):
+    """Writes checkpoints beside where they go: Lightning's own writer takes the system's temporary directory.
+
+    That one may be small, and a kill would leave a checkpoint there for good.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Whole or not at all; UserError if the disk refuses."""
+        content = io.BytesIO()  # torch's own file writer does not say why it failed
+        torch.save(checkpoint, content)
+        write_atomically(Path(path), content.getbuffer())
 
 
 class Checkpoint(callbacks.Checkpoint):
@@ -39,6 +56,8 @@ class Checkpoint(callbacks.Checkpoint):
     def __init__(self, config: TrainingConfig, tracker: Tracker, directory: Path) -> None:
         self.config, self.tracker, self.directory = config, tracker, directory
         self.last_frames = -1  # frames at the last checkpoint
+        self.complete = True  # whether the last one asked for was written
+        self._training = False
         self._random: dict[str, Any] | None = None
 
     @property
@@ -49,10 +68,9 @@ class Checkpoint(callbacks.Checkpoint):
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Goes on with the checkpoint's random numbers; not earlier, since setting up may draw some."""
         if self._random is not None:
-            torch.set_rng_state(self._random["cpu"].cpu())
-            for index, state in enumerate(self._random["cuda"][: torch.cuda.device_count()]):
-                torch.cuda.set_rng_state(state.cpu(), index)
+            set_global_states(self._random)
             self._random = None
+        self._training = True
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Saves if it is time."""
@@ -64,23 +82,26 @@ class Checkpoint(callbacks.Checkpoint):
     def on_exception(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
     ) -> None:
-        """Saves if the run was asked to stop."""
-        if isinstance(exception, SIGTERMException):
-            self.save(trainer)
+        """Saves if the run was asked to stop, unless that was before it went on from what is saved."""
+        if isinstance(exception, SIGTERMException) and self._training:
+            self.save(trainer, stopping=True)
 
     def state_dict(self) -> dict[str, Any]:
         """When the last checkpoint was made, and the random states now."""
-        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-        return {"last_frames": self.last_frames, "random": {"cpu": torch.get_rng_state(), "cuda": cuda}}
+        return {"last_frames": self.last_frames, "random": global_states()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes it back."""
         self.last_frames, self._random = int(state_dict["last_frames"]), state_dict["random"]
 
-    def save(self, trainer: lightning.Trainer) -> bool:
-        """Saves; whether that worked. A full disk costs this checkpoint, not the run."""
+    def save(self, trainer: lightning.Trainer, stopping: bool = False) -> bool:
+        """Saves; whether that worked. A full disk costs this checkpoint, not the run.
+
+        stopping: who asked for it may not wait long, and a tracking server that is slow must not use that time up.
+        """
         before, self.last_frames = self.last_frames, data_of(trainer).frames
-        self.tracker.flush()
+        self.complete = False
+        self.tracker.flush(wait=not stopping)
         fresh = self.directory / ".next.ckpt"
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -93,14 +114,15 @@ class Checkpoint(callbacks.Checkpoint):
             fresh.unlink(missing_ok=True)
             full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
             reason = "the disk is full" if full else str(error)
-            log.warning("no checkpoint at %d frames: %s; the run goes on", data_of(trainer).frames, reason)
+            then = "the last one stays" if stopping else "the run goes on"
+            log.warning("no checkpoint at %d frames: %s; %s", data_of(trainer).frames, reason, then)
             return False
+        self.complete = True
         log.debug("checkpoint at %d frames", self.last_frames)
         return True
 
     def _publish(self, fresh: Path) -> None:
         """Makes `fresh` the last checkpoint and the last one the previous; at every moment there is a last one."""
-        _sync(fresh)
         if self.last_path.exists():
             spare = self.directory / ".previous.ckpt"
             spare.unlink(missing_ok=True)

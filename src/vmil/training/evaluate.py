@@ -128,7 +128,7 @@ class Evaluate(Callback):
         self.tracker.metrics(self._metrics(rollout, pl_module), frames)
         log.info("evaluation after %d frames: %s", frames, self.last)
         if pictures:
-            self._log_pictures(rollout, pl_module, frames)
+            self._log_pictures(rollout, trainer, pl_module, frames)
             self._pictured_frames = frames
 
     def _metrics(self, rollout: Rollout, pl_module: lightning.LightningModule) -> dict[str, float]:
@@ -145,13 +145,16 @@ class Evaluate(Callback):
         extra: dict[str, float] | None = answer(pl_module, "evaluation_metrics", rollout)
         return values | (extra or {})
 
-    def _log_pictures(self, rollout: Rollout, pl_module: lightning.LightningModule, frames: int) -> None:
+    def _log_pictures(
+        self, rollout: Rollout, trainer: lightning.Trainer, pl_module: lightning.LightningModule, frames: int
+    ) -> None:
         if rollout.video is not None:
             self.tracker.video("eval/episode", rollout.video, frames, self.fps)
         rewards = answer(pl_module, "reward_histogram")
         if rewards is not None:
             self.tracker.histogram("reward/histogram", rewards, frames)
-        pictures = None if self._batch is None else answer(pl_module, "open_loop_pictures", self._batch)
+        batch = answer(data_of(trainer), "peek") if self._batch is None else self._batch  # none yet after a resume
+        pictures = None if batch is None else answer(pl_module, "open_loop_pictures", batch)
         if pictures is not None:
             truth, model = pictures  # (T, B, H, W, 3): the first column is the expert's, the last the agent's
             columns = [0, -1] if truth.shape[1] > 1 else [0]

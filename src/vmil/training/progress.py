@@ -137,13 +137,25 @@ class _AroundBar(logging.Handler):
             tqdm.write(self.format(record), file=sys.stderr)
 
 
+class _LogFile(logging.FileHandler):
+    """Says once, on the terminal, that it cannot write, where Python's own prints a traceback for every line."""
+
+    _silent = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Called by `emit` inside its except block."""
+        if not self._silent:
+            self._silent = True
+            print(f"{self.baseFilename} cannot be written ({sys.exc_info()[1]}); the run goes on", file=sys.stderr)
+
+
 def start_logging(run_dir: Path) -> None:
     """Sends vmil's messages (INFO and above) to the terminal, and with times to `run.log`; may be called again."""
     logger = logging.getLogger("vmil")
     for handler in tuple(logger.handlers):
         logger.removeHandler(handler)
         handler.close()
-    file = logging.FileHandler(run_dir / "run.log", encoding="utf-8")
+    file = _LogFile(run_dir / "run.log", encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     terminal: logging.Handler = _AroundBar() if sys.stderr.isatty() else logging.StreamHandler()
     terminal.setFormatter(logging.Formatter("%(message)s"))

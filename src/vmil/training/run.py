@@ -8,14 +8,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import lightning
 import torch
 from lightning.pytorch.callbacks import LambdaCallback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from vmil.config.errors import StoppedError, UserError
+from vmil.config.errors import NonFiniteError, StoppedError, UserError
 from vmil.config.load import flatten, load_saved_config, save_config
 from vmil.config.runs import CONFIG_FILE
 from vmil.config.schema import Config
@@ -32,9 +32,13 @@ from vmil.tracking.pictures import write_video
 from vmil.tracking.tracker import Tracker, make_tracker
 from vmil.training.allocator import keep_memory
 from vmil.training.callbacks import finishing, make_callbacks
-from vmil.training.checkpoint import LAST, PREVIOUS, REPLAY
+from vmil.training.checkpoint import LAST, REPLAY, Checkpoint, InPlace
+from vmil.training.evidence import keep_evidence, report_skip
 from vmil.training.progress import start_logging
-from vmil.training.rundir import git_commit, has_checkpoint, locked, new_run, require_disk
+from vmil.training.restore import read_checkpoint as read_checkpoint
+from vmil.training.restore import try_on
+from vmil.training.rundir import clear_half_written, git_commit, has_checkpoint, locked, new_run, require_disk
+from vmil.training.stopping import stoppable
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +73,7 @@ def resume(run_dir: Path, make_learner: LearnerFactory, overrides: Sequence[str]
         if not has_checkpoint(run_dir):
             raise UserError(f"'{run_dir}' was stopped before its first checkpoint: start again with `make train`")
         prepare_rendering(config.env)
+        clear_half_written(run_dir)
         start_logging(run_dir)
         _fit(config, make_learner, run_dir, run_dir / "checkpoints" / LAST)
     return run_dir
@@ -115,32 +120,6 @@ def frames_per_second(config: Config) -> float:
     return 40.0 / config.env.action_repeat
 
 
-def read_checkpoint(path: Path, learner: ImitationModule) -> dict[str, Any]:
-    """The checkpoint's content, without executing anything in it, checked against the networks it is meant for.
-
-    Raises:
-        UserError: unreadable, or of another architecture.
-    """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        weights = content["state_dict"]
-    except FileNotFoundError as error:
-        raise UserError(f"there is no checkpoint '{path}' yet") from error
-    except Exception as error:
-        spare = path.with_name(PREVIOUS)
-        advice = f"; '{PREVIOUS}' beside it, copied over it, is the one before" if spare.is_file() else ""
-        raise UserError(f"the checkpoint '{path}' is damaged, or not a checkpoint of vmil{advice}") from error
-    expected = {name: tuple(value.shape) for name, value in learner.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in weights.items()}
-    if expected != found:
-        name = sorted(set(expected.items()) ^ set(found.items()))[0][0]
-        raise UserError(
-            f"the checkpoint '{path}' is of another architecture: '{name}' is {found.get(name, 'absent')} there "
-            f"and {expected.get(name, 'absent')} in this configuration"
-        )
-    return dict(content)
-
-
 @dataclass(frozen=True)
 class Parts:
     """What a run is made of."""
@@ -152,14 +131,27 @@ class Parts:
 
 
 def assemble(config: Config, make_learner: LearnerFactory, run_dir: Path, checkpoint: Path | None = None) -> Parts:
-    """Builds the learner, its data, the tracker and Lightning's trainer; UserError if the checkpoint does not fit."""
+    """Builds the learner, its data, the tracker and Lightning's trainer; UserError if the checkpoint does not fit.
+
+    What cannot be done is found before the tracker hears of the run: a finished one that is refused stays finished.
+    """
     prepare_torch(config)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     data = VMILDataModule(config, replay_dir=run_dir / "checkpoints" / REPLAY)
-    learner = make_learner(config, data.info.action_size, data.info.proprio_size)
-    if checkpoint is not None:
-        read_checkpoint(checkpoint, learner)  # before the tracker takes the run up again
-    tracker = make_tracker(config.tracking, run_dir)
+    try:
+        learner = make_learner(config, data.info.action_size, data.info.proprio_size)
+        learner.guard.on_skip = partial(report_skip, run_dir)
+        if checkpoint is not None:
+            read_checkpoint(checkpoint, learner)  # before anything is rendered
+        _introduce(config, run_dir, data)
+        data.setup("fit")
+        data.set_policy(learner.exploration_policy())
+        if checkpoint is not None:
+            try_on(checkpoint, learner, data)
+        tracker = make_tracker(config.tracking, run_dir)
+    except BaseException:
+        data.close()
+        raise
     # Overrides are kept only once training goes on with them: those that do not fit must not spoil the run.
     keeper = LambdaCallback(on_train_start=lambda *_: _keep_config(config, run_dir, tracker))
     callbacks = make_callbacks(config, tracker, run_dir, partial(make_env, config.env), frames_per_second(config))
@@ -168,6 +160,7 @@ def assemble(config: Config, make_learner: LearnerFactory, run_dir: Path, checkp
         devices=1,
         max_epochs=data.epochs,
         callbacks=[keeper, *callbacks],
+        plugins=[InPlace()],
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -180,27 +173,51 @@ def assemble(config: Config, make_learner: LearnerFactory, run_dir: Path, checkp
 
 def _fit(config: Config, make_learner: LearnerFactory, run_dir: Path, checkpoint: Path | None) -> None:
     _quieten()
-    parts = assemble(config, make_learner, run_dir, checkpoint)
-    try:
-        with finishing(parts.tracker):
-            _introduce(config, run_dir, parts)
-            parts.data.setup("fit")
-            parts.data.set_policy(parts.learner.exploration_policy())
-            if checkpoint is None:
-                parts.tracker.params(flatten(config))
-            tags = {"commit": git_commit(), "demos": parts.data.digest, "algo": config.algo, "env": config.env.name}
-            parts.tracker.tags(tags)
-            parts.trainer.fit(parts.learner, datamodule=parts.data, ckpt_path=checkpoint, weights_only=True)
-    except SIGTERMException as error:
-        raise StoppedError(f"stopped; `make resume RUN={run_dir}` goes on from here") from error
-    except SystemExit as error:  # what Lightning makes of a second Ctrl-C
-        raise KeyboardInterrupt from error
+    with stoppable():
+        parts = assemble(config, make_learner, run_dir, checkpoint)
+        try:
+            with finishing(parts.tracker):
+                _train(config, parts, checkpoint)
+        except SIGTERMException as error:
+            raise StoppedError(_parting(parts.trainer, run_dir)) from error
+        except SystemExit as error:  # what Lightning makes of a second Ctrl-C
+            raise KeyboardInterrupt from error
+        except NonFiniteError as error:
+            kept = keep_evidence(run_dir, error)
+            where = "" if kept is None else f"; kept as '{kept}'"
+            raise NonFiniteError(f"{error}{where}; `make resume` goes on from the last checkpoint") from error
     log.info("done: `make evaluate RUN=%s` scores and films it, `make ui` shows its curves", run_dir)
 
 
-def _introduce(config: Config, run_dir: Path, parts: Parts) -> None:
+def _train(config: Config, parts: Parts, checkpoint: Path | None) -> None:
+    if checkpoint is None:
+        parts.tracker.params(flatten(config))
+    tags = {"commit": git_commit(), "demos": parts.data.digest, "algo": config.algo, "env": config.env.name}
+    parts.tracker.tags(tags)
+    parts.trainer.fit(parts.learner, datamodule=parts.data, ckpt_path=checkpoint, weights_only=True)
+    if not _saved(parts.trainer):
+        raise UserError(
+            "trained to the end, but its last checkpoint could not be written: make room, then `make resume`"
+        )
+
+
+def _saved(trainer: lightning.Trainer) -> bool:
+    """Whether the last checkpoint that was asked for is there."""
+    return all(callback.complete for callback in trainer.checkpoint_callbacks if isinstance(callback, Checkpoint))
+
+
+def _parting(trainer: lightning.Trainer, run_dir: Path) -> str:
+    """Where a run that was stopped goes on."""
+    if _saved(trainer):
+        return f"stopped; `make resume RUN={run_dir}` goes on from here"
+    if has_checkpoint(run_dir):
+        return f"stopped without a new checkpoint; `make resume RUN={run_dir}` goes on from the last one"
+    return "stopped, and no checkpoint could be written: start again with `make train`"
+
+
+def _introduce(config: Config, run_dir: Path, data: VMILDataModule) -> None:
     """Says what is about to run, on what, and what it will take."""
-    size, device = parts.data.footprint, choose_device(config)
+    size, device = data.footprint, choose_device(config)
     free = require_disk(run_dir, size.checkpoint_bytes)
     log.info("run: %s", run_dir)
     log.info(

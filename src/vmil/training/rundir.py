@@ -18,7 +18,10 @@ from vmil.config.schema import Config
 from vmil.training.checkpoint import LAST
 
 _LOCK = ".lock"
-_CONTENTS = ("checkpoints", "pictures", "videos", "metrics.csv", "run.json", "run.log", CONFIG_FILE, _LOCK)
+_CONTENTS = (
+    "checkpoints", "pictures", "videos", "nonfinite", "metrics.csv", "run.json", "run.log", CONFIG_FILE, _LOCK,
+)  # fmt: skip
+_HALF_WRITTEN = (".*.part", ".*.tmp", ".*.tmp.png", ".*.tmp.mp4", ".next.ckpt", ".previous.ckpt")
 _SPARE_DISK = 512 * 1024**2  # bytes: videos, pictures, metrics and two checkpoints
 
 
@@ -54,6 +57,13 @@ def new_run(config: Config) -> Iterator[Path]:
 def has_checkpoint(run_dir: Path) -> bool:
     """Whether there is something to resume."""
     return (run_dir / "checkpoints" / LAST).is_file()
+
+
+def clear_half_written(run_dir: Path) -> None:
+    """Removes what a killed process was writing; only for who holds the directory."""
+    for pattern in _HALF_WRITTEN:
+        for path in run_dir.rglob(pattern):
+            path.unlink(missing_ok=True)
 
 
 def _refuse_to_overwrite(run_dir: Path) -> None:

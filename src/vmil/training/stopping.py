@@ -14,6 +14,7 @@ import lightning
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from vmil.config.errors import StoppedError
 from vmil.tracking.tracker import Tracker
 
 log = logging.getLogger(__name__)
@@ -56,11 +57,29 @@ class GracefulStop(Callback):
 
 
 @contextmanager
+def stoppable() -> Iterator[None]:
+    """Until training itself listens, SIGTERM ends the block with StoppedError: what is open is closed and reported."""
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        if signal.getsignal(signal.SIGTERM) is stop:  # else Lightning has taken it over, and calls this one as well
+            raise StoppedError("stopped before training began: there is nothing new to go on from")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
 def finishing(tracker: Tracker) -> Iterator[None]:
     """Ends the tracker as the block ends: FINISHED, KILLED (SIGTERM, Ctrl-C) or FAILED; the exception goes on."""
     try:
         yield
-    except (SIGTERMException, KeyboardInterrupt, SystemExit):
+    except (SIGTERMException, StoppedError, KeyboardInterrupt, SystemExit):
         tracker.finish("KILLED")
         raise
     except BaseException:

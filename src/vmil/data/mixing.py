@@ -1,0 +1,31 @@
+"""Batches of two sources: demonstrations in the leading columns, the agent's replay in the others."""
+
+from __future__ import annotations
+
+from vmil.config.learners import lead_in, sees_stacks
+from vmil.config.schema import Config
+from vmil.data.replay import Replay
+from vmil.data.transition import Batch, Window, stack_windows
+
+
+def mixed_batch(config: Config, demos: Replay, replay: Replay, experts: int, pinned: bool) -> Batch:
+    """`training.batch_size` sequences, `experts` of them demonstrations; pinned: in page-locked memory."""
+    training = config.training
+    length, share, lead = training.batch_length, training.opening_share, lead_in(config)
+    windows: list[Window] = []
+    for source, count in ((demos, experts), (replay, training.batch_size - experts)):
+        if count:
+            windows += source.windows(count, length, share, lead, ends=sees_stacks(config))
+    keys = ["image", "action", "is_first", "terminated"]
+    keys += ["proprio"] if config.env.proprio else []
+    keys += ["reward"] if config.debug.use_ground_truth_reward else []
+    stacked = stack_windows(windows, length, keys, pinned=pinned)
+    return Batch(
+        image=stacked["image"],
+        proprio=stacked.get("proprio"),
+        action=stacked["action"],
+        is_first=stacked["is_first"],
+        experts=experts,
+        reward=stacked.get("reward"),
+        terminated=stacked["terminated"],
+    )

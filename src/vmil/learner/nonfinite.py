@@ -1,0 +1,79 @@
+"""Which number is none, and since when: what a person needs to know of a NaN."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vmil.config.errors import NonFiniteError
+
+log = logging.getLogger(__name__)
+
+PATIENCE = 20  # steps in a row that may be left out: after that nothing is learnt any more
+
+
+class FiniteGuard:
+    """Judges each step's loss and gradient norms; stops the run, or leaves the step out if `skip`."""
+
+    def __init__(self, skip: bool) -> None:
+        self.skip = skip
+        self.on_skip: Callable[[NonFiniteError], object] | None = None  # told of every step that is left out
+        self.skipped = 0  # in all
+        self._in_a_row: dict[str, int] = {}  # per loss: another one's steps may well be sound
+
+    def allows(
+        self, name: str, update: int, loss: Tensor, norms: Mapping[str, Tensor], learner: nn.Module, batch: object
+    ) -> bool:
+        """Whether the step may be made; waits for the device once.
+
+        Raises:
+            NonFiniteError: it may not, and steps are not to be left out, or the last `PATIENCE` all were.
+        """
+        values = torch.stack([loss.detach().float(), *(norm.detach().float() for norm in norms.values())])
+        if bool(torch.isfinite(values).all()):
+            self._in_a_row[name] = 0
+            return True
+        tensors = tensors_of(batch)
+        error = NonFiniteError(_sentence(name, update, values, list(norms), tensors, learner), tensors)
+        if not self.skip:
+            raise error
+        self._in_a_row[name] = self._in_a_row.get(name, 0) + 1
+        if self._in_a_row[name] >= PATIENCE:
+            raise NonFiniteError(f"{PATIENCE} steps in a row were left out: {error}", tensors)
+        self.skipped += 1
+        if self.on_skip is not None:
+            self.on_skip(error)
+        return False
+
+
+def tensors_of(batch: object) -> dict[str, Tensor]:
+    """The tensors among a batch's fields."""
+    fields: dict[str, Any] = getattr(batch, "__dict__", {})
+    return {name: value for name, value in fields.items() if isinstance(value, Tensor)}
+
+
+def _sentence(
+    name: str, update: int, values: Tensor, norms: list[str], batch: Mapping[str, Tensor], learner: nn.Module
+) -> str:
+    """`the model loss is nan at update 7; its batch holds such numbers in action`."""
+    loss, *sizes = values.tolist()
+    if math.isfinite(loss):
+        culprits = [norm.partition("/")[0] for norm, size in zip(norms, sizes, strict=True) if not math.isfinite(size)]
+        what = f"the gradient of the {name} loss is not finite at update {update} (in {', '.join(culprits)}; "
+        what += f"the loss is {loss:g})"
+    else:
+        what = f"the {name} loss is not finite at update {update} (it is {loss:g})"
+    fields = [field for field, tensor in batch.items() if _poisoned(tensor)]
+    if fields:
+        return f"{what}; its batch holds such numbers in {', '.join(fields)}"
+    weights = next((key for key, weight in learner.named_parameters() if _poisoned(weight)), None)
+    return f"{what}; its batch is sound, " + ("and so are the weights" if weights is None else f"but not {weights}")
+
+
+def _poisoned(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() and not bool(torch.isfinite(tensor.detach()).all())

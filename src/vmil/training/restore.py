@@ -1,0 +1,64 @@
+"""Going on from a checkpoint: read without executing anything, and tried on before the run is touched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from vmil.config.errors import UserError
+from vmil.data.archives import read_archive
+from vmil.data.datamodule import VMILDataModule
+from vmil.learner.module import ImitationModule, listed
+from vmil.training.checkpoint import PREVIOUS
+
+
+def read_checkpoint(path: Path, learner: ImitationModule) -> dict[str, Any]:
+    """The checkpoint's content, without executing anything in it, checked against the networks it is meant for.
+
+    Raises:
+        UserError: unreadable, or of another architecture.
+    """
+    try:
+        content = read_archive(path)
+        found = {name: tuple(value.shape) for name, value in content["state_dict"].items()}
+    except FileNotFoundError as error:
+        raise UserError(f"there is no checkpoint '{path}' yet") from error
+    except (ValueError, KeyError, AttributeError) as error:
+        raise _damaged(path) from error
+    expected = {name: tuple(value.shape) for name, value in learner.state_dict().items()}
+    if expected != found:
+        name = sorted(set(expected.items()) ^ set(found.items()), key=str)[0][0]
+        raise UserError(
+            f"the checkpoint '{path}' is of another architecture: '{name}' is {found.get(name, 'absent')} there "
+            f"and {expected.get(name, 'absent')} in this configuration"
+        )
+    return content
+
+
+def try_on(path: Path, learner: ImitationModule, data: VMILDataModule) -> None:
+    """Takes the data back to the checkpoint, and sees whether the optimisers fit it.
+
+    Before the tracker takes the run up again: what cannot go on must not be marked as failed.
+
+    Raises:
+        UserError: damaged, of another architecture or other demonstrations, or its replay is not there.
+    """
+    content = read_checkpoint(path, learner)
+    try:
+        data.restore(content[type(data).__qualname__])
+        fresh = listed(learner.configure_optimizers())
+        for optimizer, state in zip(fresh, content["optimizer_states"], strict=True):
+            optimizer.load_state_dict(state)
+        for section in ("loops", "callbacks"):
+            if not isinstance(content[section], dict):
+                raise TypeError(f"{section} is no dict")
+    except UserError:
+        raise
+    except Exception as error:  # of hostile content any kind may come
+        raise _damaged(path) from error
+
+
+def _damaged(path: Path) -> UserError:
+    spare = path.with_name(PREVIOUS)
+    advice = f"; '{PREVIOUS}' beside it, copied over it, is the one before" if spare.is_file() else ""
+    return UserError(f"the checkpoint '{path}' is damaged, or not a checkpoint of vmil{advice}")
