@@ -8,7 +8,8 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import lightning
 import numpy as np
@@ -22,6 +23,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from torchrl.data import Bounded, Categorical, Composite, Unbounded
 from torchrl.envs import EnvBase
 
+from vmil.config.load import load_config
 from vmil.config.schema import Config, TrainingConfig
 from vmil.tracking.curves import read_curve, read_points
 from vmil.tracking.record import read_record

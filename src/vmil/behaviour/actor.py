@@ -109,7 +109,9 @@ class Actor(nn.Module):
         self.action_size = action
         self.kind, self.mean_scale = kind, mean_scale
         self.min_std, self.max_std = min_std, max_std
-        self.net = MLP(feat, 2 * action, layers, units, act, norm).with_zero_head()  # at first mean 0, init_std, anywhere
+        self.net = MLP(
+            feat, 2 * action, layers, units, act, norm
+        ).with_zero_head()  # at first mean 0, init_std, anywhere
         if kind == "tanh_normal":
             self.raw_init_std = math.log(math.expm1(init_std))
         elif kind == "clipped_normal":

@@ -71,7 +71,9 @@ CAUSES: Final[dict[tuple[str, Side], Cause]] = {
     ("critic/grad_norm", "high"): EXPLODING,
     ("temperature/value", "low"): Cause("temperature gone", "a larger drq.init_temperature, or less drq.lr"),
     ("temperature/value", "high"): Cause("temperature diverging", "less drq.lr: the policy stays below its entropy"),
-    ("reward/std", "low"): Cause("reward flat", "see disc/accuracy: a D that is sure, or knows nothing, says one thing"),
+    ("reward/std", "low"): Cause(
+        "reward flat", "see disc/accuracy: a D that is sure, or knows nothing, says one thing"
+    ),
     ("reward/min", "low"): SATURATED_D,
     ("reward/max", "high"): SATURATED_D,
     ("eval/normalised", "low"): Cause("does not imitate", "see the other warnings, and eval/reward_correlation"),

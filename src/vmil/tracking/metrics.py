@@ -30,9 +30,9 @@ class Metric:
     settled: int = 3
 
 
-# The ranges are alarms, not targets. `walker`'s hold all that the runs in notebooks/results show which learnt to walk, with
-# a margin, and not what the one shows whose actions saturated; those of any run are what the quantity itself allows, or
-# where kindred methods were found broken. What a bound means and what to try is in health.py, one line for each.
+# The ranges are alarms, not targets. `walker`'s hold, with a margin, all that the runs in notebooks/results show which
+# learnt to walk, and not what the one shows whose actions saturated; those of any run are what the quantity itself
+# allows, or where kindred methods were found broken. health.py says what each bound means and what to try.
 REGISTRY: Final[dict[str, Metric]] = {
     "model/loss": Metric("negative evidence lower bound per replayed step", "nats"),
     "model/reconstruction": Metric(
@@ -80,12 +80,14 @@ REGISTRY: Final[dict[str, Metric]] = {
         "mean |mode − expert action| on demonstrations; 0: cloned exactly",
         "",
         (None, 1.0),
-        # Walker's and sawyer's demonstrations have a mean |a| of 0.52 and 0.50: the error of an actor that does nothing.
+        # Walker's and sawyer's demonstrations have a mean |a| of 0.52 and 0.50: the error of doing nothing.
         {"walker vmil": (None, 0.6), "sawyer vmil": (None, 0.6), "bc": (None, 0.6)},
     ),
     "actor/cloning_weight": Metric("weight of the cloning term now"),
     "actor/grad_norm": Metric("gradient norm of the actor before clipping", "", (None, 1e5)),
-    "actor/action_std": Metric("mean standard deviation of the policy; zero explores nothing", "", (1e-3, None), {"vmil": (0.02, None)}),
+    "actor/action_std": Metric(
+        "mean standard deviation of the policy; zero explores nothing", "", (1e-3, None), {"vmil": (0.02, None)}
+    ),
     "actor/mean_abs": Metric(
         "mean |a| of the policy's actions (DrQ: mode); near one it is saturated",
         "",
@@ -105,7 +107,9 @@ REGISTRY: Final[dict[str, Metric]] = {
     "temperature/value": Metric("α, the price of a nat of entropy in units of reward", "", (1e-5, 1e2)),
     "temperature/grad_norm": Metric("|d loss / d log α|"),
     "reward/mean": Metric("mean reward r(D) of dreamt (DrQ: replayed) steps; SQIL: the expert's share"),
-    "reward/std": Metric("spread of r(D) over dreamt steps; zero: nothing to learn from", "", (1e-6, None), {"vmil": (5e-3, None)}),
+    "reward/std": Metric(
+        "spread of r(D) over dreamt steps; zero: nothing to learn from", "", (1e-6, None), {"vmil": (5e-3, None)}
+    ),
     "reward/min": Metric("smallest r(D) of the dreamt steps", "", ANY, {"logit": (-20.0, None)}),
     "reward/max": Metric("largest r(D) of the dreamt steps", "", ANY, {"logit": (None, 20.0)}),
     "eval/return": Metric("mean return of deterministic episodes, environment's reward (score only)"),
@@ -119,7 +123,11 @@ REGISTRY: Final[dict[str, Metric]] = {
     "eval/steps_to_drop": Metric("baoding: control steps done without a drop; 100 is a whole episode", "steps"),
     "eval/normalised": Metric("eval/return over the demonstrations' mean return", "", (0.2, None), settled=30),
     "eval/reward_correlation": Metric(
-        "correlation of r(D) with the environment's reward (diagnosis only)", "", ANY, {"walker": (0.1, None)}, settled=5
+        "correlation of r(D) with the environment's reward (diagnosis only)",
+        "",
+        ANY,
+        {"walker": (0.1, None)},
+        settled=5,
     ),
     "eval/expert_prob": Metric("mean D along the evaluated episodes; 1: taken for the expert", "probability"),
     "eval/seconds": Metric("duration of the evaluation", "s"),

@@ -133,9 +133,7 @@ class CsvTracker(NullTracker):
             _repair(self._csv)
 
     def tags(self, values: Mapping[str, str]) -> None:
-        """Into `run.json`, beside those that are there, with the status: a finished run that is continued is not finished
-        until it says so again.
-        """
+        """Into `run.json`, beside those that are there; the status too: a finished run that goes on is not finished."""
         with self._surviving("write run.json"):
             before = read_record(self.run_dir).get("tags")
             kept = before if isinstance(before, dict) else {}
