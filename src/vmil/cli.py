@@ -83,10 +83,15 @@ def evaluate(overrides: Sequence[str]) -> int:
     _prepare_rendering(config)
     episodes = _episodes(options.episodes, config)
     from vmil.algorithms import make_learner
-    from vmil.training import pretrained, run
 
-    player = run.evaluate_run if options.pretrained is None else pretrained.evaluate_pretrained
-    player(directory, make_learner, episodes, video)
+    if options.pretrained is None:
+        from vmil.training.run import evaluate_run
+
+        evaluate_run(directory, make_learner, episodes, video)
+    else:
+        from vmil.training.pretrained import evaluate_pretrained
+
+        evaluate_pretrained(directory, make_learner, episodes, video)
     return OK
 
 

@@ -4,9 +4,9 @@ import os
 
 import pytest
 
+import vmil
 from vmil.config.errors import UserError
-from vmil.config import runs
-from vmil.config.runs import POLICY_FILE, find_pretrained, find_run, pretrained_dir, run_name
+from vmil.config.runs import POLICY_FILE, find_pretrained, find_run, pretrained_dir
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_no_run_yet(tmp_path):
 
 
 def test_an_unknown_policy_is_answered_by_those_that_there_are(tmp_path, monkeypatch):
-    monkeypatch.setattr(runs.vmil, "__file__", str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(vmil, "__file__", str(tmp_path / "__init__.py"))
     with pytest.raises(UserError, match=r"no trained policy 'walker' \(none came with this vmil: `make ship RUN=…`"):
         find_pretrained("walker")
     for env in ("walker", "dmc:cartpole-swingup"):
