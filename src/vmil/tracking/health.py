@@ -89,13 +89,15 @@ CAUSES: Final[dict[tuple[str, Side], Cause]] = {
 
 
 def labels(config: Config) -> frozenset[str]:
-    """The words by which ranges are chosen: task, learner, what is observed, reward map."""
+    """The words by which ranges are chosen: task, learner, what is observed, reward map of D if there is one."""
+    words = [config.env.name, config.learner, "pixels+proprio" if config.env.proprio else "pixels"]
     if config.debug.use_ground_truth_reward:
-        reward = "true_reward"
-    else:
-        reward = config.dac.reward if config.learner == "dac_drq" else config.discriminator.reward
-    seen = "pixels+proprio" if config.env.proprio else "pixels"
-    return frozenset([config.env.name, config.learner, seen, reward])
+        words.append("true_reward")
+    elif config.learner == "vmil":
+        words.append(config.discriminator.reward)
+    elif config.learner == "dac_drq":
+        words.append(config.dac.reward)
+    return frozenset(words)
 
 
 def healthy_range(metric: Metric, words: frozenset[str]) -> Range:
