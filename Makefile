@@ -6,6 +6,7 @@ SEED     := 0
 COMPUTE  := auto
 ARGS     :=
 RUN      := latest
+PRETRAINED :=
 EPISODES :=
 N        :=
 COUNT     = $(N)
@@ -33,7 +34,7 @@ IO     = $(if $(FORMAT),format=$(FORMAT)) $(if $(OUT),out='$(OUT)')
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help train resume evaluate expert demos import-demos export-demos experiment publish notebooks figures ui bench doctor config smoke test test-slow test-faults soak lint clean
+.PHONY: help train resume evaluate ship expert demos import-demos export-demos experiment publish notebooks figures ui bench doctor config smoke test test-slow test-faults soak lint clean
 unexport PYTHONPATH
 unexport ENV
 
@@ -42,7 +43,7 @@ help:  ## explain the targets and their variables
 	@echo
 	@sed -n 's/^\([a-z-]*\):.*## *\(.*\)/\1\t\2/p' Makefile | awk -F'\t' '{ printf "  %-12s %s\n", $$1, $$2 }'
 	@echo
-	@echo 'ENV=$(ENV) ALGO=$(ALGO) SEED=$(SEED) COMPUTE=$(COMPUTE) RUN=$(RUN) EPISODES=$(EPISODES) N=$(N) COUNT=$(COUNT)'
+	@echo 'ENV=$(ENV) ALGO=$(ALGO) SEED=$(SEED) COMPUTE=$(COMPUTE) RUN=$(RUN) PRETRAINED=$(PRETRAINED) EPISODES=$(EPISODES) N=$(N) COUNT=$(COUNT)'
 	@echo 'DEMOS=$(DEMOS) SRC=$(SRC) OUT=$(OUT) FORMAT=$(FORMAT) NAME=$(NAME) SEEDS="$(SEEDS)" BUDGET=$(BUDGET) RUNNER=$(RUNNER) BATCHES=$(BATCHES) MINUTES=$(MINUTES)'
 	@echo 'ARGS="world_model.deter=256 ..." sets anything that `make config` prints; PYTHON=/path/to/python picks the interpreter'
 
@@ -52,8 +53,11 @@ train: $(READY)  ## learn from demonstrations: ENV ALGO SEED COMPUTE DEMOS (a di
 resume: $(READY)  ## go on with a run that was stopped: RUN (a path, a name, latest) ARGS
 	$(PY) -m vmil resume run=$(RUN) $(ARGS)
 
-evaluate: $(READY)  ## score and film a run: RUN EPISODES ARGS="video=walk.mp4"
-	$(PY) -m vmil evaluate run=$(RUN) $(if $(EPISODES),episodes=$(EPISODES)) $(ARGS)
+evaluate: $(READY)  ## score and film a run, or a policy that came with vmil: RUN or PRETRAINED, EPISODES ARGS="video=walk.mp4"
+	$(PY) -m vmil evaluate $(if $(PRETRAINED),pretrained='$(PRETRAINED)',run=$(RUN)) $(if $(EPISODES),episodes=$(EPISODES)) $(ARGS)
+
+ship: $(READY)  ## make a run's policy one that comes with vmil: RUN OUT EPISODES ARGS='note="best of three"'
+	$(PY) -m vmil ship run=$(RUN) $(if $(OUT),out='$(OUT)') $(if $(EPISODES),episodes=$(EPISODES)) $(ARGS)
 
 expert: $(READY)  ## train a state-based expert, or measure a scripted one: ENV SEED ARGS="frames=300000"
 	$(PY) -m vmil expert env=$(ENV) seed=$(SEED) $(ARGS)

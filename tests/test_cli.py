@@ -87,6 +87,18 @@ def test_evaluate_plays_as_many_episodes_as_the_task_asks_for(fake_run, saved_ru
     assert fake_run.calls[0][1][2] == 20
 
 
+def test_a_trained_policy_is_evaluated_without_a_run_and_filmed_where_one_is(fake_run, saved_run, monkeypatch):
+    fake = Recorder(evaluate_pretrained=None)
+    import vmil.training
+
+    monkeypatch.setitem(sys.modules, "vmil.training.pretrained", fake)
+    monkeypatch.setattr(vmil.training, "pretrained", fake, raising=False)
+    (saved_run / "policy.safetensors").touch()
+    monkeypatch.chdir(saved_run.parent)
+    assert cli.main(["evaluate", "pretrained=mine"]) == 0
+    assert fake.calls == [("evaluate_pretrained", (Path("mine"), make_learner, 10, Path("mine-evaluation.mp4")), {})]
+
+
 def test_expert_takes_every_knob_of_sac(monkeypatch, tmp_path, capsys):
     fake = Recorder(train_expert=951.0)
     monkeypatch.setitem(sys.modules, "vmil.experts.sac", fake)
@@ -151,6 +163,7 @@ def test_ui_listens_elsewhere_only_when_told_so(monkeypatch, tmp_path):
         (["train", "--fast"], "unrecognized arguments: --fast (see `vmil --help`)"),
         (["evaluate", "episodes=0"], "episodes=0 is outside [1, inf)"),
         (["evaluate", "episods=1"], "unknown key 'episods'; did you mean 'episodes'?"),
+        (["evaluate", "run=mine", "pretrained=walker"], "run=mine and pretrained=walker are two things to evaluate"),
         (["demos", "count=none"], "count=none is not an integer"),
         (["expert", "fraems=1"], "unknown key 'fraems'; did you mean 'frames'?"),
         (["expert", "env=counting"], "env counting has no expert"),

@@ -27,7 +27,7 @@ GUIDE = ROOT / "src/vmil/OWN_DEMOS.md"
 PYTHONS = ("3.11", "3.12", "3.13")
 CUDA = re.compile(r"nvidia-|cuda-|triton$")  # torch brings its own
 VARIABLES = {"ENV", "ALGO", "SEED", "COMPUTE", "ARGS", "RUN", "EPISODES", "N", "COUNT", "PYTHON", "WORKERS"}
-VARIABLES |= {"DEMOS", "SRC", "OUT", "FORMAT"}
+VARIABLES |= {"DEMOS", "SRC", "OUT", "FORMAT", "PRETRAINED"}
 VARIABLES |= {"NAME", "SEEDS", "BUDGET", "RUNNER"}  # of an experiment
 VARIABLES |= {"BATCHES", "MINUTES"}  # of the benchmark; of a soak
 # Imported by no module of ours, and needed all the same.
@@ -156,6 +156,8 @@ def test_every_command_has_a_target(command):
         ),
         (["resume", "RUN=mine"], "resume run=mine"),
         (["evaluate", "RUN=runs/mine", "EPISODES=3"], "evaluate run=runs/mine episodes=3"),
+        (["evaluate", "PRETRAINED=walker"], "evaluate pretrained='walker'"),
+        (["ship", "RUN=mine", "OUT=x", "EPISODES=20"], "ship run=mine out='x' episodes=20"),
         (["expert", "ENV=cheetah", "SEED=1"], "expert env=cheetah seed=1"),
         (["demos", "ENV=cheetah", "COUNT=4"], "demos env=cheetah seed=0 count=4"),
         (["demos", "ENV=sawyer", "N=50"], "demos env=sawyer seed=0 count=50"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vmil.behaviour.actor import ActionDistribution, Actor
 from vmil.world_model.model import WorldModel, preprocess
@@ -48,6 +48,13 @@ class ActingPolicy:
         if self.trace is not None:
             self.trace.append((state.feat, action))
         return action.to(image.device)
+
+    def networks(self) -> dict[str, nn.Module]:
+        """What acting needs of the learner, by name: neither decoder nor critic nor discriminator ever acts."""
+        found: dict[str, nn.Module] = {"encoder": self.model.encoder, "rssm": self.model.rssm, "actor": self.actor}
+        if self.model.proprio_encoder is not None:
+            found["proprio_encoder"] = self.model.proprio_encoder
+        return found
 
     def _act(self, state: State) -> Tensor:
         policy: ActionDistribution = self.actor(state.feat)

@@ -18,7 +18,7 @@ from vmil.config import keys
 from vmil.config.commands import with_config
 from vmil.config.errors import NonFiniteError, StoppedError, UserError
 from vmil.config.load import build, load_config, load_saved_config, parse_dotlist, presets, to_yaml
-from vmil.config.runs import CONFIG_FILE, find_run
+from vmil.config.runs import CONFIG_FILE, find_pretrained, find_run
 from vmil.config.schema import Config, TrackingConfig
 from vmil.config.schema_cli import (
     DemosOptions,
@@ -33,11 +33,13 @@ from vmil.config.schema_cli import (
     PlannedExpertOptions,
     PublishOptions,
     RunOptions,
+    ShipOptions,
     UiOptions,
 )
 
 OK, FAILED, MISUSED, INTERRUPTED, STOPPED = 0, 1, 2, 130, 143  # exit codes; the shell's for Ctrl-C and SIGTERM
 SQLITE = "sqlite:///"
+CARD_EPISODES = 10  # that a shipped policy is measured over, at least
 T = TypeVar("T")
 
 
@@ -65,18 +67,47 @@ def resume(overrides: Sequence[str]) -> int:
 
 
 def evaluate(overrides: Sequence[str]) -> int:
-    """Score a run over fresh episodes and film it."""
+    """Score a run, or a policy that came with vmil, over fresh episodes and film it."""
     options = _options(EvaluateOptions, overrides)
     _at_least_one("episodes", options.episodes)
-    directory = find_run(options.run, Path(options.root))
-    video = Path(options.video) if options.video else directory / "videos" / "evaluation.mp4"
+    if options.pretrained is None:
+        directory = find_run(options.run, Path(options.root))
+        video = directory / "videos" / "evaluation.mp4"
+    elif options.run == "latest":
+        directory = find_pretrained(options.pretrained)
+        video = Path(f"{Path(options.pretrained).name.replace(':', '-')}-evaluation.mp4")
+    else:
+        raise UserError(f"run={options.run} and pretrained={options.pretrained} are two things to evaluate: give one")
+    video = Path(options.video) if options.video else video
     config = load_saved_config(directory / CONFIG_FILE)
     _prepare_rendering(config)
-    episodes = max(10, config.training.eval_episodes) if options.episodes is None else options.episodes
+    episodes = _episodes(options.episodes, config)
     from vmil.algorithms import make_learner
-    from vmil.training import run
 
-    run.evaluate_run(directory, make_learner, episodes, video)
+    if options.pretrained is None:
+        from vmil.training.run import evaluate_run
+
+        evaluate_run(directory, make_learner, episodes, video)
+    else:
+        from vmil.training.pretrained import evaluate_pretrained
+
+        evaluate_pretrained(directory, make_learner, episodes, video)
+    return OK
+
+
+def ship(overrides: Sequence[str]) -> int:
+    """Make a run's policy one that ships with vmil: weights, configuration, card."""
+    options = _options(ShipOptions, overrides)
+    directory = find_run(options.run, Path(options.root))
+    config = load_saved_config(directory / CONFIG_FILE)
+    episodes = _episodes(options.episodes, config)
+    if episodes < CARD_EPISODES:
+        raise UserError(f"episodes={episodes} is outside [{CARD_EPISODES}, inf): a card tells the mean of that many")
+    _prepare_rendering(config)
+    from vmil.algorithms import make_learner
+    from vmil.analysis.ship import ship_run
+
+    print(f"shipped as {ship_run(directory, make_learner, options, episodes)}")
     return OK
 
 
@@ -220,6 +251,7 @@ COMMANDS: dict[str, Command] = {
     "train": Command(train, "env=walker algo=vmil seed=0 world_model.deter=256"),
     "resume": Command(resume, "run=latest"),
     "evaluate": Command(evaluate, "run=latest episodes=10 video=walk.mp4"),
+    "ship": Command(ship, 'run=latest note="three seeds, this is the best"'),
     "expert": Command(expert, "env=walker seed=0"),
     "demos": Command(demos, "env=walker count=10 action_noise=0.2"),
     "import-demos": Command(import_demos, "env=walker src=episodes/"),
@@ -303,6 +335,10 @@ def _split(schema: type[T], overrides: Sequence[str]) -> tuple[T, list[str]]:
     own = keys.leaves(schema)
     mine = [item for item in overrides if item.partition("=")[0] in own]
     return _options(schema, mine), [item for item in overrides if item not in mine]
+
+
+def _episodes(asked: int | None, config: Config) -> int:
+    return max(CARD_EPISODES, config.training.eval_episodes) if asked is None else asked
 
 
 def _at_least_one(key: str, value: int | None) -> None:

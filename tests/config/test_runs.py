@@ -4,8 +4,9 @@ import os
 
 import pytest
 
+import vmil
 from vmil.config.errors import UserError
-from vmil.config.runs import find_run
+from vmil.config.runs import POLICY_FILE, find_pretrained, find_run, pretrained_dir
 
 
 @pytest.fixture
@@ -38,3 +39,17 @@ def test_what_is_no_run_is_said_with_the_nearest(runs):
 def test_no_run_yet(tmp_path):
     with pytest.raises(UserError, match="there is no run under"):
         find_run("latest", tmp_path / "runs")
+
+
+def test_an_unknown_policy_is_answered_by_those_that_there_are(tmp_path, monkeypatch):
+    monkeypatch.setattr(vmil, "__file__", str(tmp_path / "__init__.py"))
+    with pytest.raises(UserError, match=r"no trained policy 'walker' \(none came with this vmil: `make ship RUN=…`"):
+        find_pretrained("walker")
+    for env in ("walker", "dmc:cartpole-swingup"):
+        directory = pretrained_dir(env, tmp_path)
+        directory.mkdir(parents=True)
+        (directory / POLICY_FILE).touch()
+        assert find_pretrained(env) == directory
+    assert find_pretrained(str(directory)) == directory
+    with pytest.raises(UserError, match=r"'wlaker' \(there are: dmc-cartpole-swingup, walker\); did you mean 'walker'"):
+        find_pretrained("wlaker")

@@ -8,7 +8,8 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import lightning
 import numpy as np
@@ -22,6 +23,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from torchrl.data import Bounded, Categorical, Composite, Unbounded
 from torchrl.envs import EnvBase
 
+from vmil.config.load import load_config
 from vmil.config.schema import Config, TrainingConfig
 from vmil.tracking.curves import read_curve, read_points
 from vmil.tracking.record import read_record
@@ -385,15 +387,23 @@ def test_messages_go_to_the_log_file_and_progress_once_to_the_terminal(
 
 
 def test_the_watchdog_barks_once_per_metric_and_only_at_lasting_trouble(caplog: pytest.LogCaptureFixture) -> None:
-    watchdog = Watchdog(patience=2)
+    tags: dict[str, str] = {}
+    tracker = cast(Any, SimpleNamespace(tags=tags.update))
+    watchdog = Watchdog(load_config(["env=counting", "training.frames_per_epoch=100"]), tracker, patience=2)
+    said = []
     with caplog.at_level(logging.WARNING, "vmil"):
-        for frames, accuracy in enumerate([1.0, 0.7, 1.0, 1.0, 1.0]):
-            watchdog({"disc/accuracy": accuracy}, frames)
-        watchdog({"model/loss": float("nan")}, 9)
+        for frames, accuracy in zip(range(300, 800, 100), [1.0, 0.7, 1.0, 1.0, 1.0], strict=True):
+            said.append(watchdog({"disc/accuracy": accuracy, "disc/replay_accuracy": 0.7}, frames))
+        watchdog({"model/loss": float("nan")}, 900)
     assert [record.message.split(" is ")[0] for record in caplog.records] == [
-        "after 3 frames disc/accuracy = 1",
-        "after 9 frames model/loss",
+        "after 600 frames disc/accuracy = 1",
+        "after 600 frames health/filter_gap = 0.3",
+        "after 900 frames model/loss",
     ]
+    assert set(tags) == {"health.D_saturated", "health.D_tells_filter_from_dream", "health.not_a_number"}
+    assert tags["health.not_a_number"].startswith("after 900 frames model/loss is nan")
+    assert said[0] == {"health/filter_gap": pytest.approx(0.3), "health/warnings": 2.0}
+    assert said[1] == {"health/filter_gap": 0.0, "health/warnings": 0.0}
 
 
 def test_numbers_go_first_and_the_checkpoint_last(tmp_path: Path) -> None:

@@ -40,6 +40,10 @@ KEPT = (
     "model/reconstruction",
     "model/kl",
     "actor/cloning_error",
+    "actor/mean_abs",
+    "actor/action_std",
+    "critic/value",
+    "health/",
     "time/update",
     "run/seconds",
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vmil.baselines.networks import Actor, Encoder
 
@@ -27,6 +27,10 @@ class StackPolicy:
         policy = self.actor(self.encoder(self.seen.to(device)), None if proprio is None else proprio.to(device))
         action = policy.mode() if self.deterministic else policy.sample(torch.randn_like(policy.mean))[0]
         return action.to(image.device)
+
+    def networks(self) -> dict[str, nn.Module]:
+        """What acting needs of the learner, by name: no critic ever acts."""
+        return {"encoder": self.encoder, "actor": self.actor}
 
     def _remember(self, image: Tensor, is_first: Tensor) -> Tensor:
         repeated = image.repeat(1, 1, 1, self.stack)

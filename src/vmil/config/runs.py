@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import vmil
 from vmil.config import keys
 from vmil.config.errors import UserError
 
 CONFIG_FILE = "config.yaml"  # what makes a directory a run
+ASSETS, PRETRAINED = "assets", "pretrained"  # assets/<env>/pretrained in the package: a policy that came with it
+POLICY_FILE = "policy.safetensors"  # what makes a directory a trained policy
 BASE = "base"  # the variant of a run that is its preset, nothing changed
 
 
@@ -26,6 +29,30 @@ def find_run(which: str, root: Path) -> Path:
             return candidate
     near = keys.nearest(which, [path.parent.name for path in runs])
     raise UserError(f"'{which}' is not a run: neither it nor '{root / which}' holds a {CONFIG_FILE}{near}")
+
+
+def pretrained_dir(env: str, package: Path) -> Path:
+    """Where in the package's directory the trained policy of a task lies."""
+    return package / ASSETS / env.replace(":", "-") / PRETRAINED
+
+
+def shipped_policies(package: Path) -> list[str]:
+    """The tasks for which a trained policy lies in the package's directory."""
+    return sorted(path.parents[1].name for path in package.glob(f"{ASSETS}/*/{PRETRAINED}/{POLICY_FILE}"))
+
+
+def find_pretrained(which: str) -> Path:
+    """The directory of a trained policy: that which came with vmil for that task, or what `make ship` wrote elsewhere.
+
+    Raises `UserError` naming those that came with vmil when there is none.
+    """
+    package = Path(vmil.__file__).parent
+    for candidate in (pretrained_dir(which, package), Path(which).expanduser()):
+        if (candidate / POLICY_FILE).is_file():
+            return candidate
+    known = shipped_policies(package)
+    there = f"there are: {', '.join(known)}" if known else "none came with this vmil: `make ship RUN=…` makes one"
+    raise UserError(f"there is no trained policy '{which}' ({there}){keys.nearest(which, known)}")
 
 
 def run_name(env: str, algo: str, variant: str, seed: int) -> str:

@@ -28,8 +28,11 @@ class EvaluateOptions:
 
     run: str = "latest"
     root: str = "runs"
+    pretrained: str | None = (
+        None  # a trained policy instead of a run: a task's that came with vmil, or ship's directory
+    )
     episodes: int | None = None  # null: ten, or training.eval_episodes where the task asks for more
-    video: str | None = None  # null: <run>/videos/evaluation.mp4
+    video: str | None = None  # null: <run>/videos/evaluation.mp4; pretrained: <its name>-evaluation.mp4 here
 
 
 @dataclass(frozen=True)
@@ -141,6 +144,18 @@ class PublishOptions:
     machine: str | None = None  # null: this machine, in words
     note: str = ""  # what a reader must know: stopped early, changed code
     latents: bool = True  # filter some episodes with the checkpoint, for the pictures of the latent space
+
+
+@dataclass(frozen=True)
+class ShipOptions:
+    """Which run's policy to make a shipped one, and what to say of it."""
+
+    run: str = "latest"
+    root: str = "runs"
+    out: str | None = None  # null: the task's place in this package, vmil/assets/<env>/pretrained
+    episodes: int | None = None  # for the card, ten at least; null: ten, or training.eval_episodes where that is more
+    machine: str | None = None  # that it was trained on; null: this one, in words
+    note: str = ""  # what a reader must know: a schedule that was changed midway
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from vmil.config.errors import UserError
 from vmil.config.schema import TrackingConfig
 from vmil.tracking.metrics import check
 from vmil.tracking.pictures import Pixels, histogram_picture, write_png, write_video
-from vmil.tracking.record import update_record
+from vmil.tracking.record import read_record, update_record
 
 log = logging.getLogger(__name__)
 
@@ -133,9 +133,11 @@ class CsvTracker(NullTracker):
             _repair(self._csv)
 
     def tags(self, values: Mapping[str, str]) -> None:
-        """Into `run.json`, with the status: a finished run that is continued is not finished until it says so again."""
+        """Into `run.json`, beside those that are there; the status too: a finished run that goes on is not finished."""
         with self._surviving("write run.json"):
-            update_record(self.run_dir, tags=dict(values), status="RUNNING")
+            before = read_record(self.run_dir).get("tags")
+            kept = before if isinstance(before, dict) else {}
+            update_record(self.run_dir, tags={**kept, **values}, status="RUNNING")
 
     def metrics(self, values: Mapping[str, float], frames: int) -> None:
         """One row per number."""

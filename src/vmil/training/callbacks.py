@@ -12,7 +12,7 @@ from vmil.config.schema import Config
 from vmil.tracking.tracker import Tracker
 from vmil.training.checkpoint import Checkpoint
 from vmil.training.evaluate import Evaluate
-from vmil.training.flush import TrackingFlush
+from vmil.training.flush import TrackingFlush, Watchdog
 from vmil.training.progress import Progress
 from vmil.training.stopping import GracefulStop, finishing
 
@@ -26,7 +26,8 @@ def make_callbacks(
 
     `make_env` makes an evaluation environment from a seed; `fps` is the speed of videos, agent steps per second.
     """
-    flush = TrackingFlush(tracker)
-    evaluate = Evaluate(config.training, tracker, make_env, config.seed, fps, config.env.score)
+    watchdog = Watchdog(config, tracker)
+    flush = TrackingFlush(tracker, watchdog)
+    evaluate = Evaluate(config.training, tracker, make_env, config.seed, fps, config.env.score, watchdog)
     progress = Progress(config.training, flush, evaluate)
     return [GracefulStop(), flush, evaluate, progress, Checkpoint(config.training, tracker, run_dir / "checkpoints")]

@@ -43,9 +43,11 @@ class Evaluate(Callback):
         seed: int,
         fps: float = 20.0,
         headline: ScoreName = "return",
+        watch: Callable[[dict[str, float], int], object] = lambda values, frames: None,
     ) -> None:
         self.config, self.tracker, self.make_env, self.seed, self.fps = config, tracker, make_env, seed, fps
         self.headline: ScoreName = headline
+        self.watch = watch  # looks at the numbers of every evaluation
         self.last: Score | None = None
         self.last_frames = -1  # frames at the last evaluation
         self._pictured_frames = -1
@@ -125,7 +127,9 @@ class Evaluate(Callback):
         demos = data_of(trainer).demos
         expert = None if demos is None else demos.mean_return
         self.last = score(rollout.returns, expert, rollout.scores, self.headline)
-        self.tracker.metrics(self._metrics(rollout, pl_module), frames)
+        values = self._metrics(rollout, pl_module)
+        self.tracker.metrics(values, frames)
+        self.watch(values, frames)
         log.info("evaluation after %d frames: %s", frames, self.last)
         if pictures:
             self._log_pictures(rollout, trainer, pl_module, frames)

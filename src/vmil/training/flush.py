@@ -13,40 +13,52 @@ import lightning
 import psutil
 from lightning.pytorch.callbacks import Callback
 
+from vmil.config.schema import Config
 from vmil.learner.interfaces import data_of, learner_of
-from vmil.tracking.metrics import unhealthy
+from vmil.tracking.health import Finding, derived, diagnose
 from vmil.tracking.tracker import Tracker
 
 log = logging.getLogger(__name__)
 
 
 class Watchdog:
-    """Warns once per metric that is outside its healthy range in `patience` successive rounds, or not finite."""
+    """Warns, once per metric, of what stays outside its healthy range `patience` readings long, or is no number.
 
-    def __init__(self, patience: int = 3) -> None:
-        self.patience = patience
+    The warning goes to the log and, as the tag `health.<cause>`, to the tracker.
+    """
+
+    def __init__(self, config: Config, tracker: Tracker, patience: int = 3) -> None:
+        self.config, self.tracker, self.patience = config, tracker, patience
         self._sick: Counter[str] = Counter()
         self._warned: set[str] = set()
 
-    def __call__(self, values: Mapping[str, float], frames: int) -> None:
-        """Looks at one round's metrics."""
-        found = unhealthy(values)
-        for name in values:
+    def __call__(self, values: Mapping[str, float], frames: int) -> dict[str, float]:
+        """Looks at the metrics of one moment; gives `health/*`, what they say together."""
+        together = derived(values, self.config)
+        looked_at = {**values, **together}
+        found = diagnose(looked_at, frames, self.config)
+        for name in looked_at:
             self._sick[name] = self._sick[name] + 1 if name in found else 0
-        for name, sentence in found.items():
-            lasting = self._sick[name] >= self.patience or not math.isfinite(values[name])
+        for name, finding in found.items():
+            lasting = self._sick[name] >= self.patience or not math.isfinite(looked_at[name])
             if lasting and name not in self._warned:
                 self._warned.add(name)
-                log.warning("after %d frames %s", frames, sentence)
+                self._warn(finding, frames)
+        return {**together, "health/warnings": float(len(found))}
+
+    def _warn(self, finding: Finding, frames: int) -> None:
+        log.warning("after %d frames %s", frames, finding.sentence)
+        tag = f"health.{finding.cause.replace(' ', '_')}"
+        self.tracker.tags({tag: f"after {frames} frames {finding.sentence}"})
 
 
 class TrackingFlush(Callback):
     """Sends the means of the learner's and the data's metrics, and the rates, to the tracker after every round."""
 
-    def __init__(self, tracker: Tracker, watchdog: Watchdog | None = None) -> None:
+    def __init__(self, tracker: Tracker, watchdog: Watchdog) -> None:
         self.tracker = tracker
         self.latest: dict[str, float] = {}  # the last round's metrics, for whoever shows them
-        self._watchdog = watchdog or Watchdog()
+        self._watchdog = watchdog
         self._process = psutil.Process()
         self._since = time.monotonic()
         self._frames = 0
@@ -64,8 +76,8 @@ class TrackingFlush(Callback):
         """Sends."""
         data = data_of(trainer)
         values = self._rates(data.frames) | data.metrics | learner_of(pl_module).drain_metrics()
+        values |= self._watchdog(values, data.frames)
         self.tracker.metrics(values, data.frames)
-        self._watchdog(values, data.frames)
         self.latest = values
 
     def state_dict(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import lightning
 import torch
@@ -19,6 +19,7 @@ from vmil.config.errors import NonFiniteError, StoppedError, UserError
 from vmil.config.load import flatten, load_saved_config, save_config
 from vmil.config.runs import CONFIG_FILE
 from vmil.config.schema import Config
+from vmil.data.collect import Policy
 from vmil.data.datamodule import VMILDataModule
 from vmil.data.demos import find_demos, mean_return
 from vmil.data.recording import read_recording
@@ -88,16 +89,27 @@ def evaluate_run(run_dir: Path, make_learner: LearnerFactory, episodes: int, vid
     config = load_saved_config(run_dir / CONFIG_FILE)
     prepare_rendering(config.env)
     prepare_torch(config)
+    learner, _ = trained_learner(run_dir, config, make_learner)
+    return play(run_dir.name, learner.evaluation_policy(), config, expert_return(config), episodes, video)
+
+
+def trained_learner(
+    run_dir: Path, config: Config, make_learner: LearnerFactory
+) -> tuple[ImitationModule, dict[str, Any]]:
+    """What the run's last checkpoint holds, ready to act, and that checkpoint's content; UserError as above."""
     info = env_info(config.env)
     learner = make_learner(config, info.action_size, info.proprio_size)
-    learner.load_state_dict(read_checkpoint(run_dir / "checkpoints" / LAST, learner)["state_dict"])
-    learner.to(choose_device(config)).eval()
+    content = read_checkpoint(run_dir / "checkpoints" / LAST, learner)
+    learner.load_state_dict(content["state_dict"])
+    return learner.to(choose_device(config)).eval(), content
+
+
+def play(name: str, policy: Policy, config: Config, expert: float | None, episodes: int, video: Path | None) -> Score:
+    """Plays the policy, prints its score beside its name and the expert's mean return, films its first episode."""
     torch.manual_seed(config.seed)  # as in the evaluations during training
-    rollout = evaluate(
-        learner.evaluation_policy(), partial(make_env, config.env), episodes, config.seed, video=video is not None
-    )
-    result = score(rollout.returns, _expert_return(config), rollout.scores, config.env.score)
-    print(f"{run_dir.name}: {result}")
+    rollout = evaluate(policy, partial(make_env, config.env), episodes, config.seed, video=video is not None)
+    result = score(rollout.returns, expert, rollout.scores, config.env.score)
+    print(f"{name}: {result}")
     if video is not None and rollout.video is not None:
         try:
             write_video(video, rollout.video, fps=frames_per_second(config))
@@ -249,7 +261,7 @@ def _keep_config(config: Config, run_dir: Path, tracker: Tracker) -> None:
     tracker.artifact(run_dir / CONFIG_FILE)
 
 
-def _expert_return(config: Config) -> float | None:
+def expert_return(config: Config) -> float | None:
     """Mean return of the demonstrations; None if it or they are unknown, which costs the normalised score only."""
     try:
         recordings = [read_recording(path) for path in find_demos(config.env.name, config.demos, config.seed)]

@@ -1,0 +1,150 @@
+"""A run's policy as one that comes with the package: the weights that act, their configuration, and a card."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+import vmil
+from vmil.analysis.publish import machine_in_words, make_command
+from vmil.config.errors import UserError
+from vmil.config.load import load_saved_config, save_config
+from vmil.config.runs import CONFIG_FILE, POLICY_FILE, pretrained_dir
+from vmil.config.schema import ComputeConfig, Config, DemosConfig, RunConfig, TrackingConfig
+from vmil.config.schema_cli import ShipOptions
+from vmil.envs.rendering import prepare_rendering
+from vmil.envs.tasks import SIMULATORS, find_task
+from vmil.evaluation.rollout import SEED_OFFSET
+from vmil.evaluation.scores import Score
+from vmil.experts.provenance import sha256, versions
+from vmil.tracking.record import read_record
+from vmil.training.pretrained import NetworkPolicy, evaluate_pretrained, save_policy
+from vmil.training.run import LearnerFactory, expert_return, prepare_torch, trained_learner
+from vmil.training.rundir import git_commit
+
+CARD = "CARD.md"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """How a policy came to be, as far as its run knows."""
+
+    command: str
+    frames: int
+    updates: int
+    hours: float | None
+    status: str
+    commit: str
+    demos: str  # digest of the demonstrations
+
+
+def ship_run(run_dir: Path, make_learner: LearnerFactory, options: ShipOptions, episodes: int) -> Path:
+    """Writes the policy of the run's last checkpoint, in place of an earlier one; gives its directory.
+
+    It is scored as it was written: read back, over `episodes` episodes.
+
+    Raises:
+        UserError: no checkpoint, too large, or the place is taken by other files.
+    """
+    config = load_saved_config(run_dir / CONFIG_FILE)
+    out = Path(options.out).expanduser() if options.out else pretrained_dir(config.env.name, Path(vmil.__file__).parent)
+    _refuse_to_overwrite(out)
+    prepare_rendering(config.env)
+    prepare_torch(config)
+    learner, checkpoint = trained_learner(run_dir, config, make_learner)
+    frames, updates = int(checkpoint["VMILDataModule"]["frames"]), learner.updates_done
+    fresh = out.with_name(f".{out.name}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    try:
+        save_policy(cast(NetworkPolicy, learner.evaluation_policy()), fresh / POLICY_FILE, expert_return(config))
+        save_config(portable(config), fresh / CONFIG_FILE)
+        score = evaluate_pretrained(fresh, make_learner, episodes, None)
+        made = provenance(run_dir, config, frames, int(updates))
+        (fresh / CARD).write_text(card(config, made, score, fresh, options), encoding="utf-8")
+        shutil.rmtree(out, ignore_errors=True)
+        os.replace(fresh, out)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return out
+
+
+def portable(config: Config) -> Config:
+    """The configuration without what belongs to the machine and the run: paths, device, threads, tracking."""
+    demos = config.demos
+    path = None if demos.path is None else Path(demos.path).name
+    demos = replace(demos, path=path, cache_dir=DemosConfig().cache_dir)
+    return replace(config, demos=demos, compute=ComputeConfig(), tracking=TrackingConfig(), run=RunConfig())
+
+
+def provenance(run_dir: Path, config: Config, frames: int, updates: int) -> Provenance:
+    """From the run's own record."""
+    record = read_record(run_dir)
+    tags, seconds = record.get("tags"), record.get("seconds")
+    tags = tags if isinstance(tags, dict) else {}
+    return Provenance(
+        command=make_command(config),
+        frames=frames,
+        updates=updates,
+        hours=seconds / 3600 if isinstance(seconds, (int, float)) else None,
+        status=str(record.get("status", "RUNNING")),
+        commit=str(tags.get("commit", "unknown")),
+        demos=str(tags.get("demos", "unknown")),
+    )
+
+
+def card(config: Config, made: Provenance, score: Score, directory: Path, options: ShipOptions) -> str:
+    """`CARD.md`, from measurements only."""
+    packages = versions("torch", *SIMULATORS[find_task(config.env.name).family])
+    size = (directory / POLICY_FILE).stat().st_size / 1e6
+    rows = {
+        "task": config.env.name,
+        "algorithm": f"{config.algo} (learner {config.learner})",
+        "command": f"`{made.command}`",
+        "seed": config.seed,
+        "environment frames, updates": f"{made.frames:,}, {made.updates:,}",
+        "wall-clock": "unknown" if made.hours is None else f"{made.hours:.2f} h",
+        "machine": options.machine or machine_in_words(),
+        "commit": f"{made.commit} (`+`: with changes); scored at {git_commit()}",
+        "the run": made.status,
+        "demonstrations": f"digest `{made.demos}`",
+        **({"note": options.note} if options.note else {}),
+    }
+    alarm = ["**Not imitation: it learnt from the environment's reward.**", ""]
+    return "\n".join(
+        [
+            f"# Trained policy: {config.env.name}",
+            "",
+            "Written by `vmil.analysis.ship` from measurements.",
+            "",
+            *(alarm if config.debug.use_ground_truth_reward else []),
+            "| | |",
+            "|---|---|",
+            *(f"| {name} | {value} |" for name, value in rows.items()),
+            "",
+            "## Score",
+            "",
+            f"**{score}** (95 % interval of the mean return {score.low:.1f} to {score.high:.1f}, interquartile mean "
+            f"{score.iqm:.1f}): deterministic episodes from seed {config.seed + SEED_OFFSET:,} on, played with "
+            f"the file below. Versions: {', '.join(f'{name} {number}' for name, number in packages.items())}.",
+            "",
+            "Elsewhere rounding differs, and with it single episodes.",
+            "",
+            "## Files",
+            "",
+            f"The weights ({size:.2f} MB, safetensors) are those that act, and no others: it cannot be trained on.",
+            "",
+            "| file | SHA-256 |",
+            "|---|---|",
+            *(f"| {name} | `{sha256(directory / name)}` |" for name in (POLICY_FILE, CONFIG_FILE)),
+            "",
+        ]
+    )
+
+
+def _refuse_to_overwrite(out: Path) -> None:
+    if out.is_file() or (out.is_dir() and {path.name for path in out.iterdir()} - {POLICY_FILE, CONFIG_FILE, CARD}):
+        raise UserError(f"'{out}' holds files that are no trained policy's: take another out=")
