@@ -119,7 +119,7 @@ def test_one_number_off_is_noticed(config: Config, name: str) -> None:
 def test_a_nan_is_no_equality(config: Config) -> None:
     def tamper(learner: LooseLearner) -> None:
         learner.critic.register_forward_hook(lambda module, inputs, value: value * float("nan"))
-        learner.config.training.skip_nonfinite = True
+        learner.guard.skip = True
 
     found = differences(config, A, tamper)
     assert not all(difference.ok for difference in found)

@@ -100,7 +100,7 @@ def test_the_reward_reaches_the_actor_through_model_and_judge(make_learner: Call
     posterior = learner.fit_model(batch)
     learner.zero_grad(set_to_none=True)
     learner.reward(learner.dream(posterior)).sum().backward()
-    assert all(weight.grad is not None and weight.grad.any() for weight in learner.actor.net[0].parameters())
+    assert all(weight.grad is not None and weight.grad.any() for weight in learner.actor.net.head.parameters())
     silent = [learner.world_model, learner.discriminator, learner.critic]
     assert all(weight.grad is None for part in silent for weight in part.parameters())
 

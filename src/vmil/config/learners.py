@@ -21,8 +21,10 @@ SECTIONS: dict[LearnerKind, tuple[str, ...]] = {
 def unread(learner: LearnerKind) -> set[str]:
     """The leaves that change nothing for this learner."""
     others = set().union(*SECTIONS.values()) - set(SECTIONS[learner])
-    without_acting = {"training.seed_frames"} if learner == "bc" else set()
-    return {key for key in leaves(Config) if key.partition(".")[0] in others} | without_acting
+    idle = {"training.seed_frames"} if learner == "bc" else set()
+    if learner != "vmil":
+        idle.add("compute.graphs")
+    return {key for key in leaves(Config) if key.partition(".")[0] in others} | idle
 
 
 def collects(config: Config) -> bool:
