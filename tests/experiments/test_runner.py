@@ -84,11 +84,11 @@ def only(monkeypatch: pytest.MonkeyPatch, *variants: str) -> None:
 def test_failures_stop_nobody_and_a_second_call_does_only_what_is_left(
     children: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    only(monkeypatch, "base", "noise-none", "noise-annealed", "no-bootstrap")
+    only(monkeypatch, "base", "noise-none", "noise-annealed", "bootstrap-value")
     root = tmp_path / "runs"
     assert experiment.run_experiment(options(root), ["tracking=csv"]) is False
     assert sorted(children) == [
-        *(["resume", "noise-annealed"], ["train", "base"], ["train", "no-bootstrap"], ["train", "noise-annealed"]),
+        *(["resume", "noise-annealed"], ["train", "base"], ["train", "bootstrap-value"], ["train", "noise-annealed"]),
         ["train", "noise-none"],
     ]
     printed = capsys.readouterr().out
@@ -105,7 +105,7 @@ def test_failures_stop_nobody_and_a_second_call_does_only_what_is_left(
 def test_a_signal_stops_the_children_with_their_checkpoints_and_says_how_to_go_on(
     children: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    only(monkeypatch, "penalty-none", "base", "no-bootstrap")
+    only(monkeypatch, "penalty-none", "base", "bootstrap-value")
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(StoppedError, match=r"stopped, .*[12] stopped.*make experiment NAME=ablations"):
         experiment.run_experiment(options(tmp_path / "runs"), ["tracking=csv"])

@@ -20,7 +20,7 @@ PARTS = {
     "noise": "input noise",
     "penalty": "gradient penalty",
     "reward": "reward map",
-    "no-bootstrap": "bootstrap",
+    "bootstrap": "bootstrap",
 }
 
 
