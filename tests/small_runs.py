@@ -77,4 +77,5 @@ def assert_same_run(run: Path, other: Path) -> None:
     assert numbers(run) == numbers(other)
     mine, theirs = weights(run), weights(other)
     assert list(mine) == list(theirs)
-    assert [name for name in mine if not torch.equal(mine[name], theirs[name])] == []
+    differing = [name for name in mine if not torch.equal(mine[name], theirs[name])]
+    assert not differing, differing

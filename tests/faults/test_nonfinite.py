@@ -33,8 +33,7 @@ def poison_batch(learner: Any) -> None:
 
 def poison_actor(learner: Any) -> None:
     """A weight of the actor, which then acts with it."""
-    with torch.no_grad():
-        next(learner.actor.parameters()).view(-1)[0] = NAN
+    next(learner.actor.parameters()).data.view(-1)[0] = NAN  # `data`: the update under way shall not notice
 
 
 def poison_gradient(learner: Any) -> None:
