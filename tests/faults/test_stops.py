@@ -15,8 +15,8 @@ from vmil.tracking.record import read_record
 pytestmark = pytest.mark.filterwarnings("ignore")
 SOON = 30.0  # seconds
 STOPPED, INTERRUPTED = 143, 130
-# A known fault: asked to end in the very last step of the last collection, a resumed run leaves that round's updates out.
-LAST_STEP = pytest.mark.xfail(strict=True, reason="the last round's updates are lost")
+# A known fault: stopped within its last round, a resumed run leaves the rest of that round's updates out.
+LAST_STEP = pytest.mark.xfail(strict=True, reason="updates of the last round are lost")
 
 
 @pytest.fixture(scope="module")
