@@ -52,6 +52,19 @@ def test_the_defaults_of_the_schema_are_valid():
             ["training.frames_per_epoch=1500"],
             "training.frames_per_epoch=1500 is not a multiple of env.episode_frames=1000; the next one is 2000",
         ),
+        (
+            ["training.episode_frames=250", "training.frames_per_epoch=600"],
+            "training.frames_per_epoch=600 is not a multiple of training.episode_frames=250; the next one is 750",
+        ),
+        (
+            ["training.episode_frames=251"],
+            "training.episode_frames=251 is not a multiple of env.action_repeat=2; the next one is 252",
+        ),
+        (["training.episode_frames=2000"], "training.episode_frames=2000 is outside [2, 1000]"),
+        (
+            ["training.episode_frames=50"],
+            "is longer than an episode of 25 agent steps (training.episode_frames / env.action_repeat)",
+        ),
         (["training.replay_frames=500"], "cannot hold one round of training.frames_per_epoch=1000"),
         (
             ["training.batch_length=501"],

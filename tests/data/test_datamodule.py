@@ -67,6 +67,20 @@ def test_from_the_counting_environment_to_triples(config: Config, decode: Callab
     data.close()
 
 
+def test_collected_episodes_may_be_shorter_than_scored_ones(config: Config) -> None:
+    """Each is broken off and the next begun, so that as many frames show more beginnings; demonstrations stay whole."""
+    config.training.pretrain_updates, config.training.episode_frames = 0, 10 * REPEAT
+    config.training.frames_per_epoch = 60
+    data = module(config)
+    list(data.train_dataloader())
+    assert data.frames == 60
+    assert [(shelf.episode, shelf.length) for shelf in data.replay.shelves] == [(0, 10), (1, 10), (2, 10)]
+    assert not any(shelf.terminated for shelf in data.replay.shelves)
+    assert {shelf.length for shelf in data.demos.replay.shelves} == {STEPS}
+    assert replay_steps(config) == 400 // REPEAT
+    data.close()
+
+
 def test_the_plan_of_epochs(config: Config) -> None:
     data = module(config)
     assert data.epochs == 1 + 400 // 80

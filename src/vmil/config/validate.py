@@ -91,6 +91,7 @@ RANGES: dict[str, str] = {
     "bc.lr": "(0, inf)",
     "training.frames": "[1, inf)",
     "training.frames_per_epoch": "[1, inf)",
+    "training.episode_frames": "[0, inf)",
     "training.updates_per_epoch": "[1, inf)",
     "training.seed_frames": "[0, inf)",
     "training.pretrain_updates": "[0, inf)",
@@ -132,7 +133,12 @@ def check(config: Config) -> None:
 def _check_clock(config: Config) -> None:
     env, training = config.env, config.training
     _require_multiple("env.episode_frames", env.episode_frames, "env.action_repeat", env.action_repeat)
-    _require_multiple("training.frames_per_epoch", training.frames_per_epoch, "env.episode_frames", env.episode_frames)
+    key, collected = "env.episode_frames", env.episode_frames
+    if training.episode_frames:
+        key, collected = "training.episode_frames", training.episode_frames
+        _require_multiple(key, collected, "env.action_repeat", env.action_repeat)
+        _require(key, collected, f"[{env.action_repeat}, {env.episode_frames}]")
+    _require_multiple("training.frames_per_epoch", training.frames_per_epoch, key, collected)
     if training.replay_frames < training.frames_per_epoch:
         raise UserError(
             f"training.replay_frames={training.replay_frames} cannot hold one round of "
@@ -142,11 +148,12 @@ def _check_clock(config: Config) -> None:
 
 def _check_batch(config: Config) -> None:
     training = config.training
-    steps = config.env.episode_frames // config.env.action_repeat
+    key = "training.episode_frames" if training.episode_frames else "env.episode_frames"
+    steps = (training.episode_frames or config.env.episode_frames) // config.env.action_repeat
     if training.batch_length > steps:
         raise UserError(
             f"training.batch_length={training.batch_length} is longer than an episode of {steps} agent steps "
-            "(env.episode_frames / env.action_repeat)"
+            f"({key} / env.action_repeat)"
         )
     if config.learner != "vmil":
         return

@@ -20,7 +20,7 @@ from vmil.config.learners import collects, lead_in, sees_stacks
 from vmil.config.schema import Config
 from vmil.data.collect import EpisodeCollector, Policy
 from vmil.data.demos import Demonstrations, load_demonstrations
-from vmil.data.footprint import choose_scratch, estimate, replay_steps
+from vmil.data.footprint import choose_scratch, collected_env, estimate, replay_steps
 from vmil.data.generators import global_states, set_global_states
 from vmil.data.mixing import mixed_batch
 from vmil.data.replay import Replay
@@ -73,9 +73,10 @@ class VMILDataModule(lightning.LightningDataModule):
             self.demos.check_rewards()
         scratch = choose_scratch(self.footprint, self.replay_dir)
         self.replay = Replay(replay_steps(config), info.frames_per_step, _stream(config.seed, _REPLAY), scratch=scratch)
+        played = collected_env(config)
         self._collector = EpisodeCollector(
-            make_env(config.env, config.seed),
-            info.steps_per_episode,
+            make_env(played, config.seed),
+            played.episode_frames // played.action_repeat,
             info.frames_per_step,
             _stream(config.seed, _RANDOM_ACTIONS),
             self._policy,

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import math
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
 
 from vmil.config.errors import UserError
-from vmil.config.schema import Config
+from vmil.config.schema import Config, EnvConfig
 from vmil.data.demos import available_demos
 from vmil.envs.factory import EnvInfo
 
@@ -33,10 +33,19 @@ class Footprint:
 
 def replay_steps(config: Config) -> int:
     """Capacity of the replay in agent steps: whole episodes, and no more than the run's budget can collect."""
-    training, env = config.training, config.env
+    training, episode = config.training, collected_env(config).episode_frames
     collected = math.ceil(training.frames / training.frames_per_epoch) * training.frames_per_epoch
-    episodes = max(1, min(training.replay_frames, collected) // env.episode_frames)
-    return episodes * (env.episode_frames // env.action_repeat)
+    episodes = max(1, min(training.replay_frames, collected) // episode)
+    return episodes * (episode // config.env.action_repeat)
+
+
+def collected_env(config: Config) -> EnvConfig:
+    """What the collector plays in: the task, with episodes as short as `training.episode_frames` asks.
+
+    Who lies on the floor for a whole scored episode shows the same thing a thousand times; a new start shows another.
+    """
+    frames = config.training.episode_frames or config.env.episode_frames
+    return replace(config.env, episode_frames=frames)
 
 
 def step_bytes(info: EnvInfo) -> int:
