@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -12,11 +13,40 @@ from vmil.world_model.model import WorldModel, preprocess
 from vmil.world_model.rssm import State
 
 
+class ActionNoise:
+    """What is added to collected actions: Gaussian, of scale std(), correlated in time, its scale drawn per episode.
+
+    e_t = ρ e_{t−1} + √(1 − ρ²) ε_t, ε ~ N(0, 1), started where the process rests, so that its scale is 1 throughout
+    (Uhlenbeck & Ornstein 1930, in discrete time); times std() · u, u ~ U(1 − spread, 1 + spread) for each episode.
+    White noise is averaged away by a body's inertia: who is stuck stays stuck, and the model never sees the way out.
+    """
+
+    def __init__(
+        self, std: Callable[[], float] = lambda: 0.0, *, correlation: float = 0.0, spread: float = 0.0
+    ) -> None:
+        self.std, self.correlation, self.spread = std, correlation, spread
+        self._drift: Tensor | None = None  # (N, A)
+        self._scale: Tensor | None = None  # (N, 1)
+
+    def __call__(self, action: Tensor, is_first: Tensor) -> Tensor:
+        """Noise for actions (N, A), begun anew in the rows where `is_first` (N,)."""
+        fresh, first = torch.randn_like(action), is_first.to(action.device)[:, None]
+        if self._drift is None or self._scale is None or len(self._drift) != len(action):
+            first = torch.ones_like(first)
+            self._drift, self._scale = torch.zeros_like(action), torch.ones_like(action[:, :1])
+        going_on = self.correlation * self._drift + math.sqrt(1.0 - self.correlation**2) * fresh
+        self._drift = torch.where(first, fresh, going_on)
+        if self.spread > 0.0 and bool(first.any()):
+            drawn = 1.0 + self.spread * (2.0 * torch.rand_like(self._scale) - 1.0)
+            self._scale = torch.where(first, drawn, self._scale)
+        return self.std() * self._scale * self._drift
+
+
 class ActingPolicy:
     """Acts in N environments in lock-step; remembers its latent states and last actions, forgets them where `is_first`.
 
     Weights are shared with the learner: what is learnt acts at once. With `deterministic` both the latent state and the
-    action are the distributions' modes; else both are sampled and N(0, exploration_std()²) is added to the action.
+    action are the distributions' modes; else both are sampled and `noise` is added to the action.
     """
 
     def __init__(
@@ -25,10 +55,10 @@ class ActingPolicy:
         actor: Actor,
         *,
         deterministic: bool = False,
-        exploration_std: Callable[[], float] = lambda: 0.0,
+        noise: ActionNoise | None = None,
     ) -> None:
         self.model, self.actor = model, actor
-        self.exploration_std, self.deterministic = exploration_std, deterministic
+        self.noise, self.deterministic = noise or ActionNoise(), deterministic
         self.state: State | None = None
         self.last_action: Tensor | None = None
         self.trace: list[tuple[Tensor, Tensor]] | None = None  # set to a list to keep (feat, action) of every step
@@ -43,7 +73,7 @@ class ActingPolicy:
         state = self.model.rssm.obs_step(previous, last_action, seen, is_first.to(device), noise)
         if self.deterministic:
             state = state._replace(stoch=self.model.rssm.latent.mode(state.stats))
-        action = self._act(state)
+        action = self._act(state, is_first)
         self.state, self.last_action = state, action
         if self.trace is not None:
             self.trace.append((state.feat, action))
@@ -56,12 +86,12 @@ class ActingPolicy:
             found["proprio_encoder"] = self.model.proprio_encoder
         return found
 
-    def _act(self, state: State) -> Tensor:
+    def _act(self, state: State, is_first: Tensor) -> Tensor:
         policy: ActionDistribution = self.actor(state.feat)
         if self.deterministic:
             return policy.mode().clamp(-1.0, 1.0)
         action, _ = policy.sample(torch.randn_like(policy.std))
-        return (action + self.exploration_std() * torch.randn_like(action)).clamp(-1.0, 1.0)
+        return (action + self.noise(action, is_first)).clamp(-1.0, 1.0)
 
     def _memory(self, seen: Tensor) -> tuple[State, Tensor]:
         if self.state is None or self.last_action is None or len(self.last_action) != len(seen):

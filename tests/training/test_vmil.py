@@ -292,7 +292,7 @@ def test_exploration_noise_lasts_as_long_as_asked(
     learner = make_learner("behaviour.exploration_std=0.5", "behaviour.exploration_frames=300")
     for frames, std in ((0, 0.5), (299, 0.5), (300, 0.0), (900, 0.0)):
         monkeypatch.setattr(VMIL, "frames", frames)
-        assert learner.exploration_policy().exploration_std() == std
+        assert learner.exploration_policy().noise.std() == std
     assert make_learner("behaviour.exploration_std=0.5").exploration_std() == 0.5
 
 

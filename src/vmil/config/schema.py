@@ -140,6 +140,8 @@ class BehaviourConfig:
     cloning_decay_updates: float = 8_000.0  # e-folding time of that weight, in updates; 0: constant
     cloning_floor: float = 0.0  # share of the weight that is kept for good
     exploration_std: float = 0.3  # Gaussian noise on collected actions [D1]
+    exploration_correlation: float = 0.0  # of that noise from one agent step to the next; 0: white
+    exploration_spread: float = 0.0  # each episode's own scale of it is uniform in (1 ± spread) times the above
     exploration_frames: int = 0  # frames for which that noise lasts; 0: for good [D1]
 
 

@@ -65,6 +65,8 @@ RANGES: dict[str, str] = {
     "behaviour.cloning_decay_updates": "[0, inf)",
     "behaviour.cloning_floor": "[0, 1]",
     "behaviour.exploration_std": "[0, inf)",
+    "behaviour.exploration_correlation": "[0, 1)",
+    "behaviour.exploration_spread": "[0, 1]",
     "behaviour.exploration_frames": "[0, inf)",
     "pixels.frame_stack": "[1, inf)",
     "pixels.shift": "[0, inf)",

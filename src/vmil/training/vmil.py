@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vmil.acting import ActingPolicy
+from vmil.acting import ActingPolicy, ActionNoise
 from vmil.behaviour.actor import Actor
 from vmil.behaviour.loss import actor_loss, cloning_loss, cloning_weight, critic_loss
 from vmil.behaviour.returns import ReturnRange, lambda_return
@@ -213,7 +213,9 @@ class VMIL(RecordedModule):
 
     def exploration_policy(self) -> ActingPolicy:
         """Acts for the collector."""
-        return ActingPolicy(self.world_model, self.actor, exploration_std=self.exploration_std)
+        c = self.config.behaviour
+        noise = ActionNoise(self.exploration_std, correlation=c.exploration_correlation, spread=c.exploration_spread)
+        return ActingPolicy(self.world_model, self.actor, noise=noise)
 
     def exploration_std(self) -> float:
         """Scale of the noise on collected actions, by now."""
