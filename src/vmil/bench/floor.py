@@ -17,7 +17,7 @@ from vmil.bench.equality import make_reference
 from vmil.bench.report import Row, Table
 from vmil.bench.updates import measure, prepared
 from vmil.config.schema import Config
-from vmil.learner.device import choose_device, use_bf16
+from vmil.learner.device import choose_device, use_bf16, use_bf16_products
 
 PART = "floor"
 SIDES = (512, 1024, 2048, 4096)  # of the matrices; the best rate is the machine's
@@ -87,6 +87,7 @@ def measure_floor(
     some = next(iter(paper.values()))
     device = choose_device(some)
     convolved = torch.bfloat16 if use_bf16(some, device) else torch.float32
+    multiplied = torch.bfloat16 if use_bf16_products(some, device) else torch.float32
     rates = {dtype: matrix_rate(dtype, device, repeats) for dtype in dict.fromkeys((torch.float32, convolved))}
     for dtype, rate in rates.items():
         table.add(Row(PART, f"matrix product, {_name(dtype)}", rate / 1e9, "GFLOP/s"))
@@ -94,8 +95,8 @@ def measure_floor(
         flops = count_flops(config, action)
         share = f"{100 * flops.convolutions / flops.total:.0f} % of it convolutions"
         table.add(Row(PART, f"{name}: arithmetic of an update", flops.total / 1e9, "GFLOP", note=share))
-        seconds = flops.convolutions / rates[convolved] + flops.rest / rates[torch.float32]
-        note = f"convolutions in {_name(convolved)}, the rest in float32"
+        seconds = flops.convolutions / rates[convolved] + flops.rest / rates[multiplied]
+        note = f"convolutions in {_name(convolved)}, the rest in {_name(multiplied)}"
         table.add(Row(PART, f"{name}: floor", 1000 * seconds, "ms", note=note))
         ours = updates[name] if name in updates else measure(*prepared(config, action, 0), 1, repeats).whole.median
         table.add(Row(PART, f"{name}: whole update / floor", ours / seconds, "x"))

@@ -173,7 +173,7 @@ class ComputeConfig:
     """What the machine gives."""
 
     device: Device = "auto"
-    precision: Precision = "auto"  # auto: bf16 where the processor has it
+    precision: Precision = "auto"  # of convolutions and, on CPUs, a dream's products; auto: bf16 where it is native
     graphs: Graphs = "never"  # record VMIL's updates as CUDA graphs; auto: on CUDA, if it can. Not yet seen on a GPU
     threads: int = 0  # torch CPU threads; 0: as many as physical cores are free to this process
 

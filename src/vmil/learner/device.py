@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -24,6 +26,26 @@ def use_bf16(config: Config, device: torch.device) -> bool:
     if config.compute.precision == "auto":
         return has_fast_bf16(device)
     return config.compute.precision == "bf16"
+
+
+def use_bf16_products(config: Config, device: torch.device) -> bool:
+    """Whether the dream, and what is learnt from it, multiplies in bfloat16; a GPU has TF32 for that."""
+    return device.type == "cpu" and use_bf16(config, device)
+
+
+@contextmanager
+def products_in_bf16(enabled: bool) -> Iterator[None]:
+    """Matrix products inside round their fp32 factors to bfloat16; sums and results stay in fp32, as does all else.
+
+    That is what processors with AMX multiply in four times as fast. Autocast would round the results too, and with
+    them norms, nonlinearities and a recurrence's inputs, and would cast frozen weights anew at every use.
+    """
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium" if enabled else before)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def choose_device(config: Config) -> torch.device:

@@ -22,6 +22,7 @@ from vmil.discriminator.network import Triples
 from vmil.discriminator.reward import reward_from_logit
 from vmil.evaluation.rollout import Rollout
 from vmil.imagination import Dream, imagine
+from vmil.learner.device import choose_device, products_in_bf16, use_bf16_products
 from vmil.learner.module import Part
 from vmil.learner.recorded import RecordedModule
 from vmil.nets.distributions import random_subset
@@ -45,6 +46,7 @@ class VMIL(RecordedModule):
         averaged = config.behaviour.actor_average > 0.0
         self.averaged_actor = copy.deepcopy(self.actor).requires_grad_(False) if averaged else None
         self.return_range = ReturnRange()
+        self.halved = use_bf16_products(config, choose_device(config))
         self.reward_sample: Tensor | None = None
         self._witness: list[tuple[Tensor, Tensor]] = []  # what the last evaluation policy saw and did
 
@@ -53,10 +55,11 @@ class VMIL(RecordedModule):
     def learn(self, batch: Batch) -> None:
         """One training step on a replayed batch (design: "The algorithm")."""
         posterior = self.fit_model(batch)  # 1. variational model
-        dream = self.dream(posterior)  # 2. on-policy, in the model
-        expert = self.expert_triples(posterior, batch)
-        self.fit_discriminator(expert, dream, posterior, batch)  # 3. who is who
-        self.fit_behaviour(dream, self.reward(dream), expert)  # 4. be the expert
+        with products_in_bf16(self.halved):
+            dream = self.dream(posterior)  # 2. on-policy, in the model
+            expert = self.expert_triples(posterior, batch)
+            self.fit_discriminator(expert, dream, posterior, batch)  # 3. who is who
+            self.fit_behaviour(dream, self.reward(dream), expert)  # 4. be the expert
 
     def schedules(self) -> dict[str, float]:
         """Scale of D's input noise and weight of the cloning term, by now."""

@@ -1,0 +1,145 @@
+"""The dream and what hangs on it, multiplied in bfloat16, against the same in fp32 from the same weights and noise.
+
+Where a processor has no bfloat16 the two are one, and these tests say little.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vmil.behaviour.actor import Actor
+from vmil.behaviour.critic import Critic
+from vmil.behaviour.returns import lambda_return
+from vmil.config.load import load_config
+from vmil.discriminator.loss import cross_entropy, input_penalty
+from vmil.discriminator.network import Discriminator
+from vmil.imagination import Dream, DreamNoise, imagine
+from vmil.learner.device import has_fast_bf16, products_in_bf16, use_bf16_products
+from vmil.nets.mlp import Activation, Norm, frozen
+from vmil.training.vmil import VMIL
+from vmil.world_model.model import make_latent
+from vmil.world_model.rssm import RSSM, State
+
+HORIZON, N, A, DETER, STOCH, UNITS = 15, 64, 3, 64, 12, 80
+CPU = torch.device("cpu")
+FORMS: list[tuple[Norm, Activation]] = [("layer", "silu"), ("none", "elu")]
+
+
+@pytest.fixture(autouse=True)
+def _plain_products() -> Iterator[None]:
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    yield
+    torch.set_float32_matmul_precision(before)
+
+
+class Imitator:
+    """Networks of a third of the usual width, none of whose layers is silent."""
+
+    def __init__(self, norm: Norm, act: Activation) -> None:
+        torch.manual_seed(0)
+        self.rssm = RSSM(make_latent("gaussian", STOCH, 0, 0.1, 0.0), 8, A, DETER, UNITS, act, norm)
+        feat, kind = self.rssm.feat_size, "clipped_normal" if norm == "layer" else "tanh_normal"
+        scales: dict[str, Any] = dict(kind=kind, mean_scale=5.0, init_std=0.3, min_std=0.1, max_std=0.5)
+        self.actor = Actor(feat, A, UNITS, 3, act, norm, **scales)
+        self.critic = Critic(feat, UNITS, 2, act, norm, 0.0)
+        self.discriminator = Discriminator(feat, A, UNITS, 2, act, True, False)
+        for network in (self.actor.net, self.critic.net):
+            nn.init.normal_(network.head.weight, std=0.1)
+
+    def dream(self) -> tuple[Dream, Tensor, Tensor]:
+        """15 steps; returns (H, N); their mean's gradient, through critic, judge and model, in the actor's weights."""
+        torch.manual_seed(1)
+        stats = torch.zeros(N, 2 * STOCH)
+        start = State(torch.randn(N, DETER).tanh(), torch.randn(N, STOCH), stats)
+        noise = DreamNoise(torch.randn(HORIZON, N, A), torch.randn(HORIZON, N, STOCH))
+        with frozen(self.rssm, self.discriminator, self.critic):
+            dream = imagine(self.rssm, self.actor, start, HORIZON, noise)
+            reward = self.discriminator(self.discriminator.inputs(dream.triples()))
+            returns = lambda_return(reward, self.critic.target(dream.feat), 0.99, 0.95)
+        return dream, returns, gradient(returns.mean(), self.actor)
+
+
+def gradient(loss: Tensor, module: nn.Module) -> Tensor:
+    """In all weights, as one vector; a weight that the loss does not reach counts as zeros."""
+    weights = list(module.parameters())
+    found = torch.autograd.grad(loss, weights, allow_unused=True)
+    return torch.cat([(torch.zeros_like(w) if g is None else g).flatten() for w, g in zip(weights, found, strict=True)])
+
+
+def cosine(one: Tensor, other: Tensor) -> float:
+    """Of the angle between two vectors."""
+    return float(F.cosine_similarity(one.double(), other.double(), dim=0))
+
+
+@pytest.mark.parametrize(("norm", "act"), FORMS)
+def test_a_dream_its_returns_and_the_actors_gradient(norm: Norm, act: Activation) -> None:
+    """States within 1 % in norm over 15 steps, returns within 3 % of their spread, gradients within 1.8 degrees."""
+    imitator = Imitator(norm, act)
+    plain, plain_returns, exact = imitator.dream()
+    with products_in_bf16(True):
+        half, half_returns, rounded = imitator.dream()
+    for part in ("feat", "action", "entropy"):
+        one, other = getattr(plain, part), getattr(half, part)
+        assert other.dtype == torch.float32
+        assert (one - other).norm() < 0.01 * one.norm()
+    assert (plain_returns - half_returns).std() < 0.03 * plain_returns.std()
+    assert cosine(exact, rounded) > 0.9995
+    assert 0.98 < rounded.norm() / exact.norm() < 1.02
+    assert not has_fast_bf16(CPU) or not torch.equal(exact, rounded)
+
+
+@pytest.mark.parametrize("act", ["silu", "elu"])
+@pytest.mark.parametrize("what", ["cross-entropy", "penalty"])
+def test_the_discriminators_gradient_even_twice_differentiated(act: Activation, what: str) -> None:
+    torch.manual_seed(0)
+    discriminator = Discriminator(20, A, UNITS, 2, act, True, False)
+    expert, policy = torch.randn(N, 43) + 0.3, torch.randn(N, 43)
+    found = []
+    for half in (False, True):
+        torch.manual_seed(1)
+        with products_in_bf16(half):
+            if what == "penalty":
+                loss = input_penalty(discriminator, expert, policy, 1.0)[0]
+            else:
+                loss = cross_entropy(discriminator(expert), discriminator(policy))
+            found.append((loss.detach(), gradient(loss, discriminator)))
+    torch.testing.assert_close(found[1][0], found[0][0], rtol=2e-3, atol=0.0)
+    assert cosine(found[0][1], found[1][1]) > 0.999
+
+
+def test_precision_is_as_it_was_afterwards() -> None:
+    def fail() -> None:
+        assert torch.get_float32_matmul_precision() == "medium"
+        raise RuntimeError("midway")
+
+    with products_in_bf16(False):
+        assert torch.get_float32_matmul_precision() == "highest"
+    with pytest.raises(RuntimeError, match="midway"), products_in_bf16(True):
+        fail()
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+@pytest.mark.parametrize(("precision", "inside"), [("fp32", "highest"), ("bf16", "medium")])
+def test_a_learner_multiplies_as_its_precision_says(
+    precision: str, inside: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model is fitted as ever; an fp32 run never rounds."""
+    learner = VMIL(load_config(["env=counting", "compute=debug", f"compute.precision={precision}"]), A, 0)
+    seen: list[str] = []
+    for stage in ("fit_model", "dream", "expert_triples", "fit_discriminator", "reward", "fit_behaviour"):
+        monkeypatch.setattr(learner, stage, lambda *_: seen.append(torch.get_float32_matmul_precision()))
+    learner.learn(None)  # type: ignore[arg-type]
+    assert seen == ["highest", *[inside] * 5]
+
+
+def test_a_gpu_is_left_to_its_own_formats() -> None:
+    config = load_config(["env=counting", "compute.precision=bf16"])
+    assert use_bf16_products(config, CPU)
+    assert not use_bf16_products(config, torch.device("cuda"))
