@@ -14,6 +14,7 @@ from vmil.nets.conv_forms import (
     SubpixelConvTranspose2d,
     add_patches,
     applies,
+    applies_in_bf16,
     patches,
 )
 
@@ -49,11 +50,40 @@ def test_a_form_is_the_layer_it_inherits(
         torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-5)
 
 
-def test_forms_are_for_single_precision_on_cpus() -> None:
+@pytest.mark.parametrize(
+    ("form", "plain", "shape", "side"), [case for case in FORMS if case[0] is not PatchConvTranspose2d]
+)
+def test_in_bf16_a_form_is_as_near_to_fp32_as_the_layer_it_inherits(
+    form: type[nn.Module], plain: type[nn.Module], shape: tuple[int, ...], side: int
+) -> None:
+    """Output and gradients within 2 % of the largest entry, and no further off than twice what PyTorch's own is."""
+    torch.manual_seed(0)
+    fast, slow = form(*shape), plain(*shape)
+    slow.load_state_dict(fast.state_dict())
+    given = torch.randn(3, shape[0], side, side).bfloat16().float()
+    weight = torch.randn_like(slow(given))
+
+    def results(layer: nn.Module, half: bool) -> list[Tensor]:
+        inputs = given.to(torch.bfloat16 if half else torch.float32).requires_grad_()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+            output = layer(inputs)
+        assert output.dtype == inputs.dtype
+        grads = torch.autograd.grad((output.float() * weight).sum(), [inputs, *layer.parameters()])
+        return [output.detach().float(), *(grad.float() for grad in grads)]
+
+    for exact, own, theirs in zip(results(slow, False), results(fast, True), results(slow, True), strict=True):
+        off, allowed = float((own - exact).abs().max()), float((theirs - exact).abs().max())
+        assert off <= max(2 * allowed, 5e-3 * float(exact.abs().max()))
+        assert off <= 2e-2 * float(exact.abs().max())
+
+
+def test_which_numbers_the_forms_are_for() -> None:
     assert applies(torch.zeros(1))
     assert not applies(torch.zeros(1, dtype=torch.bfloat16))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert not applies(torch.zeros(1))
+    assert applies_in_bf16(torch.zeros(1, dtype=torch.bfloat16))
+    assert not applies_in_bf16(torch.zeros(1))
 
 
 def test_windows_by_hand() -> None:

@@ -1,8 +1,8 @@
 """Convolutions of stride 2 in the form that a processor computes fastest; each equals PyTorch's own.
 
 They serve single precision on CPUs, where the library's kernels for few channels, or for small maps, reach a third of
-the rate of a matrix product. Elsewhere (CUDA, bfloat16) the layers are what they inherit. Weights keep PyTorch's names
-and shapes, so a checkpoint fits either form.
+the rate of a matrix product; in bfloat16 two of the forms do. Elsewhere, as on CUDA, the layers are what they inherit.
+Weights keep PyTorch's names and shapes, so a checkpoint fits either form.
 Letters: N pictures, H × W map, I channels in, O channels out, K kernel.
 """
 
@@ -25,14 +25,20 @@ def applies(tensor: Tensor) -> bool:
     return tensor.device.type == "cpu" and plain and not torch.compiler.is_compiling()
 
 
+def applies_in_bf16(tensor: Tensor) -> bool:
+    """Whether it is in bfloat16, in which copies are slow: it pays at either end of the nets only."""
+    return tensor.device.type == "cpu" and tensor.dtype == torch.bfloat16 and not torch.compiler.is_compiling()
+
+
 class PatchConv2d(nn.Conv2d):
     """`Conv2d` of stride 2 as one matrix product over patches: for small maps of many channels."""
 
     def forward(self, input: Tensor) -> Tensor:
         """(N, I, H, W) → (N, O, H', W')."""
-        if not applies(input) or self.bias is None:
+        if self.bias is None or not (applies(input) or applies_in_bf16(input)):
             return super().forward(input)
-        maps: Tensor = _PatchConv.apply(input, self.weight, self.bias)  # type: ignore[no-untyped-call]
+        weight, bias = self.weight.to(input.dtype), self.bias.to(input.dtype)
+        maps: Tensor = _PatchConv.apply(input, weight, bias)  # type: ignore[no-untyped-call]
         return maps
 
 
@@ -57,9 +63,10 @@ class SubpixelConvTranspose2d(nn.ConvTranspose2d):
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         """(N, I, H, W) → (N, O, 2(H−1)+K, 2(W−1)+K)."""
-        if not applies(input) or self.bias is None or output_size is not None:
+        if self.bias is None or output_size is not None or not (applies(input) or applies_in_bf16(input)):
             return super().forward(input, output_size)
-        maps: Tensor = _SubpixelConvTranspose.apply(input, self.weight, self.bias)  # type: ignore[no-untyped-call]
+        weight, bias = self.weight.to(input.dtype), self.bias.to(input.dtype)
+        maps: Tensor = _SubpixelConvTranspose.apply(input, weight, bias)  # type: ignore[no-untyped-call]
         return maps
 
 
