@@ -81,6 +81,19 @@ def test_collected_episodes_may_be_shorter_than_scored_ones(config: Config) -> N
     data.close()
 
 
+@pytest.mark.parametrize(("updates", "after"), [(1, [4]), (2, [2, 4]), (3, [2, 3, 4]), (8, [1, 1, 2, 2, 3, 3, 4, 4])])
+def test_each_episode_is_followed_by_its_share_of_updates(config: Config, updates: int, after: list[int]) -> None:
+    """`after`: how many episodes were there at each of a round's updates."""
+    config.training.pretrain_updates, config.training.updates_per_epoch = 0, updates
+    config.training.episode_frames = 20
+    data = module(config)
+    for goal in (80, 160):
+        seen = [data.replay.episodes for _ in data.train_dataloader()]
+        assert seen == [(goal - 80) // 20 + episodes for episodes in after]
+        assert data.frames == goal
+    data.close()
+
+
 def test_the_plan_of_epochs(config: Config) -> None:
     data = module(config)
     assert data.epochs == 1 + 400 // 80
@@ -116,7 +129,7 @@ def test_success_is_reported_and_stored_nowhere(config: Config, monkeypatch: pyt
     monkeypatch.setattr("vmil.data.datamodule.make_env", SucceedingEnv)
     config.training.pretrain_updates = 0
     data = module(config)
-    batch = next(data.epoch())
+    *_, batch = data.epoch()
     assert data.metrics["collect/success"] == 0.5
     assert "success" not in set(vars(batch)) | set(data.replay.sample(1, 2).keys())
     data.close()

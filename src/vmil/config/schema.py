@@ -150,9 +150,9 @@ class TrainingConfig:
     """Budget, pace and batches; everything a person reads counts frames."""
 
     frames: int = 60_000  # environment frames in all
-    frames_per_epoch: int = 1000  # collected before each round of updates; a multiple of a collected episode
-    episode_frames: int = 0  # frames after which a collected episode is broken off; 0: env.episode_frames, as scored
-    updates_per_epoch: int = 120  # training steps per round
+    frames_per_epoch: int = 1000  # frames of a round; a multiple of a collected episode
+    episode_frames: int = 0  # frames after which a collected episode is broken off at the latest; 0: as it is scored
+    updates_per_epoch: int = 120  # training steps of a round, spread over its episodes
     seed_frames: int = 0  # frames of uniformly random actions before the policy acts
     pretrain_updates: int = 1200  # training steps on the demonstrations alone
     batch_size: int = 16  # sequences

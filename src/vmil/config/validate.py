@@ -136,10 +136,9 @@ def _check_clock(config: Config) -> None:
     env, training = config.env, config.training
     _require_multiple("env.episode_frames", env.episode_frames, "env.action_repeat", env.action_repeat)
     key, collected = "env.episode_frames", env.episode_frames
-    if training.episode_frames:
+    if 0 < training.episode_frames < collected:
         key, collected = "training.episode_frames", training.episode_frames
         _require_multiple(key, collected, "env.action_repeat", env.action_repeat)
-        _require(key, collected, f"[{env.action_repeat}, {env.episode_frames}]")
     _require_multiple("training.frames_per_epoch", training.frames_per_epoch, key, collected)
     if training.replay_frames < training.frames_per_epoch:
         raise UserError(
@@ -150,8 +149,10 @@ def _check_clock(config: Config) -> None:
 
 def _check_batch(config: Config) -> None:
     training = config.training
-    key = "training.episode_frames" if training.episode_frames else "env.episode_frames"
-    steps = (training.episode_frames or config.env.episode_frames) // config.env.action_repeat
+    key, frames = "env.episode_frames", config.env.episode_frames
+    if 0 < training.episode_frames < frames:
+        key, frames = "training.episode_frames", training.episode_frames
+    steps = frames // config.env.action_repeat
     if training.batch_length > steps:
         raise UserError(
             f"training.batch_length={training.batch_length} is longer than an episode of {steps} agent steps "

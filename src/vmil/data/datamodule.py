@@ -37,8 +37,9 @@ class VMILDataModule(lightning.LightningDataModule):
     """Owns environment, collector, replay and demonstrations.
 
     Epoch 0 pre-trains on the demonstrations alone (if `training.pretrain_updates`); every other one collects
-    `training.frames_per_epoch` frames with `policy` and then yields `training.updates_per_epoch` batches, whose leading
-    columns are the expert's. replay_dir: where checkpoints put the episodes; None: checkpoints hold no replay.
+    `training.frames_per_epoch` frames with `policy` and yields `training.updates_per_epoch` batches, whose leading
+    columns are the expert's: after each episode its share of them, so that the next one is played by whoever has learnt
+    from it. replay_dir: where checkpoints put the episodes; None: checkpoints hold no replay.
     `on_collect(frames)` is called after every agent step with the frames collected so far.
     """
 
@@ -163,12 +164,12 @@ class VMILDataModule(lightning.LightningDataModule):
         if self._owed == 0:
             self._goal = self.frames + training.frames_per_epoch
             self._owed = training.updates_per_epoch
-            self.tally = Tally()
-        if self.frames < self._goal:
-            self._collect()
+            self.tally, self.metrics = Tally(), {}
         experts = self.experts if self._goal > 0 else training.batch_size  # pre-training has no goal
         yielded, seconds = 0, 0.0
         while self._owed > 0:
+            while not self._earned():
+                self._collect()
             started = time.perf_counter()
             batch = self.sample(experts)
             seconds += time.perf_counter() - started
@@ -177,23 +178,37 @@ class VMILDataModule(lightning.LightningDataModule):
             self._owed -= 1
             yield batch
 
+    def _earned(self) -> bool:
+        """Whether the round's frames so far allow for one more of its batches."""
+        training = self.config.training
+        missing = max(0, self._goal - self.frames)
+        if self._goal > 0 and missing:
+            with_it = training.updates_per_epoch - self._owed + 1
+            collected = training.frames_per_epoch - missing
+            return with_it * training.frames_per_epoch <= collected * training.updates_per_epoch and self._can_slice()
+        if self._goal > 0 and collects(self.config) and not self._can_slice():
+            raise UserError("every episode ended in fewer agent steps than training.batch_length: lower it")
+        return True
+
+    def _can_slice(self) -> bool:
+        """Whether a sequence fits into any episode of the replay."""
+        shortest, ends = self.config.training.batch_length - lead_in(self.config), sees_stacks(self.config)
+        return any(shelf.length + (ends and shelf.terminated) >= shortest for shelf in self.replay.shelves)
+
     def _collect(self) -> None:
+        """Plays one episode."""
         if not collects(self.config):
             self.frames = self._goal
             return
         collector, started = self.collector, time.perf_counter()
         collector.on_step = self._report_step
-        while self.frames < self._goal:
-            episode = self._collect_episode(random=self.frames < self.config.training.seed_frames)
-            self.replay.extend(episode)
-            self.frames += len(episode) * self.info.frames_per_step
-            self.tally.add(float(episode["reward"].sum()), collector.scores, collector.seconds)
-        shortest, ends = self.config.training.batch_length - lead_in(self.config), sees_stacks(self.config)
-        if max(shelf.length + (ends and shelf.terminated) for shelf in self.replay.shelves) < shortest:
-            raise UserError("every episode ended in fewer agent steps than training.batch_length: lower it")
-        self.metrics = {
+        episode = self._collect_episode(random=self.frames < self.config.training.seed_frames)
+        self.replay.extend(episode)
+        self.frames += len(episode) * self.info.frames_per_step
+        seconds = {**collector.seconds, "time/collect": time.perf_counter() - started}
+        self.tally.add(float(episode["reward"].sum()), collector.scores, seconds)
+        self.metrics |= {
             **self.tally.metrics(),
-            "time/collect": time.perf_counter() - started,
             "collect/episodes": float(collector.episode),
             "replay/frames": float(self.replay.frames),
             "replay/episodes": float(self.replay.episodes),

@@ -44,8 +44,8 @@ def collected_env(config: Config) -> EnvConfig:
 
     Who lies on the floor for a whole scored episode shows the same thing a thousand times; a new start shows another.
     """
-    frames = config.training.episode_frames or config.env.episode_frames
-    return replace(config.env, episode_frames=frames)
+    longest = config.env.episode_frames
+    return replace(config.env, episode_frames=min(config.training.episode_frames or longest, longest))
 
 
 def step_bytes(info: EnvInfo) -> int:
