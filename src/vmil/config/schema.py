@@ -92,6 +92,7 @@ class DiscriminatorConfig:
     activation: Activation = "elu"
     next_state: bool = True  # read (z, a, z') rather than (z, a) [VMIL]
     spectral_norm: bool = False  # [own]
+    action_scale: float = 1.0  # multiplies actions in D's input, against hundreds of latents' numbers [own]
     prior_next_state: bool = False  # expert's z' from the model's prior too, so that D cannot tell filter from dream
     penalty: Penalty = "input"  # gradient penalty on D's input [VMIL], on its weights [V-MAIL's code], or none
     penalty_scale: float = 1.0  # λ; [B] takes 10

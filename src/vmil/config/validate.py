@@ -33,6 +33,7 @@ RANGES: dict[str, str] = {
     "world_model.clip": "(0, inf)",
     "discriminator.units": "[1, inf)",
     "discriminator.layers": "[0, inf)",
+    "discriminator.action_scale": "(0, inf)",
     "discriminator.penalty_scale": "[0, inf)",
     "discriminator.penalty_target": "[0, inf)",
     "discriminator.noise_std": "[0, inf)",

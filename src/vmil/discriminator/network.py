@@ -28,13 +28,26 @@ class Triples(NamedTuple):
 
 
 class Discriminator(nn.Module):
-    """An MLP on [z, a, z'] (or [z, a], as the successor's code has it)."""
+    """An MLP on [z, c · a, z'] (or [z, c · a], as the successor's code has it).
+
+    A penalty on the input's gradient, or noise on the input, is shared by all its numbers. The few of the action weigh
+    little among hundreds of the latents', where filter and dream differ anyhow: `action_scale` c > 1 makes the slope
+    over actions, which is what a policy learns from, cheaper by that factor.
+    """
 
     def __init__(
-        self, feat: int, action: int, units: int, layers: int, act: Activation, next_state: bool, spectral: bool
+        self,
+        feat: int,
+        action: int,
+        units: int,
+        layers: int,
+        act: Activation,
+        next_state: bool,
+        spectral: bool,
+        action_scale: float = 1.0,
     ) -> None:
         super().__init__()
-        self.next_state = next_state
+        self.next_state, self.action_scale = next_state, action_scale
         self.net = MLP((2 if next_state else 1) * feat + action, 1, layers, units, act)
         if spectral:
             for module in self.net.modules():
@@ -43,9 +56,10 @@ class Discriminator(nn.Module):
 
     def inputs(self, triples: Triples) -> Tensor:
         """What the network reads, (…, I)."""
+        action = triples.action if self.action_scale == 1.0 else self.action_scale * triples.action
         if self.next_state:
-            return torch.cat([triples.feat, triples.action, triples.next_feat], -1)
-        return torch.cat([triples.feat, triples.action], -1)
+            return torch.cat([triples.feat, action, triples.next_feat], -1)
+        return torch.cat([triples.feat, action], -1)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(…, I) → `logit_expert_is_high` (…,)."""

@@ -31,7 +31,9 @@ def build_world_model(config: Config, action_size: int, proprio_size: int) -> Wo
 def build_discriminator(config: Config, feat: int, action_size: int) -> Discriminator:
     """The classifier of `config.discriminator`."""
     c = config.discriminator
-    return Discriminator(feat, action_size, c.units, c.layers, c.activation, c.next_state, c.spectral_norm)
+    return Discriminator(
+        feat, action_size, c.units, c.layers, c.activation, c.next_state, c.spectral_norm, c.action_scale
+    )
 
 
 def build_actor(config: Config, feat: int, action_size: int) -> Actor:
