@@ -103,6 +103,12 @@ def test_next_state_is_read_only_if_asked() -> None:
     assert not torch.allclose(seeing(seeing.inputs(one)), seeing(seeing.inputs(two)))
 
 
+def test_actions_weigh_as_much_as_asked_and_latents_as_before() -> None:
+    triples = Triples(torch.ones(5, 3), torch.ones(5, 2), torch.full((5, 3), 2.0))
+    scaled = Discriminator(3, 2, 8, 2, "elu", next_state=True, spectral=False, action_scale=4.0)
+    assert scaled.inputs(triples).tolist() == [[1.0] * 3 + [4.0] * 2 + [2.0] * 3] * 5
+
+
 def test_spectral_norm_bounds_every_layer() -> None:
     net = make(spectral=True)
     for module in net.modules():
