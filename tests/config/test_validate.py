@@ -52,6 +52,12 @@ def test_the_defaults_of_the_schema_are_valid():
             ["training.frames_per_epoch=1500"],
             "training.frames_per_epoch=1500 is not a multiple of env.episode_frames=1000; the next one is 2000",
         ),
+        (["collector.workers=2"], "collector.workers=2 needs collector.backend=process or ray: direct is one alone"),
+        (
+            ["collector.backend=process", "collector.workers=2"],
+            "training.frames_per_epoch=1000 would leave workers idle: it is not a multiple of "
+            "collector.workers × env.episode_frames = 2000; the next one is 2000",
+        ),
         (["training.replay_frames=500"], "cannot hold one round of training.frames_per_epoch=1000"),
         (
             ["training.batch_length=501"],

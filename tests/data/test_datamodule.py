@@ -99,7 +99,7 @@ class SucceedingEnv(CountingEnv):
 
 
 def test_success_is_reported_and_stored_nowhere(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vmil.data.datamodule.make_env", SucceedingEnv)
+    monkeypatch.setattr("vmil.data.parallel.make_env", SucceedingEnv)
     config.training.pretrain_updates = 0
     data = module(config)
     batch = next(data.epoch())

@@ -33,6 +33,7 @@ Graphs = Literal["auto", "never", "always"]
 PolicyKind = Literal["tanh_normal", "clipped_normal"]
 Normalise = Literal["none", "returns", "advantages"]
 Device = Literal["auto", "cpu", "cuda"]
+CollectorBackend = Literal["direct", "process", "ray"]
 ScoreName = Literal["return", "success"]
 
 
@@ -166,6 +167,15 @@ class TrainingConfig:
 
 
 @dataclass
+class CollectorConfig:
+    """Who plays the episodes; which ones are played does not depend on it."""
+
+    backend: CollectorBackend = "direct"  # in the learner's process, in processes beside it, or on a Ray cluster
+    workers: int = 1  # episodes played at once, each by a worker of its own; direct: 1
+    timeout: float = 600.0  # seconds in which workers must have begun, or played an episode; then they count as hung
+
+
+@dataclass
 class ComputeConfig:
     """What the machine gives."""
 
@@ -217,6 +227,7 @@ class Config:
     dac: DACConfig = field(default_factory=DACConfig)
     bc: BCConfig = field(default_factory=BCConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    collector: CollectorConfig = field(default_factory=CollectorConfig)
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     run: RunConfig = field(default_factory=RunConfig)

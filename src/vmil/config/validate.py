@@ -103,6 +103,8 @@ RANGES: dict[str, str] = {
     "training.eval_episodes": "[1, inf)",
     "training.checkpoint_every_frames": "[1, inf)",
     "training.image_log_every_frames": "[1, inf)",
+    "collector.workers": "[1, inf)",
+    "collector.timeout": "(0, inf)",
     "compute.threads": "[0, inf)",
 }
 
@@ -125,7 +127,7 @@ def check(config: Config) -> None:
         value = flat[key]
         if isinstance(value, (int, float)) and not inside(value, interval):
             raise UserError(f"{key}={value} is outside {interval}")
-    for rule in (_check_clock, _check_batch, _check_heads, _check_learner, _check_run):
+    for rule in (_check_clock, _check_collector, _check_batch, _check_heads, _check_learner, _check_run):
         rule(config)
 
 
@@ -137,6 +139,20 @@ def _check_clock(config: Config) -> None:
         raise UserError(
             f"training.replay_frames={training.replay_frames} cannot hold one round of "
             f"training.frames_per_epoch={training.frames_per_epoch}"
+        )
+
+
+def _check_collector(config: Config) -> None:
+    collector = config.collector
+    if collector.backend == "direct" and collector.workers > 1:
+        raise UserError(
+            f"collector.workers={collector.workers} needs collector.backend=process or ray: direct is one alone"
+        )
+    wave, rounds = collector.workers * config.env.episode_frames, config.training.frames_per_epoch
+    if rounds % wave:
+        raise UserError(
+            f"training.frames_per_epoch={rounds} would leave workers idle: it is not a multiple of "
+            f"collector.workers × env.episode_frames = {wave}; the next one is {math.ceil(rounds / wave) * wave}"
         )
 
 

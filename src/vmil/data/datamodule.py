@@ -18,16 +18,17 @@ from torch.utils.data import DataLoader
 from vmil.config.errors import UserError
 from vmil.config.learners import collects, lead_in, sees_stacks
 from vmil.config.schema import Config
-from vmil.data.collect import EpisodeCollector, Policy
+from vmil.data.collect import Collects, Policy
 from vmil.data.demos import Demonstrations, load_demonstrations
 from vmil.data.footprint import choose_scratch, estimate, replay_steps
 from vmil.data.generators import global_states, set_global_states
 from vmil.data.mixing import mixed_batch
+from vmil.data.parallel import make_collector
 from vmil.data.replay import Replay
 from vmil.data.rounds import Rounds
 from vmil.data.tally import Tally
 from vmil.data.transition import Batch
-from vmil.envs.factory import EnvInfo, env_info, make_env
+from vmil.envs.factory import EnvInfo, env_info
 
 # Streams drawn from the run's seed; the numbers only have to differ.
 _REPLAY, _DEMOS, _RANDOM_ACTIONS = 1, 2, 3
@@ -56,7 +57,7 @@ class VMILDataModule(lightning.LightningDataModule):
         self._pinned = config.compute.device != "cpu" and torch.cuda.is_available()
         self._goal = 0  # frames to have collected before the running epoch's batches
         self._owed = config.training.pretrain_updates  # batches that the running epoch has yet to yield
-        self._collector: EpisodeCollector | None = None
+        self._collector: Collects | None = None
         self._pending: dict[str, Any] | None = None
         self._restored = False
 
@@ -73,13 +74,7 @@ class VMILDataModule(lightning.LightningDataModule):
             self.demos.check_rewards()
         scratch = choose_scratch(self.footprint, self.replay_dir)
         self.replay = Replay(replay_steps(config), info.frames_per_step, _stream(config.seed, _REPLAY), scratch=scratch)
-        self._collector = EpisodeCollector(
-            make_env(config.env, config.seed),
-            info.steps_per_episode,
-            info.frames_per_step,
-            _stream(config.seed, _RANDOM_ACTIONS),
-            self._policy,
-        )
+        self._collector = make_collector(config, config.seed, _stream(config.seed, _RANDOM_ACTIONS), self._policy)
         if self._pending is not None:
             self.load_state_dict(self._pending)
 
@@ -141,7 +136,7 @@ class VMILDataModule(lightning.LightningDataModule):
         return min(training.batch_size, max(1, round(training.batch_size * training.demo_fraction)))
 
     @property
-    def collector(self) -> EpisodeCollector:
+    def collector(self) -> Collects:
         """The collector, once set up."""
         if self._collector is None:
             raise RuntimeError("the data module is not set up")

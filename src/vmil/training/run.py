@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import LambdaCallback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from vmil.config.errors import NonFiniteError, StoppedError, UserError
+from vmil.config.learners import collects
 from vmil.config.load import flatten, load_saved_config, save_config
 from vmil.config.runs import CONFIG_FILE
 from vmil.config.schema import Config
@@ -250,6 +251,8 @@ def _introduce(config: Config, run_dir: Path, data: VMILDataModule) -> None:
         size.checkpoint_bytes / 1e9,
         free / 1e9,
     )
+    if collects(config) and config.collector.workers > 1:
+        log.info("episodes are played %d at a time: %s", config.collector.workers, config.collector.backend)
     if config.debug.use_ground_truth_reward:
         log.warning(
             "NOT IMITATION: debug.use_ground_truth_reward puts the environment's reward in the discriminator's place"
