@@ -55,8 +55,17 @@ def test_the_defaults_of_the_schema_are_valid():
         (["collector.workers=2"], "collector.workers=2 needs collector.backend=process or ray: direct is one alone"),
         (
             ["collector.backend=process", "collector.workers=2"],
-            "training.frames_per_epoch=1000 would leave workers idle: it is not a multiple of "
+            "training.frames_per_epoch=1000 would leave some of those that collect idle: it is not a multiple of "
             "collector.workers × env.episode_frames = 2000; the next one is 2000",
+        ),
+        (
+            ["compute.devices=2", "compute.nodes=2"],
+            "it is not a multiple of compute.devices × compute.nodes × collector.workers × env.episode_frames = 4000; "
+            "the next one is 4000",
+        ),
+        (
+            ["compute.devices=2", "training.frames_per_epoch=2000", "compute.graphs=always"],
+            "compute.graphs=always cannot be with several devices: what they send each other is not recorded",
         ),
         (["training.replay_frames=500"], "cannot hold one round of training.frames_per_epoch=1000"),
         (

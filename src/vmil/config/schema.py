@@ -149,7 +149,7 @@ class TrainingConfig:
     """Budget, pace and batches; everything a person reads counts frames."""
 
     frames: int = 60_000  # environment frames in all
-    frames_per_epoch: int = 1000  # collected before each round of updates; a multiple of env.episode_frames
+    frames_per_epoch: int = 1000  # collected by all before each round of updates; a multiple of env.episode_frames
     updates_per_epoch: int = 120  # training steps per round
     seed_frames: int = 0  # frames of uniformly random actions before the policy acts
     pretrain_updates: int = 1200  # training steps on the demonstrations alone
@@ -180,6 +180,8 @@ class ComputeConfig:
     """What the machine gives."""
 
     device: Device = "auto"
+    devices: int = 1  # of each node that learn together, a process each; training.batch_size is that of each
+    nodes: int = 1  # machines that learn together
     precision: Precision = "auto"  # auto: bf16 where the processor has it
     graphs: Graphs = "never"  # record VMIL's updates as CUDA graphs; auto: on CUDA, if it can. Not yet seen on a GPU
     threads: int = 0  # torch CPU threads; 0: as many as physical cores are free to this process

@@ -105,6 +105,8 @@ RANGES: dict[str, str] = {
     "training.image_log_every_frames": "[1, inf)",
     "collector.workers": "[1, inf)",
     "collector.timeout": "(0, inf)",
+    "compute.devices": "[1, inf)",
+    "compute.nodes": "[1, inf)",
     "compute.threads": "[0, inf)",
 }
 
@@ -148,11 +150,17 @@ def _check_collector(config: Config) -> None:
         raise UserError(
             f"collector.workers={collector.workers} needs collector.backend=process or ray: direct is one alone"
         )
-    wave, rounds = collector.workers * config.env.episode_frames, config.training.frames_per_epoch
+    ranks = config.compute.devices * config.compute.nodes
+    wave, rounds = ranks * collector.workers * config.env.episode_frames, config.training.frames_per_epoch
     if rounds % wave:
+        factors = ("compute.devices × compute.nodes × " if ranks > 1 else "") + "collector.workers × env.episode_frames"
         raise UserError(
-            f"training.frames_per_epoch={rounds} would leave workers idle: it is not a multiple of "
-            f"collector.workers × env.episode_frames = {wave}; the next one is {math.ceil(rounds / wave) * wave}"
+            f"training.frames_per_epoch={rounds} would leave some of those that collect idle: it is not a multiple of "
+            f"{factors} = {wave}; the next one is {math.ceil(rounds / wave) * wave}"
+        )
+    if ranks > 1 and config.compute.graphs == "always":
+        raise UserError(
+            "compute.graphs=always cannot be with several devices: what they send each other is not recorded"
         )
 
 

@@ -29,6 +29,7 @@ from vmil.envs.episodes import EpisodicEnv
 
 T = TypeVar("T")
 _LOOK_EVERY = 0.2  # seconds between two looks for a wish to stop
+_END_WITHIN = 20.0  # seconds that TorchRL is given to notice that its workers are gone
 
 APART = {  # how a worker collects, wherever it is
     "compact_obs": True,  # next observations are not stored twice
@@ -93,19 +94,22 @@ class Crew:
         self.kill()
 
     def kill(self) -> None:
-        """Ends them at once."""
+        """Ends them at once, and those that were about to begin."""
         if self._config.backend == "ray":
             self._leave_ray()
-        children = set(multiprocessing.active_children()) - self._others
-        for child in children:
-            child.kill()
-        for child in children:
-            child.join()
-        # TorchRL waits without end for a dead worker to say that it has its weights: it is told so in its place.
-        for queue in getattr(self._weights, "_ack_queues", {}).values():
-            queue.put("updated")
-        self._collector = None
         self._orders.put(None)
+        give_up = time.monotonic() + _END_WITHIN
+        while True:
+            for child in set(multiprocessing.active_children()) - self._others:
+                child.kill()
+                child.join()
+            # TorchRL waits without end for a dead worker to say that it has its weights: it is told so in its place.
+            for queue in getattr(self._weights, "_ack_queues", {}).values():
+                queue.put("updated")
+            self._thread.join(_LOOK_EVERY)
+            if not self._thread.is_alive() or time.monotonic() > give_up:
+                break
+        self._collector = None
 
     def _leave_ray(self) -> None:
         import ray

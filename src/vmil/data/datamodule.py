@@ -24,6 +24,7 @@ from vmil.data.footprint import choose_scratch, estimate, replay_steps
 from vmil.data.generators import global_states, set_global_states
 from vmil.data.mixing import mixed_batch
 from vmil.data.parallel import make_collector
+from vmil.data.ranks import ALONE, Rank, gathered, rank_seed
 from vmil.data.replay import Replay
 from vmil.data.rounds import Rounds
 from vmil.data.tally import Tally
@@ -41,11 +42,23 @@ class VMILDataModule(lightning.LightningDataModule):
     `training.frames_per_epoch` frames with `policy` and then yields `training.updates_per_epoch` batches, whose leading
     columns are the expert's. replay_dir: where checkpoints put the episodes; None: checkpoints hold no replay.
     `on_collect(frames)` is called after every agent step with the frames collected so far.
+
+    rank: where several processes learn together, each has its own seed, replay and share of the demonstrations, and
+    collects its part of a round; `frames` counts those of all.
     """
 
-    def __init__(self, config: Config, policy: Policy | None = None, replay_dir: Path | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        policy: Policy | None = None,
+        replay_dir: Path | None = None,
+        rank: Rank = ALONE,
+    ) -> None:
         super().__init__()
-        self.config, self.replay_dir = config, replay_dir
+        self.config, self.rank, self.seed = config, rank, rank_seed(config.seed, rank)
+        self.replay_dir = replay_dir
+        if replay_dir is not None and rank.index > 0:
+            self.replay_dir = replay_dir.with_name(f"{replay_dir.name}_{rank.index}")
         self.info: EnvInfo = env_info(config.env)
         self.footprint = estimate(config, self.info)
         self.frames = 0  # environment frames collected so far
@@ -68,13 +81,14 @@ class VMILDataModule(lightning.LightningDataModule):
         if self._collector is not None:
             return
         config, info = self.config, self.info
-        self.demos = load_demonstrations(config.env, config.demos, config.seed, _stream(config.seed, _DEMOS))
+        seed = self.seed
+        self.demos = load_demonstrations(config.env, config.demos, config.seed, _stream(seed, _DEMOS), self.rank)
         self.demos.check_length(config.training.batch_length - lead_in(config))
         if config.debug.use_ground_truth_reward:
             self.demos.check_rewards()
-        scratch = choose_scratch(self.footprint, self.replay_dir)
-        self.replay = Replay(replay_steps(config), info.frames_per_step, _stream(config.seed, _REPLAY), scratch=scratch)
-        self._collector = make_collector(config, config.seed, _stream(config.seed, _RANDOM_ACTIONS), self._policy)
+        scratch = choose_scratch(self.footprint, self.replay_dir, config.compute.devices)
+        self.replay = Replay(replay_steps(config), info.frames_per_step, _stream(seed, _REPLAY), scratch=scratch)
+        self._collector = make_collector(config, seed, _stream(seed, _RANDOM_ACTIONS), self._policy)
         if self._pending is not None:
             self.load_state_dict(self._pending)
 
@@ -175,13 +189,16 @@ class VMILDataModule(lightning.LightningDataModule):
         if not collects(self.config):
             self.frames = self._goal
             return
-        collector, started = self.collector, time.perf_counter()
+        collector, started, own, before = self.collector, time.perf_counter(), 0, self.frames
         collector.on_step = self._report_step
         while self.frames < self._goal:
             episode = self._collect_episode(random=self.frames < self.config.training.seed_frames)
             self.replay.extend(episode)
-            self.frames += len(episode) * self.info.frames_per_step
+            own += len(episode) * self.info.frames_per_step
+            self.frames += len(episode) * self.info.frames_per_step * self.rank.count  # as if the others did the same
             self.tally.add(float(episode["reward"].sum()), collector.scores, collector.seconds)
+        if self.rank.count > 1:
+            self.frames = before + sum(gathered(own))
         shortest, ends = self.config.training.batch_length - lead_in(self.config), sees_stacks(self.config)
         if max(shelf.length + (ends and shelf.terminated) for shelf in self.replay.shelves) < shortest:
             raise UserError("every episode ended in fewer agent steps than training.batch_length: lower it")
@@ -189,7 +206,7 @@ class VMILDataModule(lightning.LightningDataModule):
             **self.tally.metrics(),
             "time/collect": time.perf_counter() - started,
             "collect/episodes": float(collector.episode),
-            "replay/frames": float(self.replay.frames),
+            "replay/frames": float(self.replay.frames),  # of this rank
             "replay/episodes": float(self.replay.episodes),
         }
 
@@ -207,7 +224,7 @@ class VMILDataModule(lightning.LightningDataModule):
         if self.trainer is not None and self.trainer.received_sigterm:
             raise SIGTERMException
         if self.on_collect is not None:
-            self.on_collect(self.frames + frames_of_episode)
+            self.on_collect(self.frames + frames_of_episode * self.rank.count)
 
     def sample(self, experts: int) -> Batch:
         """A batch whose first `experts` columns are demonstrations and the others replay."""
@@ -227,7 +244,24 @@ class VMILDataModule(lightning.LightningDataModule):
     # ---- checkpoint
 
     def state_dict(self) -> dict[str, Any]:
-        """Counters, random states and the replay's manifest; writes new episodes to `replay_dir` first."""
+        """Counters, random states and the replay's manifest; writes new episodes to `replay_dir` first.
+
+        Of several ranks it is all of theirs, and all must ask. UserError on all of them if one cannot write.
+        """
+        if self.rank.count == 1:
+            return self._own_state()
+        state, problem = {}, ""
+        try:
+            state = self._own_state()
+        except (OSError, UserError) as error:
+            problem = str(error) or repr(error)
+        everyone = gathered((state, problem))
+        for _, problem in everyone:
+            if problem:
+                raise UserError(problem)
+        return {"ranks": [state for state, _ in everyone]}
+
+    def _own_state(self) -> dict[str, Any]:
         assert self.demos is not None
         if self.replay_dir is not None:
             self.replay.save(self.replay_dir)
@@ -253,6 +287,7 @@ class VMILDataModule(lightning.LightningDataModule):
         if self._restored:
             self._restored = False
             return
+        state_dict = self._own_part(state_dict)
         assert self.demos is not None
         if self.replay_dir is None:
             raise UserError("this checkpoint cannot be resumed without its replay directory")
@@ -262,6 +297,15 @@ class VMILDataModule(lightning.LightningDataModule):
         self.frames, self._goal, self._owed = state_dict["frames"], state_dict["goal"], state_dict["owed"]
         self.metrics, self.tally = dict(state_dict.get("metrics", {})), Tally(**state_dict.get("tally", {}))
         self._pending = None
+
+    def _own_part(self, state: dict[str, Any]) -> dict[str, Any]:
+        ranks: list[dict[str, Any]] = state.get("ranks", [state])
+        if len(ranks) != self.rank.count:
+            raise UserError(
+                f"the checkpoint is of a run with compute.devices × compute.nodes = {len(ranks)}, which must stay so: "
+                "each of them has a replay of its own"
+            )
+        return ranks[self.rank.index]
 
     def restore(self, state_dict: dict[str, Any]) -> None:
         """`load_state_dict` ahead of Lightning's."""
