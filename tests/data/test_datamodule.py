@@ -428,7 +428,8 @@ def test_each_rank_has_its_own_part_and_the_clock_counts_all(
 ) -> None:
     """Two ranks, one after the other in this process: each is told that the other has collected as much."""
     config.compute.devices, config.training.pretrain_updates = 2, 0
-    monkeypatch.setattr("vmil.data.datamodule.gathered", lambda own: [own, own])
+    for where in ("ranks", "datamodule"):
+        monkeypatch.setattr(f"vmil.data.{where}.gathered", lambda own: [own, own])
     modules = [VMILDataModule(config, CountingPolicy(), tmp_path / "replay", Rank(index, 2)) for index in range(2)]
     shown = []
     for data in modules:
@@ -457,7 +458,7 @@ def test_each_rank_has_its_own_part_and_the_clock_counts_all(
 def test_a_rank_that_cannot_write_is_a_sentence_for_all(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vmil.data.datamodule.gathered", lambda own: [own, ({}, "the disk is full")])
+    monkeypatch.setattr("vmil.data.ranks.gathered", lambda own: [own, ({}, "the disk is full")])
     data = VMILDataModule(config, CountingPolicy(), tmp_path / "replay", Rank(0, 2))
     data.setup()
     with pytest.raises(UserError, match="the disk is full"):

@@ -24,7 +24,7 @@ from vmil.data.footprint import choose_scratch, estimate, replay_steps
 from vmil.data.generators import global_states, set_global_states
 from vmil.data.mixing import mixed_batch
 from vmil.data.parallel import make_collector
-from vmil.data.ranks import ALONE, Rank, gathered, rank_seed
+from vmil.data.ranks import ALONE, Rank, gathered, own_state, rank_seed, states_of_all
 from vmil.data.replay import Replay
 from vmil.data.rounds import Rounds
 from vmil.data.tally import Tally
@@ -248,18 +248,7 @@ class VMILDataModule(lightning.LightningDataModule):
 
         Of several ranks it is all of theirs, and all must ask. UserError on all of them if one cannot write.
         """
-        if self.rank.count == 1:
-            return self._own_state()
-        state, problem = {}, ""
-        try:
-            state = self._own_state()
-        except (OSError, UserError) as error:
-            problem = str(error) or repr(error)
-        everyone = gathered((state, problem))
-        for _, problem in everyone:
-            if problem:
-                raise UserError(problem)
-        return {"ranks": [state for state, _ in everyone]}
+        return self._own_state() if self.rank.count == 1 else states_of_all(self._own_state)
 
     def _own_state(self) -> dict[str, Any]:
         assert self.demos is not None
@@ -287,7 +276,7 @@ class VMILDataModule(lightning.LightningDataModule):
         if self._restored:
             self._restored = False
             return
-        state_dict = self._own_part(state_dict)
+        state_dict = own_state(state_dict, self.rank)
         assert self.demos is not None
         if self.replay_dir is None:
             raise UserError("this checkpoint cannot be resumed without its replay directory")
@@ -297,15 +286,6 @@ class VMILDataModule(lightning.LightningDataModule):
         self.frames, self._goal, self._owed = state_dict["frames"], state_dict["goal"], state_dict["owed"]
         self.metrics, self.tally = dict(state_dict.get("metrics", {})), Tally(**state_dict.get("tally", {}))
         self._pending = None
-
-    def _own_part(self, state: dict[str, Any]) -> dict[str, Any]:
-        ranks: list[dict[str, Any]] = state.get("ranks", [state])
-        if len(ranks) != self.rank.count:
-            raise UserError(
-                f"the checkpoint is of a run with compute.devices × compute.nodes = {len(ranks)}, which must stay so: "
-                "each of them has a replay of its own"
-            )
-        return ranks[self.rank.index]
 
     def restore(self, state_dict: dict[str, Any]) -> None:
         """`load_state_dict` ahead of Lightning's."""

@@ -6,14 +6,15 @@ Alone, nothing is sent and every function gives back what it got.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch import distributed as dist
 
+from vmil.config.errors import UserError
 from vmil.config.schema import Config
 
 T = TypeVar("T")
@@ -87,3 +88,29 @@ def average_(tensors: Iterable[Tensor]) -> None:
     flat /= together()
     for tensor, mean in zip(listed, flat.split([tensor.numel() for tensor in listed]), strict=True):
         tensor.detach().copy_(mean.view_as(tensor))
+
+
+def states_of_all(make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Every rank's state, for one checkpoint; all must ask. UserError on all of them if one cannot make its own."""
+    state: dict[str, Any] = {}
+    problem = ""
+    try:
+        state = make()
+    except (OSError, UserError) as error:
+        problem = str(error) or repr(error)
+    everyone = gathered((state, problem))
+    for _, problem in everyone:
+        if problem:
+            raise UserError(problem)
+    return {"ranks": [state for state, _ in everyone]}
+
+
+def own_state(state: dict[str, Any], rank: Rank) -> dict[str, Any]:
+    """What this rank put there; UserError if there were more of them, or fewer."""
+    states: list[dict[str, Any]] = state.get("ranks", [state])
+    if len(states) != rank.count:
+        raise UserError(
+            f"the checkpoint is of a run with compute.devices × compute.nodes = {len(states)}, which must stay so: "
+            "each of them has a replay of its own"
+        )
+    return states[rank.index]
