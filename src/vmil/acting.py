@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 
@@ -86,6 +87,10 @@ class ActingPolicy:
             found["proprio_encoder"] = self.model.proprio_encoder
         return found
 
+    def portable(self) -> PortableActing:
+        """A copy that another process can be sent, with the weights and the exploration noise of now."""
+        return PortableActing(self)
+
     def _act(self, state: State, is_first: Tensor) -> Tensor:
         policy: ActionDistribution = self.actor(state.feat)
         if self.deterministic:
@@ -97,3 +102,27 @@ class ActingPolicy:
         if self.state is None or self.last_action is None or len(self.last_action) != len(seen):
             return self.model.rssm.initial(len(seen), seen), seen.new_zeros(len(seen), self.actor.action_size)
         return self.state, self.last_action
+
+
+class PortableActing(nn.Module):
+    """An acting policy apart from its learner, on the CPU; its state is all that it acts by, the noise's scale too."""
+
+    std: Tensor
+
+    def __init__(self, policy: ActingPolicy) -> None:
+        super().__init__()
+        model, actor = policy.model, policy.actor
+        moved = next(actor.parameters()).device.type != "cpu"
+        self.model = copy.deepcopy(model).cpu().requires_grad_(False)
+        self.actor = copy.deepcopy(actor).cpu().requires_grad_(False)
+        self.model.bf16 = model.bf16 and not moved  # what a GPU has, the processor beside it may not
+        self.register_buffer("std", torch.tensor(policy.noise.std(), dtype=torch.float64))
+        noise = ActionNoise(self._std, correlation=policy.noise.correlation, spread=policy.noise.spread)
+        self._policy = ActingPolicy(self.model, self.actor, deterministic=policy.deterministic, noise=noise)
+
+    def forward(self, image: Tensor, proprio: Tensor | None, is_first: Tensor) -> Tensor:
+        """As `ActingPolicy`."""
+        return self._policy(image, proprio, is_first)
+
+    def _std(self) -> float:
+        return float(self.std)

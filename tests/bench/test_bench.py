@@ -15,6 +15,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from crew_here import Here
 from torch import nn
 
 from vmil import cli
@@ -46,6 +47,7 @@ def _memory_as_it_was() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("vmil.training.run.keep_memory", lambda: False)
         patch.setattr("vmil.bench.floor.SIDES", (32, 64))
+        patch.setattr("vmil.data.parallel.Crew", Here)
         yield
 
 

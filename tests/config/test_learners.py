@@ -15,7 +15,7 @@ def test_every_section_is_everyone_s_or_some_learner_s() -> None:
     assert set().union(*SECTIONS.values()) <= sections(Config)
     assert set().union(*(leaves(Config).keys() - unread(learner) for learner in SECTIONS)) == set(leaves(Config))
     assert {"drq.lr", "dac.lr", "bc.lr", "pixels.shift"} <= unread("vmil")
-    assert "world_model.deter" in unread("bc")
+    assert {"world_model.deter", "collector.workers"} <= unread("bc")
 
 
 @pytest.mark.parametrize(("algo", "length", "share"), [("sqil_drq", 4, 0.5), ("dac_drq", 4, 0.3334), ("bc", 3, 1.0)])

@@ -1,8 +1,9 @@
 """Runs with a fault planted in them, each in a process of its own, forked from one that has everything imported.
 
 A fault strikes at the n-th event of a place: an agent step that is collected ("collection") or evaluated
-("evaluation"), an optimiser step ("update"), a call that makes a checkpoint safe ("checkpoint"), the demonstrations'
-loading ("set-up"). What it does there is a function of this module, or of the test's, named by the test.
+("evaluation"), the beginning of episodes that other processes play ("wave"), an optimiser step ("update"), a call that
+makes a checkpoint safe ("checkpoint"), the demonstrations' loading ("set-up"). What it does there is a function of this
+module, or of the test's, named by the test.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from small_runs import SMALL, write_demos
 
@@ -155,12 +157,23 @@ class Ground:
             temporary=output.parent / "tmp",
         )
 
+    def processes(self, ended: Ended) -> list[psutil.Process]:
+        """Those of its session, which may still be about to end."""
+        return [process for process in psutil.process_iter() if _session_of(process.pid) == ended.pid]
+
     def leftovers(self, ended: Ended) -> list[str]:
         """Temporary files, shared memory and processes that a process has left."""
         half = [path for pattern in (".*.part", ".*.tmp*", ".next.ckpt") for path in self.root.rglob(pattern)]
         temporary = list(ended.temporary.iterdir())
         shared = [path for path in Path("/dev/shm").glob("*") if f"_{ended.pid}_" in path.name]
         return [*map(str, (*half, *temporary, *shared)), *_session(ended.pid)]
+
+
+def _session_of(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except OSError:  # it ended meanwhile
+        return None
 
 
 def _session(leader: int) -> list[str]:
@@ -204,6 +217,7 @@ def plant(events: Counter[str], fault: Fault | None) -> None:
     """Counts the events of every place, and lets the fault strike at its own."""
     from vmil.data import datamodule
     from vmil.data.collect import EpisodeCollector
+    from vmil.data.crew import Crew
     from vmil.envs.episodes import EpisodicEnv
     from vmil.learner.module import ImitationModule
     from vmil.training.checkpoint import Checkpoint
@@ -242,5 +256,6 @@ def plant(events: Counter[str], fault: Fault | None) -> None:
     counted(EpisodicEnv, "advance", None)
     for name in ("fsync", "replace", "link"):
         counted(os, name, None)
+    counted(Crew, "_play", "wave")
     counted(ImitationModule, "step", "update")
     counted(datamodule, "load_demonstrations", "set-up")

@@ -49,8 +49,9 @@ from vmil.training.vmil import VMIL
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-# Read only by what this run does not do: track elsewhere, be part of an experiment.
+# Read only by what this run does not do: track elsewhere, be part of an experiment, collect in other processes.
 UNREAD_HERE = {
+    "collector.timeout",
     "run.variant",
     "tracking.uri",
     "tracking.experiment",

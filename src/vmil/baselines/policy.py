@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor, nn
 
@@ -32,9 +34,27 @@ class StackPolicy:
         """What acting needs of the learner, by name: no critic ever acts."""
         return {"encoder": self.encoder, "actor": self.actor}
 
+    def portable(self) -> PortableStacks:
+        """A copy that another process can be sent, with the weights of now."""
+        return PortableStacks(self)
+
     def _remember(self, image: Tensor, is_first: Tensor) -> Tensor:
         repeated = image.repeat(1, 1, 1, self.stack)
         if self.seen is None or self.seen.shape != repeated.shape:
             return repeated
         shifted = torch.cat([self.seen[..., image.shape[-1] :], image], -1)
         return torch.where(is_first[:, None, None, None].to(image.device), repeated, shifted)
+
+
+class PortableStacks(nn.Module):
+    """A policy on stacks apart from its learner, on the CPU; its state is all that it acts by."""
+
+    def __init__(self, policy: StackPolicy) -> None:
+        super().__init__()
+        self.encoder = copy.deepcopy(policy.encoder).cpu().requires_grad_(False)
+        self.actor = copy.deepcopy(policy.actor).cpu().requires_grad_(False)
+        self._policy = StackPolicy(self.encoder, self.actor, policy.stack, policy.deterministic)
+
+    def forward(self, image: Tensor, proprio: Tensor | None, is_first: Tensor) -> Tensor:
+        """As `StackPolicy`."""
+        return self._policy(image, proprio, is_first)

@@ -8,7 +8,13 @@ from pathlib import Path
 from vmil.bench.apart import measure_end_to_end, measure_memory
 from vmil.bench.floor import measure_floor
 from vmil.bench.plan import Plan
-from vmil.bench.playing import measure_acting, measure_collection, measure_environment, measure_rendering
+from vmil.bench.playing import (
+    measure_acting,
+    measure_collection,
+    measure_environment,
+    measure_rendering,
+    measure_workers,
+)
 from vmil.bench.report import Table, introduction, this_machine, writable, write_json
 from vmil.bench.sampling import measure_sampling
 from vmil.bench.scaling import measure_scaling
@@ -59,6 +65,8 @@ def _measure(plan: Plan, table: Table) -> Findings | None:
         measure_environment(table, run.env, warmup, repeats)
     if plan.has("collection"):
         measure_collection(table, run, warmup, repeats)
+    if plan.has("workers"):
+        measure_workers(table, run, warmup, repeats)
     if plan.has("sampling"):
         first = next(iter(plan.paper.values()))
         sampled = measure_sampling(table, first, options.buffer_frames, warmup, repeats)

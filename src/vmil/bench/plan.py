@@ -14,8 +14,8 @@ from vmil.config.schema import Config
 from vmil.config.schema_cli import BenchOptions
 
 PARTS = (
-    "update", "floor", "memory", "end_to_end", "acting", "rendering", "environment", "collection", "sampling",
-    "scaling",
+    "update", "floor", "memory", "end_to_end", "acting", "rendering", "environment", "collection", "workers",
+    "sampling", "scaling",
 )  # fmt: skip
 SIZES = tuple(
     f"{group}.{leaf}"

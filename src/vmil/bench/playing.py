@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from dataclasses import replace
 from typing import get_args
 
@@ -14,12 +16,14 @@ from vmil.bench.report import Row, Table, rate_row, times_row
 from vmil.bench.updates import prepared
 from vmil.config.schema import Config, EnvConfig, RenderProfile
 from vmil.data.collect import EpisodeCollector, one_thread
+from vmil.data.parallel import make_collector
 from vmil.envs.episodes import EpisodicEnv
 from vmil.envs.factory import env_info, make_env
 
 CPU = torch.device("cpu")
 CALLS = 20  # in each repeat: one takes less than a millisecond, or a few
 TOGETHER = (1, 4, 8)  # environments acted in at once
+MOST_WORKERS = 8
 SIDES = (32, 64, 128)  # pixels, of the pictures that the scaling table compares
 
 
@@ -125,3 +129,28 @@ def measure_collection(table: Table, config: Config, warmup: int, repeats: int) 
         row = Row("collection", f"{what}: {name.removeprefix('time/')}", part.median, "s", min(part.seconds))
         table.add(replace(row, high=max(part.seconds), repeats=repeats))
     table.add(rate_row("collection", f"{what}: frames", times, frames))
+
+
+def measure_workers(table: Table, config: Config, warmup: int, repeats: int) -> None:
+    """Whole episodes by processes beside this one, as many as there are cores, and by half as many, and so on."""
+    info, cores = env_info(config.env), min(MOST_WORKERS, len(os.sched_getaffinity(0)))
+    learner, _ = prepared(config, info.action_size, info.proprio_size)
+    for workers in [count for count in (1, 2, 4, MOST_WORKERS) if count <= cores]:
+        asked = replace(config, collector=replace(config.collector, backend="process", workers=workers))
+        collector = make_collector(asked, config.seed, 0, learner.exploration_policy())
+        lengths: list[int] = []
+        try:
+            started = time.perf_counter()
+            for _ in range(workers):  # the first episodes wait for the processes
+                collector.collect_episode()
+            begun = time.perf_counter() - started
+
+            def collect() -> None:
+                lengths.append(sum(len(collector.collect_episode()) for _ in range(workers)))  # noqa: B023  called here
+
+            times = repeat(collect, learner.device, warmup, repeats)
+        finally:
+            collector.close()
+        what = f"{config.env.name}: frames by {workers} process{'es' if workers > 1 else ''}"
+        note = f"{begun:.0f} s until the first episode"
+        table.add(rate_row("workers", what, times, info.frames_per_step * lengths[-1], note))

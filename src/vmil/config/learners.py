@@ -21,7 +21,8 @@ SECTIONS: dict[LearnerKind, tuple[str, ...]] = {
 def unread(learner: LearnerKind) -> set[str]:
     """The leaves that change nothing for this learner."""
     others = set().union(*SECTIONS.values()) - set(SECTIONS[learner])
-    idle = {"training.seed_frames"} if learner == "bc" else set()
+    collecting = {"training.seed_frames", *(key for key in leaves(Config) if key.startswith("collector."))}
+    idle = collecting if learner == "bc" else set()
     if learner != "vmil":
         idle.add("compute.graphs")
     return {key for key in leaves(Config) if key.partition(".")[0] in others} | idle

@@ -33,6 +33,7 @@ Graphs = Literal["auto", "never", "always"]
 PolicyKind = Literal["tanh_normal", "clipped_normal"]
 Normalise = Literal["none", "returns", "advantages"]
 Device = Literal["auto", "cpu", "cuda"]
+CollectorBackend = Literal["direct", "process", "ray"]
 ScoreName = Literal["return", "success"]
 
 
@@ -151,7 +152,7 @@ class TrainingConfig:
     """Budget, pace and batches; everything a person reads counts frames."""
 
     frames: int = 60_000  # environment frames in all
-    frames_per_epoch: int = 1000  # frames of a round; a multiple of a collected episode
+    frames_per_epoch: int = 1000  # frames of a round, of all who collect; a multiple of a collected episode
     episode_frames: int = 0  # frames after which a collected episode is broken off at the latest; 0: as it is scored
     updates_per_epoch: int = 120  # training steps of a round, spread over its episodes
     seed_frames: int = 0  # frames of uniformly random actions before the policy acts
@@ -170,10 +171,21 @@ class TrainingConfig:
 
 
 @dataclass
+class CollectorConfig:
+    """Who plays the episodes; which ones are played does not depend on it."""
+
+    backend: CollectorBackend = "direct"  # in the learner's process, in processes beside it, or on a Ray cluster
+    workers: int = 1  # episodes played at once, each by a worker of its own; direct: 1
+    timeout: float = 600.0  # seconds in which workers must have begun, or played an episode; then they count as hung
+
+
+@dataclass
 class ComputeConfig:
     """What the machine gives."""
 
     device: Device = "auto"
+    devices: int = 1  # of each node that learn together, a process each; training.batch_size is that of each
+    nodes: int = 1  # machines that learn together
     precision: Precision = "auto"  # of convolutions and, on CPUs, a dream's products; auto: bf16 where it is native
     graphs: Graphs = "never"  # record VMIL's updates as CUDA graphs; auto: on CUDA, if it can. Not yet seen on a GPU
     threads: int = 0  # torch CPU threads; 0: as many as physical cores are free to this process
@@ -221,6 +233,7 @@ class Config:
     dac: DACConfig = field(default_factory=DACConfig)
     bc: BCConfig = field(default_factory=BCConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    collector: CollectorConfig = field(default_factory=CollectorConfig)
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     run: RunConfig = field(default_factory=RunConfig)

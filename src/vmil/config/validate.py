@@ -107,6 +107,10 @@ RANGES: dict[str, str] = {
     "training.eval_episodes": "[1, inf)",
     "training.checkpoint_every_frames": "[1, inf)",
     "training.image_log_every_frames": "[1, inf)",
+    "collector.workers": "[1, inf)",
+    "collector.timeout": "(0, inf)",
+    "compute.devices": "[1, inf)",
+    "compute.nodes": "[1, inf)",
     "compute.threads": "[0, inf)",
 }
 
@@ -129,17 +133,21 @@ def check(config: Config) -> None:
         value = flat[key]
         if isinstance(value, (int, float)) and not inside(value, interval):
             raise UserError(f"{key}={value} is outside {interval}")
-    for rule in (_check_clock, _check_batch, _check_heads, _check_learner, _check_run):
+    for rule in (_check_clock, _check_collector, _check_batch, _check_heads, _check_learner, _check_run):
         rule(config)
+
+
+def _collected_episode(config: Config) -> tuple[str, int]:
+    """The key that says how long a collected episode lasts, and its frames."""
+    scored, broken_off = config.env.episode_frames, config.training.episode_frames
+    return ("training.episode_frames", broken_off) if 0 < broken_off < scored else ("env.episode_frames", scored)
 
 
 def _check_clock(config: Config) -> None:
     env, training = config.env, config.training
     _require_multiple("env.episode_frames", env.episode_frames, "env.action_repeat", env.action_repeat)
-    key, collected = "env.episode_frames", env.episode_frames
-    if 0 < training.episode_frames < collected:
-        key, collected = "training.episode_frames", training.episode_frames
-        _require_multiple(key, collected, "env.action_repeat", env.action_repeat)
+    key, collected = _collected_episode(config)
+    _require_multiple(key, collected, "env.action_repeat", env.action_repeat)
     _require_multiple("training.frames_per_epoch", training.frames_per_epoch, key, collected)
     if training.replay_frames < training.frames_per_epoch:
         raise UserError(
@@ -148,11 +156,30 @@ def _check_clock(config: Config) -> None:
         )
 
 
+def _check_collector(config: Config) -> None:
+    collector = config.collector
+    if collector.backend == "direct" and collector.workers > 1:
+        raise UserError(
+            f"collector.workers={collector.workers} needs collector.backend=process or ray: direct is one alone"
+        )
+    ranks = config.compute.devices * config.compute.nodes
+    key, collected = _collected_episode(config)
+    wave, rounds = ranks * collector.workers * collected, config.training.frames_per_epoch
+    if rounds % wave:
+        factors = ("compute.devices × compute.nodes × " if ranks > 1 else "") + f"collector.workers × {key}"
+        raise UserError(
+            f"training.frames_per_epoch={rounds} would leave some of those that collect idle: it is not a multiple of "
+            f"{factors} = {wave}; the next one is {math.ceil(rounds / wave) * wave}"
+        )
+    if ranks > 1 and config.compute.graphs == "always":
+        raise UserError(
+            "compute.graphs=always cannot be with several devices: what they send each other is not recorded"
+        )
+
+
 def _check_batch(config: Config) -> None:
     training = config.training
-    key, frames = "env.episode_frames", config.env.episode_frames
-    if 0 < training.episode_frames < frames:
-        key, frames = "training.episode_frames", training.episode_frames
+    key, frames = _collected_episode(config)
     steps = frames // config.env.action_repeat
     if training.batch_length > steps:
         raise UserError(

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from tensordict import TensorDict, TensorDictBase
 from tensordict.nn import TensorDictModule
-from torch import Tensor
+from torch import Tensor, nn
 from torchrl.collectors import Collector
 
 from vmil.envs.episodes import EpisodicEnv
@@ -21,6 +21,40 @@ class Policy(Protocol):
 
     def __call__(self, image: Tensor, proprio: Tensor | None, is_first: Tensor) -> Tensor:
         """(N, H, W, 3) uint8, (N, P) float32 or None, (N,) bool -> actions (N, A) float32 in [-1, 1]."""
+        ...
+
+
+class PortablePolicy(Policy, Protocol):
+    """A policy that can also act in other processes than its learner's."""
+
+    def portable(self) -> nn.Module:
+        """A copy on the CPU, as it is now: called as a Policy, can be pickled, its state is all that it acts by."""
+        ...
+
+
+class Collects(Protocol):
+    """A source of whole episodes, in one process or in several; attributes as `EpisodeCollector`'s."""
+
+    policy: Policy | None
+    episode: int
+    on_step: Callable[[int], None] | None
+    scores: dict[str, float]
+    seconds: dict[str, float]
+
+    def collect_episode(self, random: bool = False) -> TensorDict:
+        """The next whole episode (time,)."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Which episode comes next, and what is random."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continues where `state_dict` was taken."""
+        ...
+
+    def close(self) -> None:
+        """May be called twice, and `state_dict` still works."""
         ...
 
 
@@ -94,17 +128,10 @@ class EpisodeCollector:
             "time/render": rendering,
             "time/env": seconds - self._acting - rendering,
         }
-        # An episode that ended early is cut there: TorchRL goes on with the next one until its batch is full.
-        length = int(rollout["next", "done"].flatten().nonzero()[0]) + 1
-        kept = rollout[:length]
-        t = torch.arange(length)
-        episode = {key: kept[key] for key in ("image", "proprio", "action") if key in set(kept.keys())}
-        episode |= {"reward": kept["next", "reward"].squeeze(-1), "t": t, "is_first": t == 0}
-        episode |= {"terminated": kept["next", "terminated"].squeeze(-1)}
-        episode |= {"episode": torch.full((length,), self.episode)}
+        episode = whole_episode(rollout, self.episode)
         self.episode += 1
         self.scores = dict(self._env.last_scores)
-        return TensorDict(episode, [length])
+        return episode
 
     def _open_episode(self) -> None:
         """Before each episode's reset: TorchRL's own extra resets must not shift which initial state comes next."""
@@ -142,3 +169,18 @@ class EpisodeCollector:
     def close(self) -> None:
         """Closes the environment too; may be called twice, and `state_dict` still works."""
         self._collector.shutdown()
+
+
+def whole_episode(rollout: TensorDictBase, number: int) -> TensorDict:
+    """Episode `number` as the replay stores it, (time,), from what TorchRL collected since its reset, (steps,).
+
+    One that ended early is cut there: TorchRL goes on with the next one until its batch is full.
+    """
+    length = int(rollout["next", "done"].flatten().nonzero()[0]) + 1
+    kept = rollout[:length]
+    t = torch.arange(length)
+    episode = {key: kept[key] for key in ("image", "proprio", "action") if key in set(kept.keys())}
+    episode |= {"reward": kept["next", "reward"].squeeze(-1), "t": t, "is_first": t == 0}
+    episode |= {"terminated": kept["next", "terminated"].squeeze(-1)}
+    episode |= {"episode": torch.full((length,), number)}
+    return TensorDict(episode, [length])

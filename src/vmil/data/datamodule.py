@@ -18,16 +18,18 @@ from torch.utils.data import DataLoader
 from vmil.config.errors import UserError
 from vmil.config.learners import collects, lead_in, sees_stacks
 from vmil.config.schema import Config
-from vmil.data.collect import EpisodeCollector, Policy
+from vmil.data.collect import Collects, Policy
 from vmil.data.demos import Demonstrations, load_demonstrations
-from vmil.data.footprint import choose_scratch, collected_env, estimate, replay_steps
+from vmil.data.footprint import choose_scratch, estimate, replay_steps
 from vmil.data.generators import global_states, set_global_states
 from vmil.data.mixing import mixed_batch
+from vmil.data.parallel import make_collector
+from vmil.data.ranks import ALONE, Rank, gathered, own_state, rank_seed, states_of_all
 from vmil.data.replay import Replay
 from vmil.data.rounds import Rounds
 from vmil.data.tally import Tally
 from vmil.data.transition import Batch
-from vmil.envs.factory import EnvInfo, env_info, make_env
+from vmil.envs.factory import EnvInfo, env_info
 
 # Streams drawn from the run's seed; the numbers only have to differ.
 _REPLAY, _DEMOS, _RANDOM_ACTIONS = 1, 2, 3
@@ -41,11 +43,23 @@ class VMILDataModule(lightning.LightningDataModule):
     columns are the expert's: after each episode its share of them, so that the next one is played by whoever has learnt
     from it. replay_dir: where checkpoints put the episodes; None: checkpoints hold no replay.
     `on_collect(frames)` is called after every agent step with the frames collected so far.
+
+    rank: where several processes learn together, each has its own seed, replay and share of the demonstrations, and
+    collects its part of a round; `frames` counts those of all.
     """
 
-    def __init__(self, config: Config, policy: Policy | None = None, replay_dir: Path | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        policy: Policy | None = None,
+        replay_dir: Path | None = None,
+        rank: Rank = ALONE,
+    ) -> None:
         super().__init__()
-        self.config, self.replay_dir = config, replay_dir
+        self.config, self.rank, self.seed = config, rank, rank_seed(config.seed, rank)
+        self.replay_dir = replay_dir
+        if replay_dir is not None and rank.index > 0:
+            self.replay_dir = replay_dir.with_name(f"{replay_dir.name}_{rank.index}")
         self.info: EnvInfo = env_info(config.env)
         self.footprint = estimate(config, self.info)
         self.frames = 0  # environment frames collected so far
@@ -57,9 +71,10 @@ class VMILDataModule(lightning.LightningDataModule):
         self._pinned = config.compute.device != "cpu" and torch.cuda.is_available()
         self._goal = 0  # frames to have collected before the running epoch's batches
         self._owed = config.training.pretrain_updates  # batches that the running epoch has yet to yield
-        self._collector: EpisodeCollector | None = None
+        self._collector: Collects | None = None
         self._pending: dict[str, Any] | None = None
         self._restored = False
+        self._sliceable: bool | None = None  # see _can_slice; None: not known since the replay has changed
 
     # ---- Lightning's hooks
 
@@ -68,20 +83,14 @@ class VMILDataModule(lightning.LightningDataModule):
         if self._collector is not None:
             return
         config, info = self.config, self.info
-        self.demos = load_demonstrations(config.env, config.demos, config.seed, _stream(config.seed, _DEMOS))
+        seed = self.seed
+        self.demos = load_demonstrations(config.env, config.demos, config.seed, _stream(seed, _DEMOS), self.rank)
         self.demos.check_length(config.training.batch_length - lead_in(config))
         if config.debug.use_ground_truth_reward:
             self.demos.check_rewards()
-        scratch = choose_scratch(self.footprint, self.replay_dir)
-        self.replay = Replay(replay_steps(config), info.frames_per_step, _stream(config.seed, _REPLAY), scratch=scratch)
-        played = collected_env(config)
-        self._collector = EpisodeCollector(
-            make_env(played, config.seed),
-            played.episode_frames // played.action_repeat,
-            info.frames_per_step,
-            _stream(config.seed, _RANDOM_ACTIONS),
-            self._policy,
-        )
+        scratch = choose_scratch(self.footprint, self.replay_dir, config.compute.devices)
+        self.replay = Replay(replay_steps(config), info.frames_per_step, _stream(seed, _REPLAY), scratch=scratch)
+        self._collector = make_collector(config, seed, _stream(seed, _RANDOM_ACTIONS), self._policy)
         if self._pending is not None:
             self.load_state_dict(self._pending)
 
@@ -143,7 +152,7 @@ class VMILDataModule(lightning.LightningDataModule):
         return min(training.batch_size, max(1, round(training.batch_size * training.demo_fraction)))
 
     @property
-    def collector(self) -> EpisodeCollector:
+    def collector(self) -> Collects:
         """The collector, once set up."""
         if self._collector is None:
             raise RuntimeError("the data module is not set up")
@@ -191,26 +200,36 @@ class VMILDataModule(lightning.LightningDataModule):
         return True
 
     def _can_slice(self) -> bool:
-        """Whether a sequence fits into any episode of the replay."""
-        shortest, ends = self.config.training.batch_length - lead_in(self.config), sees_stacks(self.config)
-        return any(shelf.length + (ends and shelf.terminated) >= shortest for shelf in self.replay.shelves)
+        """Whether a sequence fits into an episode of the replay, of every rank's: they go on together."""
+        if self._sliceable is None:
+            shortest, ends = self.config.training.batch_length - lead_in(self.config), sees_stacks(self.config)
+            fits = any(shelf.length + (ends and shelf.terminated) >= shortest for shelf in self.replay.shelves)
+            self._sliceable = fits if self.rank.count == 1 else all(gathered(int(fits)))
+        return self._sliceable
 
     def _collect(self) -> None:
-        """Plays one episode."""
+        """Plays an episode, or as many as there are workers to play them at once."""
         if not collects(self.config):
             self.frames = self._goal
             return
-        collector, started = self.collector, time.perf_counter()
+        collector, started, own, before = self.collector, time.perf_counter(), 0, self.frames
         collector.on_step = self._report_step
-        episode = self._collect_episode(random=self.frames < self.config.training.seed_frames)
-        self.replay.extend(episode)
-        self.frames += len(episode) * self.info.frames_per_step
-        seconds = {**collector.seconds, "time/collect": time.perf_counter() - started}
-        self.tally.add(float(episode["reward"].sum()), collector.scores, seconds)
+        for _ in range(self.config.collector.workers):  # which play at once
+            if self.frames >= self._goal:
+                break
+            episode = self._collect_episode(random=self.frames < self.config.training.seed_frames)
+            self.replay.extend(episode)
+            own += len(episode) * self.info.frames_per_step
+            self.frames += len(episode) * self.info.frames_per_step * self.rank.count  # as if the others did the same
+            self.tally.add(float(episode["reward"].sum()), collector.scores, collector.seconds)
+        if self.rank.count > 1:
+            self.frames = before + sum(gathered(own))
+        self._sliceable = None
+        self.tally.add_seconds({"time/collect": time.perf_counter() - started})
         self.metrics |= {
             **self.tally.metrics(),
             "collect/episodes": float(collector.episode),
-            "replay/frames": float(self.replay.frames),
+            "replay/frames": float(self.replay.frames),  # of this rank
             "replay/episodes": float(self.replay.episodes),
         }
 
@@ -228,7 +247,7 @@ class VMILDataModule(lightning.LightningDataModule):
         if self.trainer is not None and self.trainer.received_sigterm:
             raise SIGTERMException
         if self.on_collect is not None:
-            self.on_collect(self.frames + frames_of_episode)
+            self.on_collect(self.frames + frames_of_episode * self.rank.count)
 
     def sample(self, experts: int) -> Batch:
         """A batch whose first `experts` columns are demonstrations and the others replay."""
@@ -248,7 +267,13 @@ class VMILDataModule(lightning.LightningDataModule):
     # ---- checkpoint
 
     def state_dict(self) -> dict[str, Any]:
-        """Counters, random states and the replay's manifest; writes new episodes to `replay_dir` first."""
+        """Counters, random states and the replay's manifest; writes new episodes to `replay_dir` first.
+
+        Of several ranks it is all of theirs, and all must ask. UserError on all of them if one cannot write.
+        """
+        return self._own_state() if self.rank.count == 1 else states_of_all(self._own_state)
+
+    def _own_state(self) -> dict[str, Any]:
         assert self.demos is not None
         if self.replay_dir is not None:
             self.replay.save(self.replay_dir)
@@ -274,6 +299,7 @@ class VMILDataModule(lightning.LightningDataModule):
         if self._restored:
             self._restored = False
             return
+        state_dict = own_state(state_dict, self.rank)
         assert self.demos is not None
         if self.replay_dir is None:
             raise UserError("this checkpoint cannot be resumed without its replay directory")

@@ -21,6 +21,7 @@ from torch import Tensor
 from vmil.config.errors import UserError
 from vmil.config.schema import DemosConfig, EnvConfig
 from vmil.data.episodes import read_tensors, write_tensors
+from vmil.data.ranks import ALONE, Rank
 from vmil.data.recording import Recording, read_recording
 from vmil.data.replay import Replay
 from vmil.envs.factory import env_info, proprio_of_states, render_states
@@ -151,8 +152,13 @@ class Demonstrations:
         self.replay.set_generator_state(state["generator"])
 
 
-def load_demonstrations(env: EnvConfig, demos: DemosConfig, seed: int, sampling_seed: int) -> Demonstrations:
-    """Reads, checks and renders (or finds in the cache) the run's demonstrations; UserError says what is wrong."""
+def load_demonstrations(
+    env: EnvConfig, demos: DemosConfig, seed: int, sampling_seed: int, rank: Rank = ALONE
+) -> Demonstrations:
+    """Reads, checks and renders (or finds in the cache) the run's demonstrations; UserError says what is wrong.
+
+    Each of several ranks sees its share of them, or all where there are fewer than ranks.
+    """
     info = env_info(env)
     recordings = [read_recording(path) for path in find_demos(env.name, demos, seed)]
     for recording in recordings:
@@ -161,7 +167,10 @@ def load_demonstrations(env: EnvConfig, demos: DemosConfig, seed: int, sampling_
     replay = Replay(capacity, info.frames_per_step, sampling_seed)
     cache = Path(demos.cache_dir).expanduser()
     watched = track(recordings, "rendering demonstrations", transient=True, disable=not sys.stdout.isatty())
+    shards = rank.count if len(recordings) >= rank.count else 1
     for index, recording in enumerate(watched):
+        if index % shards != rank.index % shards:
+            continue
         replay.extend(_episode(recording, observations(recording, env, info.proprio_size, cache), index))
     return Demonstrations(replay, recordings)
 

@@ -32,10 +32,11 @@ class Footprint:
 
 
 def replay_steps(config: Config) -> int:
-    """Capacity of the replay in agent steps: whole episodes, and no more than the run's budget can collect."""
+    """Capacity of a rank's replay in agent steps: whole episodes, and no more than the run's budget can collect."""
     training, episode = config.training, collected_env(config).episode_frames
     collected = math.ceil(training.frames / training.frames_per_epoch) * training.frames_per_epoch
-    episodes = max(1, min(training.replay_frames, collected) // episode)
+    ranks = config.compute.devices * config.compute.nodes
+    episodes = max(1, min(training.replay_frames, collected) // episode // ranks)
     return episodes * (episode // config.env.action_repeat)
 
 
@@ -64,12 +65,12 @@ def estimate(config: Config, info: EnvInfo) -> Footprint:
     return Footprint(replay_bytes=replay, demo_bytes=demos, checkpoint_bytes=replay)
 
 
-def choose_scratch(footprint: Footprint, replay_dir: Path | None) -> Path | None:
-    """Where the replay lives if memory is short: beside the checkpoints; None: in memory.
+def choose_scratch(footprint: Footprint, replay_dir: Path | None, sharers: int = 1) -> Path | None:
+    """Where the replay lives if memory is short: beside the checkpoints; None: in memory, which `sharers` share.
 
     Raises UserError if it fits into neither.
     """
-    needed, available = footprint.replay_bytes, available_memory() - footprint.demo_bytes
+    needed, available = footprint.replay_bytes, available_memory() // sharers - footprint.demo_bytes
     if needed < MEMORY_SHARE * available:
         return None
     said = f"a replay of {needed / 2**30:.1f} GiB does not fit into {max(0, available) / 2**30:.1f} GiB of free memory"

@@ -20,6 +20,10 @@ class Tally:
         """Takes in one episode."""
         self.returns.append(total)
         self.successes += [value for name, value in scores.items() if name == "success"]
+        self.add_seconds(seconds)
+
+    def add_seconds(self, seconds: Mapping[str, float]) -> None:
+        """Takes in what was spent on more than one of them."""
         self.seconds = dict(Counter(self.seconds) + Counter(seconds))
 
     def metrics(self) -> dict[str, float]:

@@ -56,5 +56,5 @@ def choose_device(config: Config) -> torch.device:
 
 
 def choose_threads(config: Config) -> int:
-    """Torch's CPU threads: as configured, else one for each core this process may use."""
-    return config.compute.threads or len(os.sched_getaffinity(0))
+    """Torch's CPU threads: as configured, else this process's share of the cores that it may use."""
+    return config.compute.threads or max(1, len(os.sched_getaffinity(0)) // config.compute.devices)

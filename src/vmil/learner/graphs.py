@@ -144,7 +144,8 @@ def use_graphs(config: Config, device: torch.device) -> bool:
     """Whether updates are recorded; UserError if they must be and cannot."""
     if config.compute.graphs == "always" and device.type != "cuda":
         raise UserError(f"compute.graphs=always needs CUDA, and this run computes on {device.type}: set it to auto")
-    return config.compute.graphs != "never" and device.type == "cuda"
+    alone = config.compute.devices * config.compute.nodes == 1
+    return config.compute.graphs != "never" and device.type == "cuda" and alone
 
 
 def clip_and_step(optimizer: torch.optim.Optimizer, parts: Iterable[Part], left_out: Tensor) -> dict[str, Tensor]:

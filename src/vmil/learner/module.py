@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from vmil.config.errors import NonFiniteError as NonFiniteError
 from vmil.config.schema import Config
 from vmil.data.collect import Policy
+from vmil.data.ranks import average_
 from vmil.learner.meters import Means, Stopwatch
 from vmil.learner.nonfinite import FiniteGuard
 
@@ -58,6 +59,7 @@ class ImitationModule(lightning.LightningModule):
         chosen = optimizers[optimizer] if isinstance(optimizers, list) else optimizers  # Lightning unpacks a lone one
         chosen.zero_grad(set_to_none=True)
         self.manual_backward(loss)
+        loss = average_gradients(chosen.param_groups, loss)
         norms = {
             f"{part.name}/grad_norm": nn.utils.clip_grad_norm_(part.module.parameters(), part.clip) for part in parts
         }
@@ -92,6 +94,7 @@ class ImitationModule(lightning.LightningModule):
         """Ends a training step."""
         self.updates += 1
         self.updates_done += 1
+        average_(buffer for buffer in self.buffers() if buffer.is_floating_point())  # such as the range of returns
 
     def drain_metrics(self) -> dict[str, float]:
         """Means of everything measured since the last call."""
@@ -105,6 +108,17 @@ class ImitationModule(lightning.LightningModule):
         """Takes it back, and the update counter as the plain number it is used as."""
         self.means.load_state_dict(checkpoint.get("means", {}))
         self.updates = int(checkpoint["state_dict"]["updates_done"])
+
+
+def average_gradients(groups: Iterable[dict[str, Any]], loss: Tensor) -> Tensor:
+    """Gives each gradient its mean over the ranks, in place; gives the losses' mean, ().
+
+    Explicitly, and not by DistributedDataParallel: that averages in hooks of the backward pass, and expects one of
+    those, not three, after each of its forward passes, through which an update here does not go.
+    """
+    mean = loss.detach().float().clone()
+    average_([mean, *(p.grad for group in groups for p in group["params"] if p.grad is not None)])
+    return mean
 
 
 def listed(optimizers: Any) -> list[Any]:

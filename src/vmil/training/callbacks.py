@@ -9,12 +9,14 @@ from lightning.pytorch.callbacks import Callback
 from torchrl.envs import EnvBase
 
 from vmil.config.schema import Config
+from vmil.data.ranks import rank_of
 from vmil.tracking.tracker import Tracker
 from vmil.training.checkpoint import Checkpoint
 from vmil.training.evaluate import Evaluate
 from vmil.training.flush import TrackingFlush, Watchdog
 from vmil.training.progress import Progress
 from vmil.training.stopping import GracefulStop, finishing
+from vmil.training.together import StopTogether
 
 __all__ = ["Checkpoint", "Evaluate", "GracefulStop", "Progress", "TrackingFlush", "finishing", "make_callbacks"]
 
@@ -24,10 +26,16 @@ def make_callbacks(
 ) -> list[Callback]:
     """Stopping, tracking, evaluation, progress, checkpoints: numbers first, then what reads them, then what saves all.
 
-    `make_env` makes an evaluation environment from a seed; `fps` is the speed of videos, agent steps per second.
+    `make_env` makes an evaluation environment from a seed; `fps` is the speed of videos, agent steps per second. Of
+    several ranks, only the first evaluates and shows progress.
     """
+    rank = rank_of(config)
     watchdog = Watchdog(config, tracker)
     flush = TrackingFlush(tracker, watchdog)
+    checkpoint = Checkpoint(config.training, tracker, run_dir / "checkpoints")
+    stop = GracefulStop() if rank.count == 1 else StopTogether()
+    if rank.index > 0:
+        return [stop, flush, checkpoint]
     evaluate = Evaluate(config.training, tracker, make_env, config.seed, fps, config.env.score, watchdog)
     progress = Progress(config.training, flush, evaluate)
-    return [GracefulStop(), flush, evaluate, progress, Checkpoint(config.training, tracker, run_dir / "checkpoints")]
+    return [stop, flush, evaluate, progress, checkpoint]

@@ -20,6 +20,7 @@ from vmil.config.errors import UserError
 from vmil.config.schema import TrainingConfig
 from vmil.data.episodes import write_atomically
 from vmil.data.generators import global_states, set_global_states
+from vmil.data.ranks import gathered
 from vmil.learner.interfaces import crossed, data_of
 from vmil.tracking.tracker import Tracker
 
@@ -58,7 +59,7 @@ class Checkpoint(callbacks.Checkpoint):
         self.last_frames = -1  # frames at the last checkpoint
         self.complete = True  # whether the last one asked for was written
         self._training = False
-        self._random: dict[str, Any] | None = None
+        self._random: dict[str, Any] | list[dict[str, Any]] | None = None
 
     @property
     def last_path(self) -> Path:
@@ -68,7 +69,8 @@ class Checkpoint(callbacks.Checkpoint):
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Goes on with the checkpoint's random numbers; not earlier, since setting up may draw some."""
         if self._random is not None:
-            set_global_states(self._random)
+            states = self._random
+            set_global_states(states[trainer.global_rank] if isinstance(states, list) else states)
             self._random = None
         self._training = True
 
@@ -87,8 +89,9 @@ class Checkpoint(callbacks.Checkpoint):
             self.save(trainer, stopping=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """When the last checkpoint was made, and the random states now."""
-        return {"last_frames": self.last_frames, "random": global_states()}
+        """When the last checkpoint was made, and the random states now, of every rank if there are several."""
+        random = gathered(global_states())
+        return {"last_frames": self.last_frames, "random": random[0] if len(random) == 1 else random}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes it back."""
@@ -102,6 +105,23 @@ class Checkpoint(callbacks.Checkpoint):
         before, self.last_frames = self.last_frames, data_of(trainer).frames
         self.complete = False
         self.tracker.flush(wait=not stopping)
+        problem = ""
+        try:
+            self._write(trainer)
+        except (OSError, UserError) as error:
+            full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+            problem = "the disk is full" if full else str(error) or repr(error)
+        problem = max(gathered(problem), key=len)  # all ranks try again, or none does
+        if problem:
+            self.last_frames = before  # tried again after the next round
+            then = "the last one stays" if stopping else "the run goes on"
+            log.warning("no checkpoint at %d frames: %s; %s", data_of(trainer).frames, problem, then)
+            return False
+        self.complete = True
+        log.debug("checkpoint at %d frames", self.last_frames)
+        return True
+
+    def _write(self, trainer: lightning.Trainer) -> None:
         fresh = self.directory / ".next.ckpt"
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -109,17 +129,10 @@ class Checkpoint(callbacks.Checkpoint):
             trainer.save_checkpoint(fresh)
             if trainer.is_global_zero:
                 self._publish(fresh)
-        except (OSError, UserError) as error:
-            self.last_frames = before  # tried again after the next round
-            fresh.unlink(missing_ok=True)
-            full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-            reason = "the disk is full" if full else str(error)
-            then = "the last one stays" if stopping else "the run goes on"
-            log.warning("no checkpoint at %d frames: %s; %s", data_of(trainer).frames, reason, then)
-            return False
-        self.complete = True
-        log.debug("checkpoint at %d frames", self.last_frames)
-        return True
+        except (OSError, UserError):
+            if trainer.is_global_zero:
+                fresh.unlink(missing_ok=True)
+            raise
 
     def _publish(self, fresh: Path) -> None:
         """Makes `fresh` the last checkpoint and the last one the previous; at every moment there is a last one."""

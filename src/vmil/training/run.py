@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,12 +18,14 @@ from lightning.pytorch.callbacks import LambdaCallback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from vmil.config.errors import NonFiniteError, StoppedError, UserError
+from vmil.config.learners import collects
 from vmil.config.load import flatten, load_saved_config, save_config
 from vmil.config.runs import CONFIG_FILE
 from vmil.config.schema import Config
 from vmil.data.collect import Policy
 from vmil.data.datamodule import VMILDataModule
 from vmil.data.demos import find_demos, mean_return
+from vmil.data.ranks import rank_of, started_outside
 from vmil.data.recording import read_recording
 from vmil.envs.factory import env_info, make_env
 from vmil.envs.rendering import prepare_rendering
@@ -30,16 +34,27 @@ from vmil.evaluation.scores import Score, score
 from vmil.learner.device import choose_device, choose_threads, use_bf16
 from vmil.learner.module import ImitationModule
 from vmil.tracking.pictures import write_video
-from vmil.tracking.tracker import Tracker, make_tracker
+from vmil.tracking.tracker import NullTracker, Tracker, make_tracker
 from vmil.training.allocator import keep_memory
 from vmil.training.callbacks import finishing, make_callbacks
-from vmil.training.checkpoint import LAST, REPLAY, Checkpoint, InPlace
+from vmil.training.checkpoint import LAST, REPLAY, Checkpoint
 from vmil.training.evidence import keep_evidence, report_skip
 from vmil.training.progress import start_logging
+from vmil.training.requeue import requeue, requeueing, was_requeued
 from vmil.training.restore import read_checkpoint as read_checkpoint
 from vmil.training.restore import try_on
-from vmil.training.rundir import clear_half_written, git_commit, has_checkpoint, locked, new_run, require_disk
+from vmil.training.rundir import (
+    RUN_DIR,
+    clear_half_written,
+    git_commit,
+    has_checkpoint,
+    joined_run,
+    locked,
+    new_run,
+    require_disk,
+)
 from vmil.training.stopping import stoppable
+from vmil.training.together import placement
 
 log = logging.getLogger(__name__)
 
@@ -56,9 +71,26 @@ def train(config: Config, make_learner: LearnerFactory) -> Path:
         StoppedError: a signal asked it to end; it can be resumed.
     """
     prepare_rendering(config.env)
+    rank = rank_of(config)
+    if rank.count > 1 and started_outside(os.environ) and config.run.name is None:
+        raise UserError("ranks that torchrun or srun starts need a run.name to meet under")
+    if rank.index > 0:
+        run_dir = joined_run(config)
+        again = was_requeued(os.environ) and has_checkpoint(run_dir)
+        return _join(config, make_learner, run_dir, run_dir / "checkpoints" / LAST if again else None)
+    if config.run.name is not None and was_requeued(os.environ) and has_checkpoint(joined_run(config)):
+        return resume(joined_run(config), make_learner)
     with new_run(config) as run_dir:
         start_logging(run_dir)
         _fit(config, make_learner, run_dir, None)
+    return run_dir
+
+
+def _join(config: Config, make_learner: LearnerFactory, run_dir: Path, checkpoint: Path | None) -> Path:
+    """What the first rank's run is to the others: they write no more than their replay, and say no more than errors."""
+    logging.getLogger("vmil").setLevel(logging.ERROR)
+    with suppress(StoppedError):  # Lightning kills the first rank, which is still busy, if another one fails
+        _fit(config, make_learner, run_dir, checkpoint)
     return run_dir
 
 
@@ -69,8 +101,11 @@ def resume(run_dir: Path, make_learner: LearnerFactory, overrides: Sequence[str]
         UserError: the run is in use, has no checkpoint, or its checkpoint does not fit the configuration.
         StoppedError: a signal asked it to end; it can be resumed again.
     """
+    config = load_saved_config(run_dir / CONFIG_FILE, overrides)
+    if rank_of(config).index > 0:
+        prepare_rendering(config.env)
+        return _join(config, make_learner, run_dir, run_dir / "checkpoints" / LAST)
     with locked(run_dir):
-        config = load_saved_config(run_dir / CONFIG_FILE, overrides)
         if not has_checkpoint(run_dir):
             raise UserError(f"'{run_dir}' was stopped before its first checkpoint: start again with `make train`")
         prepare_rendering(config.env)
@@ -149,30 +184,30 @@ def assemble(config: Config, make_learner: LearnerFactory, run_dir: Path, checkp
     """
     prepare_torch(config)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
-    data = VMILDataModule(config, replay_dir=run_dir / "checkpoints" / REPLAY)
+    rank = rank_of(config)
+    data = VMILDataModule(config, replay_dir=run_dir / "checkpoints" / REPLAY, rank=rank)
     try:
         learner = make_learner(config, data.info.action_size, data.info.proprio_size)
         learner.guard.on_skip = partial(report_skip, run_dir)
         if checkpoint is not None:
             read_checkpoint(checkpoint, learner)  # before anything is rendered
-        _introduce(config, run_dir, data)
+        if rank.index == 0:
+            _introduce(config, run_dir, data)
         data.setup("fit")
         data.set_policy(learner.exploration_policy())
         if checkpoint is not None:
             try_on(checkpoint, learner, data)
-        tracker = make_tracker(config.tracking, run_dir)
+        tracker = make_tracker(config.tracking, run_dir) if rank.index == 0 else NullTracker()
     except BaseException:
         data.close()
         raise
     # Overrides are kept only once training goes on with them: those that do not fit must not spoil the run.
-    keeper = LambdaCallback(on_train_start=lambda *_: _keep_config(config, run_dir, tracker))
+    keeper = LambdaCallback(on_train_start=lambda *_: None if rank.index else _keep_config(config, run_dir, tracker))
     callbacks = make_callbacks(config, tracker, run_dir, partial(make_env, config.env), frames_per_second(config))
     trainer = lightning.Trainer(
-        accelerator="gpu" if choose_device(config).type == "cuda" else "cpu",
-        devices=1,
+        **placement(config, choose_device(config)),
         max_epochs=data.epochs,
         callbacks=[keeper, *callbacks],
-        plugins=[InPlace()],
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -185,12 +220,16 @@ def assemble(config: Config, make_learner: LearnerFactory, run_dir: Path, checkp
 
 def _fit(config: Config, make_learner: LearnerFactory, run_dir: Path, checkpoint: Path | None) -> None:
     _quieten()
-    with stoppable():
+    if rank_of(config).count > 1:
+        os.environ[RUN_DIR] = str(run_dir)  # for the ranks that Lightning starts, with this command
+    with stoppable(), requeueing() as wish:
         parts = assemble(config, make_learner, run_dir, checkpoint)
         try:
             with finishing(parts.tracker):
                 _train(config, parts, checkpoint)
         except SIGTERMException as error:
+            if wish.asked and parts.trainer.is_global_zero:
+                requeue()
             raise StoppedError(_parting(parts.trainer, run_dir)) from error
         except SystemExit as error:  # what Lightning makes of a second Ctrl-C
             raise KeyboardInterrupt from error
@@ -250,6 +289,8 @@ def _introduce(config: Config, run_dir: Path, data: VMILDataModule) -> None:
         size.checkpoint_bytes / 1e9,
         free / 1e9,
     )
+    if collects(config) and config.collector.workers > 1:
+        log.info("episodes are played %d at a time: %s", config.collector.workers, config.collector.backend)
     if config.debug.use_ground_truth_reward:
         log.warning(
             "NOT IMITATION: debug.use_ground_truth_reward puts the environment's reward in the discriminator's place"

@@ -17,6 +17,7 @@ from vmil.config.runs import CONFIG_FILE
 from vmil.config.schema import Config
 from vmil.training.checkpoint import LAST
 
+RUN_DIR = "VMIL_RUN_DIR"  # the environment variable by which the first rank tells those it starts where the run lies
 _LOCK = ".lock"
 _CONTENTS = (
     "checkpoints", "pictures", "videos", "nonfinite", "metrics.csv", "run.json", "run.log", CONFIG_FILE, _LOCK,
@@ -52,6 +53,12 @@ def new_run(config: Config) -> Iterator[Path]:
             if not has_checkpoint(run_dir):
                 _clear(run_dir)
             raise
+
+
+def joined_run(config: Config) -> Path:
+    """The directory that the first rank has made, or is about to make."""
+    told = os.environ.get(RUN_DIR)
+    return Path(config.run.root).expanduser() / str(config.run.name) if told is None else Path(told)
 
 
 def has_checkpoint(run_dir: Path) -> bool:

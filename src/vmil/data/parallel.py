@@ -1,0 +1,146 @@
+"""Several episodes at once, in other processes or on other machines, handed out one by one in their order."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple, cast
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor
+
+from vmil.config.errors import NonFiniteError, UserError
+from vmil.config.learners import collects
+from vmil.config.schema import CollectorConfig, Config
+from vmil.data.collect import Collects, EpisodeCollector, Policy, PortablePolicy, whole_episode
+from vmil.data.crew import Crew, Job, LostWorkersError
+from vmil.data.footprint import collected_env
+from vmil.data.players import Player, Report
+from vmil.envs.factory import env_info, make_env
+
+log = logging.getLogger(__name__)
+
+
+def make_collector(config: Config, env_seed: int, seed: int, policy: Policy | None = None) -> Collects:
+    """What `config.collector` asks for: alone in this process, or with workers that begin when first needed.
+
+    env_seed: of the episodes; seed: of the random actions.
+    """
+    played = collected_env(config)
+    info = env_info(played)
+    if not collects(config) or config.collector.backend == "direct":
+        return EpisodeCollector(make_env(played, env_seed), info.steps_per_episode, info.frames_per_step, seed, policy)
+    job = Job(partial(make_env, played, env_seed), info.steps_per_episode)
+    return ParallelCollector(config.collector, job, seed, config.env.proprio, policy)
+
+
+class Played(NamedTuple):
+    """An episode that a worker has played, and what it says of it."""
+
+    episode: TensorDict
+    report: Report
+
+
+class ParallelCollector:
+    """As `EpisodeCollector`, but `config.workers` episodes are played at once.
+
+    Episode i starts from the environment's i-th initial state and is random by (seed, i) alone, whoever plays it and
+    beside whichever others: what is collected does not depend on the number of workers. For that, an episode that was
+    played ahead counts only if the policy is still what it was; else it is played again.
+    """
+
+    def __init__(
+        self,
+        config: CollectorConfig,
+        job: Job,
+        seed: int,
+        proprio: bool,
+        policy: Policy | None = None,
+    ) -> None:
+        self.policy = policy
+        self.episode = 0  # index of the next episode
+        self.on_step: Callable[[int], None] | None = None  # called several times a second, with no frames
+        self.scores: dict[str, float] = {}
+        self.seconds: dict[str, float] = {}
+        self._config, self._job, self._seed, self._proprio = config, job, seed, proprio
+        self._crew: Crew | None = None
+        self._ahead: deque[Played] = deque()
+        self._played_by: dict[str, Tensor] = {}
+
+    def collect_episode(self, random: bool = False) -> TensorDict:
+        """The next whole episode (time,).
+
+        Raises:
+            NonFiniteError: an observation, a reward or an action in it is none.
+            UserError: workers were lost twice in a row.
+        """
+        if self.policy is None:
+            raise RuntimeError("ParallelCollector has no policy")
+        player = Player(cast(PortablePolicy, self.policy).portable(), self._seed, self._proprio)
+        player.orders[1] = random
+        if not self._ahead or not _same(player.state_dict(), self._played_by):
+            self._played_by = player.state_dict()
+            self._ahead = deque(self._play(player))
+        episode, report = self._ahead.popleft()
+        self.episode += 1
+        self.scores, self.seconds = report.scores, report.seconds
+        return episode
+
+    def state_dict(self) -> dict[str, Any]:
+        """Which episode comes next: nothing else is random here."""
+        return {"episode": self.episode}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continues where `state_dict` was taken."""
+        self.episode = state["episode"]
+        self._ahead.clear()
+
+    def close(self) -> None:
+        """Ends the workers; may be called twice, and `state_dict` still works."""
+        if self._crew is not None:
+            self._crew.close()
+            self._crew = None
+
+    def _play(self, player: Player) -> list[Played]:
+        orders = player.orders.clone()
+        orders[0] = self.episode
+        state = {**player.state_dict(), "orders": orders}
+        played = []
+        for number, rollout in enumerate(self._rollouts(player, state), self.episode):
+            report: Report = rollout["report"]
+            if report.failure:
+                raise NonFiniteError(report.failure)
+            played.append(Played(whole_episode(rollout, number).clone(), report))
+        return played
+
+    def _rollouts(self, player: Player, state: dict[str, Tensor]) -> list[TensorDictBase]:
+        lost: LostWorkersError | None = None
+        for _ in range(2):
+            if self._crew is None:
+                self._crew = Crew(self._config, self._job, player)
+            try:
+                return list(self._crew.play(state, self._tick).unbind(0))
+            except LostWorkersError as error:
+                if lost is None:
+                    log.warning("the collector's workers %s; they are started once more", error)
+                lost = error
+                self._crew = None
+            except BaseException:
+                self._crew = None
+                raise
+        last = self.episode + self._config.workers - 1
+        raise UserError(
+            f"the collector's workers were lost twice at episodes {self.episode} to {last}: they {lost}; "
+            "their own last words, if any, stand above, and collector.backend=direct does without them"
+        ) from lost
+
+    def _tick(self) -> None:
+        if self.on_step is not None:
+            self.on_step(0)
+
+
+def _same(state: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return state.keys() == other.keys() and all(torch.equal(tensor, other[name]) for name, tensor in state.items())

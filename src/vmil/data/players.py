@@ -1,0 +1,117 @@
+"""What plays an episode in a worker: a policy with its orders, and TorchRL's collector around it."""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from tensordict import NonTensorData, TensorDict, TensorDictBase
+from tensordict.nn import TensorDictModuleBase
+from torch import Tensor, nn
+from torchrl.collectors import Collector
+
+from vmil.config.errors import NonFiniteError
+from vmil.data.collect import one_thread
+from vmil.envs.episodes import EpisodicEnv, seed_from
+
+_DIE_WITH_PARENT = 1  # prctl's PR_SET_PDEATHSIG
+
+
+class Player(TensorDictModuleBase):
+    """A portable policy together with its orders, which travel as its weights do.
+
+    orders: (2,) int64, the number of the first worker's episode, and whether actions are uniform instead of the
+    policy's. seed: with an episode's number it determines what is random in its actions, whoever plays it.
+    """
+
+    orders: Tensor
+
+    def __init__(self, policy: nn.Module, seed: int, proprio: bool) -> None:
+        super().__init__()
+        self.in_keys, self.out_keys = ["image"] + (["proprio"] if proprio else []), ["action"]
+        self.policy, self.seed = policy, seed
+        self.register_buffer("orders", torch.zeros(2, dtype=torch.int64))
+        self.scores: dict[str, float] = {}  # of the episode that ended last
+        self.acting = 0.0  # seconds
+        self._env: EpisodicEnv | None = None
+        self._episode, self._opening = 0, True
+
+    def open(self, env: EpisodicEnv, worker: int) -> int:
+        """Begins this worker's episode; gives its number."""
+        self._episode = int(self.orders[0]) + worker
+        self._env, self._opening, self.acting, self.scores = env, True, 0.0, {}
+        env.set_episode(self._episode)
+        torch.manual_seed(seed_from(self.seed, self._episode))
+        return self._episode
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """The action for what is seen, (H, W, 3) uint8 and perhaps (P,)."""
+        assert self._env is not None
+        started = time.perf_counter()
+        size = self._env.action_spec.shape
+        if self._env.episode != self._episode:  # this one ended early: what follows is thrown away
+            self.scores = self.scores or dict(self._env.last_scores)
+            return tensordict.set("action", torch.zeros(size))
+        if bool(self.orders[1]):
+            action = 2 * torch.rand(size) - 1
+        else:
+            vector = tensordict["proprio"].unsqueeze(0) if "proprio" in self.in_keys else None
+            action = self.policy(tensordict["image"].unsqueeze(0), vector, torch.tensor([self._opening]))[0].float()
+        self._opening = False
+        self.acting += time.perf_counter() - started
+        return tensordict.set("action", action)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a worker says of the episode that it played; failure: a number in it that is none, and where."""
+
+    scores: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)  # by `time/<stage>`
+    failure: str = ""
+
+
+class EpisodeWorker(Collector):
+    """TorchRL's collector inside a worker; each rollout is the episode that the player's orders say."""
+
+    env: EpisodicEnv
+    policy: Player
+
+    def obey(self, state: dict[str, Tensor]) -> None:
+        """Takes new weights and orders where they do not come through shared memory."""
+        self.policy.load_state_dict(state)
+
+    def rollout(self) -> TensorDictBase:
+        """Steps (steps,) of the episode, with a "report" that is the same for all; of a failed one that alone."""
+        self.policy.open(self.env, self.worker_idx)
+        started, drawn = time.perf_counter(), self.env.render_seconds
+        try:
+            with one_thread():
+                rollout = super().rollout()
+        except NonFiniteError as error:
+            return self._failed(str(error))
+        drawn = self.env.render_seconds - drawn
+        rest = time.perf_counter() - started - self.policy.acting - drawn
+        seconds = {"time/act": self.policy.acting, "time/render": drawn, "time/env": rest}
+        return _with_report(rollout, Report(self.policy.scores or dict(self.env.last_scores), seconds))
+
+    def _failed(self, message: str) -> TensorDictBase:
+        steps = self.frames_per_batch  # TorchRL puts the workers' rollouts side by side, and counts their frames
+        counted = TensorDict({"traj_ids": torch.zeros(steps, dtype=torch.int64)}, [steps])
+        return _with_report(TensorDict({"collector": counted}, [steps]), Report(failure=message))
+
+
+def _with_report(rollout: TensorDictBase, report: Report) -> TensorDictBase:
+    return rollout.set("report", NonTensorData(report, batch_size=rollout.batch_size))
+
+
+def settle_in() -> None:
+    """First thing in a worker process: Ctrl-C is its parent's affair, and it does not outlive its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    prctl: Any = getattr(ctypes.CDLL(None), "prctl", None)  # Linux; elsewhere it notices at its next order
+    if prctl is not None:
+        prctl(_DIE_WITH_PARENT, signal.SIGKILL)

@@ -1,0 +1,116 @@
+"""Processes that learn together, one for each device: which of them this is, and what they tell each other.
+
+Alone, nothing is sent and every function gives back what it got.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+from vmil.config.errors import UserError
+from vmil.config.schema import Config
+
+T = TypeVar("T")
+
+
+class Rank(NamedTuple):
+    """Number `index` of `count`."""
+
+    index: int = 0
+    count: int = 1
+
+
+ALONE = Rank()
+
+
+def rank_of(config: Config, environment: Mapping[str, str] | None = None) -> Rank:
+    """This process among those of the run, by what Lightning, torchrun or srun said when they started it."""
+    known = os.environ if environment is None else environment
+    count = config.compute.devices * config.compute.nodes
+    if count == 1:
+        return ALONE
+    for name in ("RANK", "SLURM_PROCID"):
+        if name in known and started_outside(known):
+            return Rank(int(known[name]), count)
+    node, local = int(known.get("NODE_RANK", 0)), int(known.get("LOCAL_RANK", 0))
+    return Rank(node * config.compute.devices + local, count)
+
+
+def started_outside(environment: Mapping[str, str]) -> bool:
+    """Whether torchrun or srun starts all ranks, rather than the first one the others."""
+    return "TORCHELASTIC_RUN_ID" in environment or "SLURM_NTASKS" in environment
+
+
+def rank_seed(seed: int, rank: Rank) -> int:
+    """The run's own seed for the first rank, one derived from it for each of the others."""
+    return seed if rank.index == 0 else int(np.random.SeedSequence([seed, 0, rank.index]).generate_state(1)[0])
+
+
+def together() -> int:
+    """How many ranks are connected; one before they are."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def gathered(value: T) -> list[T]:
+    """Every rank's value, in their order; all must ask."""
+    if together() == 1:
+        return [value]
+    values: list[T | None] = [None] * together()
+    dist.all_gather_object(values, value)
+    return values  # type: ignore[return-value]
+
+
+def anyone(wishes: bool, device: torch.device) -> bool:
+    """Whether one of the ranks wishes it; all must ask."""
+    if together() == 1:
+        return wishes
+    flag = torch.tensor([float(wishes)], device=device)
+    dist.all_reduce(flag, op=dist.ReduceOp.MAX)
+    return bool(flag.item())
+
+
+def average_(tensors: Iterable[Tensor]) -> None:
+    """Puts the mean over ranks in each tensor's place, in one message; the same float32 tensors on all of them."""
+    if together() == 1:
+        return
+    listed = list(tensors)
+    if not listed:
+        return
+    flat = torch.cat([tensor.detach().flatten() for tensor in listed])
+    dist.all_reduce(flat)
+    flat /= together()
+    for tensor, mean in zip(listed, flat.split([tensor.numel() for tensor in listed]), strict=True):
+        tensor.detach().copy_(mean.view_as(tensor))
+
+
+def states_of_all(make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Every rank's state, for one checkpoint; all must ask. UserError on all of them if one cannot make its own."""
+    state: dict[str, Any] = {}
+    problem = ""
+    try:
+        state = make()
+    except (OSError, UserError) as error:
+        problem = str(error) or repr(error)
+    everyone = gathered((state, problem))
+    for _, problem in everyone:
+        if problem:
+            raise UserError(problem)
+    return {"ranks": [state for state, _ in everyone]}
+
+
+def own_state(state: dict[str, Any], rank: Rank) -> dict[str, Any]:
+    """What this rank put there; UserError if there were more of them, or fewer."""
+    states: list[dict[str, Any]] = state.get("ranks", [state])
+    if len(states) != rank.count:
+        raise UserError(
+            f"the checkpoint is of a run with compute.devices × compute.nodes = {len(states)}, which must stay so: "
+            "each of them has a replay of its own"
+        )
+    return states[rank.index]

@@ -1,0 +1,36 @@
+"""A crew of workers in this process: what they do is tested without the seconds that processes take to begin."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor
+
+from vmil.config.schema import CollectorConfig
+from vmil.data.crew import APART, Job
+from vmil.data.players import EpisodeWorker, Player
+
+
+class Here:
+    """A crew in this process."""
+
+    def __init__(self, config: CollectorConfig, job: Job, player: Player) -> None:
+        options = {"frames_per_batch": job.steps, "total_frames": -1, "reset_at_each_iter": True, **APART}
+        self.workers = [
+            EpisodeWorker(job.make_env, copy.deepcopy(player), worker_idx=index, **options)
+            for index in range(config.workers)
+        ]
+        self.rollouts = [iter(worker) for worker in self.workers]
+        self.waves = 0
+
+    def play(self, state: dict[str, Tensor], meanwhile: Callable[[], None]) -> TensorDictBase:
+        self.waves += 1
+        for worker in self.workers:
+            worker.obey(state)
+        return TensorDict.maybe_dense_stack([next(rollouts) for rollouts in self.rollouts], 0)
+
+    def close(self) -> None:
+        for worker in self.workers:
+            worker.shutdown()

@@ -1,0 +1,264 @@
+"""Several episodes at once: the same ones as one at a time, in their order, whatever happens to a worker.
+
+Where the test is not about processes, the workers live in this one.
+"""
+
+from __future__ import annotations
+
+import copy
+import multiprocessing
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from counting_run import REPEAT, STEPS
+from crew_here import Here
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor, nn
+
+from vmil.config.errors import NonFiniteError, UserError
+from vmil.config.schema import CollectorConfig, Config
+from vmil.data import parallel
+from vmil.data.crew import Crew, Job, LostWorkersError
+from vmil.data.datamodule import VMILDataModule
+from vmil.data.parallel import ParallelCollector
+from vmil.data.players import Player
+from vmil.envs.counting import CountingEnv
+from vmil.envs.episodes import Outcome
+from vmil.envs.factory import make_env
+
+SEED = 5
+
+
+class Noisy(nn.Module):
+    """Answers with its bias and a little noise; remembers the episode's first picture, as a recurrent policy would."""
+
+    def __init__(self, bias: float = 0.0) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.tensor(bias))
+        self.first: Tensor | None = None
+
+    def forward(self, image: Tensor, proprio: Tensor | None, is_first: Tensor) -> Tensor:
+        if is_first:
+            self.first = image
+        assert self.first is not None
+        assert image[0, 0, 0, 0] == self.first[0, 0, 0, 0], "an episode was not opened"
+        return self.bias + 0.1 * torch.randn(1, 1)
+
+    def portable(self) -> nn.Module:
+        return copy.deepcopy(self)
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "Crew", Here)
+
+
+def collector(
+    config: Config, workers: int, policy: Noisy | None = None, env: Callable[[], CountingEnv] | None = None
+) -> ParallelCollector:
+    job = Job(partial(make_env, config.env, 0) if env is None else env, STEPS)
+    asked = CollectorConfig(backend="process", workers=workers, timeout=200.0)
+    return ParallelCollector(asked, job, SEED, config.env.proprio, Noisy() if policy is None else policy)
+
+
+def collect(made: ParallelCollector, count: int, random: int = 0) -> TensorDict:
+    """`count` episodes, the first `random` of them of uniform actions."""
+    episodes = [made.collect_episode(random=index < random) for index in range(count)]
+    made.close()
+    return torch.cat(episodes)
+
+
+def test_what_is_collected_does_not_depend_on_the_number_of_workers(here: None, config: Config) -> None:
+    alone = collect(collector(config, 1), 6, random=3)
+    assert alone["episode"].unique().tolist() == list(range(6))
+    assert torch.equal(alone["image"][:, 0, 0, 0].long(), alone["episode"])
+    assert alone["action"][: 3 * STEPS].abs().mean() > 0.3  # uniform; then the policy's noise
+    assert alone["action"][3 * STEPS :].abs().mean() < 0.2
+    assert len(alone["action"].unique()) == len(alone)  # no two episodes have the same noise
+    for workers in (2, 4):  # three random ones are no multiple of either
+        together = collect(collector(config, workers), 6, random=3)
+        assert (together == alone).all()
+
+
+def test_what_was_played_ahead_is_played_again_by_a_policy_that_has_learnt(here: None, config: Config) -> None:
+    policy = Noisy()
+    made = collector(config, 4, policy)
+    first = made.collect_episode()
+    policy.bias.data += 0.5
+    rest = [made.collect_episode() for _ in range(3)]
+    assert made._crew.waves == 2
+    made.close()
+    assert first["action"].mean().abs() < 0.1
+    for number, episode in enumerate(rest, 1):
+        assert episode["episode"].unique().tolist() == [number]
+        assert abs(episode["action"].mean() - 0.5) < 0.1
+
+
+def test_it_goes_on_where_a_checkpoint_was_taken(here: None, config: Config) -> None:
+    whole = collect(collector(config, 2), 5)
+    first, second = collector(config, 2), collector(config, 2)
+    parts = [collect(first, 3)]  # the fourth has been played ahead
+    second.load_state_dict(first.state_dict())
+    parts.append(collect(second, 2))
+    assert (torch.cat(parts) == whole).all()
+
+
+class Stumbling(CountingEnv):
+    """Odd episodes end after seven steps and succeed."""
+
+    SCORES = ("success",)
+
+    def _advance(self, action: object) -> Outcome:
+        return Outcome(reward=1.0, terminated=self.episode % 2 == 1 and self.time == 6)
+
+    def _episode_scores(self) -> dict[str, float]:
+        return {"success": float(self.episode % 2)}
+
+
+def test_an_episode_that_ends_early_is_whole_and_scored_as_itself(here: None, config: Config) -> None:
+    made = collector(config, 2, env=partial(Stumbling, config.env, 0))
+    lengths, successes = [], []
+    for _ in range(4):
+        episode = made.collect_episode()
+        lengths.append(len(episode))
+        successes.append(made.scores["success"])
+        assert set(made.seconds) == {"time/act", "time/render", "time/env"}
+    made.close()
+    assert lengths == [STEPS, 7, STEPS, 7]
+    assert successes == [0.0, 1.0, 0.0, 1.0]  # not those of what TorchRL began after it
+
+
+class Broken(CountingEnv):
+    """The third episode has a reward that is no number."""
+
+    def _advance(self, action: object) -> Outcome:
+        return Outcome(reward=float("nan") if self.episode == 2 else 0.0, terminated=False)
+
+
+def test_a_number_that_is_none_is_told_in_the_worker_s_own_words(here: None, config: Config) -> None:
+    made = collector(config, 2, env=partial(Broken, config.env, 0))
+    made.collect_episode()
+    made.collect_episode()
+    with pytest.raises(NonFiniteError, match="episode 2, agent step 0: the environment's reward is nan"):
+        made.collect_episode()
+    made.close()
+
+
+class Losing(Here):
+    """A crew that is lost whenever it is told to play, until `spared`."""
+
+    spared = 1
+    made = 0
+
+    def __init__(self, config: CollectorConfig, job: Job, player: Player) -> None:
+        super().__init__(config, job, player)
+        type(self).made += 1
+
+    def play(self, state: dict[str, Tensor], meanwhile: Callable[[], None]) -> TensorDictBase:
+        if type(self).made <= type(self).spared:
+            raise LostWorkersError("could not play an episode (exit code -9)")
+        return super().play(state, meanwhile)
+
+
+def test_lost_workers_are_replaced_once(
+    config: Config, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(parallel, "Crew", Here)
+    expected = collect(collector(config, 2), 2)
+    monkeypatch.setattr(parallel, "Crew", Losing)
+    monkeypatch.setattr(Losing, "made", 0)
+    assert (collect(collector(config, 2), 2) == expected).all()
+    assert "(exit code -9); they are started once more" in caplog.text
+    monkeypatch.setattr(Losing, "made", -1)
+    with pytest.raises(UserError, match="lost twice at episodes 0 to 1: they could not play an episode"):
+        collect(collector(config, 2), 1)
+
+
+def test_the_data_module_s_results_do_not_depend_on_workers_and_resume(
+    here: None, config: Config, tmp_path: Path
+) -> None:
+    """Rounds of two episodes: three rounds, a stop, and a fourth of a resumed module with another number of workers.
+
+    One update to a round: of several, some come between the episodes of one worker, but after both of two workers.
+    """
+    config.training.updates_per_epoch = 1
+
+    def module(name: str, workers: int) -> VMILDataModule:
+        config.collector = CollectorConfig(backend="process", workers=workers)
+        data = VMILDataModule(config, Noisy(), tmp_path / name)
+        data.setup()
+        return data
+
+    whole = module("whole", 1)
+    expected = [batch.action for _ in range(4) for batch in whole.epoch()]
+    whole.close()
+    first = module("parts", 2)
+    actions = [batch.action for _ in range(3) for batch in first.epoch()]
+    state = first.state_dict()
+    first.close()
+    second = module("parts", 1)
+    second.load_state_dict(state)
+    actions += [batch.action for batch in second.epoch()]
+    second.close()
+    assert len(actions) == len(expected)
+    assert all(torch.equal(mine, theirs) for mine, theirs in zip(actions, expected, strict=True))
+    assert second.frames == 3 * 2 * STEPS * REPEAT
+
+
+# ---- processes -----------------------------------------------------------------------------------------------
+
+
+def test_two_processes_one_of_which_is_killed(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    children = set(multiprocessing.active_children())
+    with monkeypatch.context() as patch:
+        patch.setattr(parallel, "Crew", Here)
+        expected = collect(collector(config, 1), 4)
+    made = collector(config, 2)
+    episodes = [made.collect_episode(), made.collect_episode()]
+    workers = set(multiprocessing.active_children()) - children
+    assert len(workers) == 2
+    victim = workers.pop()
+    victim.kill()
+    victim.join()
+    episodes += [made.collect_episode(), made.collect_episode()]
+    assert (torch.cat(episodes) == expected).all()
+    made.close()
+    made.close()  # twice does no harm
+    assert set(multiprocessing.active_children()) == children
+    assert not list(Path("/dev/shm").glob(f"torch_{os.getpid()}_*"))
+
+
+def test_processes_that_hang_end_the_run_with_a_sentence(config: Config) -> None:
+    """None can begin within a tenth of a second."""
+    children = set(multiprocessing.active_children())
+    made = collector(config, 2)
+    made._config.timeout = 0.1
+    with pytest.raises(UserError, match=r"lost twice at episodes 0 to 1: they did not begin within .*timeout=0.1 sec"):
+        made.collect_episode()
+    made.close()
+    assert set(multiprocessing.active_children()) == children
+
+
+def test_a_wish_to_stop_is_heard_while_workers_begin(config: Config) -> None:
+    children = set(multiprocessing.active_children())
+
+    def stop(frames: int) -> None:
+        raise KeyboardInterrupt
+
+    made = collector(config, 1)
+    made.on_step = stop
+    with pytest.raises(KeyboardInterrupt):
+        made.collect_episode()
+    assert made.state_dict() == {"episode": 0}
+    assert set(multiprocessing.active_children()) == children
+
+
+def test_ray_that_is_not_installed_is_a_sentence(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    job = Job(partial(make_env, config.env, 0), STEPS)
+    with pytest.raises(UserError, match=r"collector.backend=ray needs Ray: `pip install -e .\[ray\]`"):
+        Crew(CollectorConfig(backend="ray"), job, Player(Noisy(), SEED, False))
