@@ -276,14 +276,17 @@ def test_the_evaluated_actor_follows_the_trained_one_by_its_share(make_learner: 
 
 
 def test_a_resumed_run_learns_at_the_configured_rates(make_learner: Callable[..., VMIL]) -> None:
-    learner = make_learner("behaviour.actor_lr=0.25", "behaviour.critic_lr=0.125", "world_model.eps=0.5")
+    learner = make_learner(
+        "behaviour.actor_lr=0.25", "behaviour.actor_beta=0.25", "behaviour.critic_lr=0.125", "world_model.eps=0.5"
+    )
     for optimizer in learner.optimizers():
         for group in optimizer.param_groups:  # as a checkpoint brings them
-            group.update(lr=9.0, eps=9.0)
+            group.update(lr=9.0, eps=9.0, betas=(0.5, 0.5))
     learner.on_train_start()
     model, _, behaviour = learner.optimizers()
     assert [group["lr"] for group in behaviour.param_groups] == [0.25, 0.125]
     assert model.param_groups[0]["eps"] == 0.5
+    assert behaviour.param_groups[0]["betas"] == (0.25, 0.999)
 
 
 def test_exploration_noise_lasts_as_long_as_asked(

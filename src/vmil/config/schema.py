@@ -133,6 +133,7 @@ class BehaviourConfig:
     min_std: float = 1e-4  # [D1]
     max_std: float = 1.0  # clipped_normal: ceiling [D3]; tanh_normal has none
     actor_lr: float = 8e-5  # [V-MAIL]
+    actor_beta: float = 0.9  # Adam's memory of the actor's gradient; 0: none, so that it does not overshoot D [own]
     critic_lr: float = 8e-5  # [V-MAIL]
     eps: float = 1e-5
     clip: float = 100.0

@@ -57,6 +57,7 @@ RANGES: dict[str, str] = {
     "behaviour.min_std": "(0, inf)",
     "behaviour.max_std": "(0, inf)",
     "behaviour.actor_lr": "(0, inf)",
+    "behaviour.actor_beta": "[0, 1)",
     "behaviour.critic_lr": "(0, inf)",
     "behaviour.eps": "(0, inf)",
     "behaviour.clip": "(0, inf)",

@@ -80,7 +80,7 @@ class ImitationModule(lightning.LightningModule):
         live, fresh = (listed(some) for some in (self.optimizers(), self.configure_optimizers()))
         for resumed, configured in zip(live, fresh, strict=True):
             for group, asked in zip(resumed.param_groups, configured.param_groups, strict=True):
-                group.update(lr=asked["lr"], eps=asked["eps"])
+                group.update({name: asked[name] for name in ("lr", "eps", "betas") if name in asked})
 
     def on_train_batch_start(self, batch: object, batch_idx: int) -> None:
         """Keeps the batch at hand."""

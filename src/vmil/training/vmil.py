@@ -205,7 +205,7 @@ class VMIL(RecordedModule):
         """Model; discriminator; actor and critic as two groups of one."""
         m, d, b = self.config.world_model, self.config.discriminator, self.config.behaviour
         groups = [
-            {"params": list(self.actor.parameters()), "lr": b.actor_lr},
+            {"params": list(self.actor.parameters()), "lr": b.actor_lr, "betas": (b.actor_beta, 0.999)},
             {"params": [p for p in self.critic.parameters() if p.requires_grad], "lr": b.critic_lr},
         ]
         return [
