@@ -61,7 +61,7 @@ def collector(
     config: Config, workers: int, policy: Noisy | None = None, env: Callable[[], CountingEnv] | None = None
 ) -> ParallelCollector:
     job = Job(partial(make_env, config.env, 0) if env is None else env, STEPS)
-    asked = CollectorConfig(backend="process", workers=workers, timeout=200.0)
+    asked = CollectorConfig(backend="process", workers=workers, timeout=900.0)
     return ParallelCollector(asked, job, SEED, config.env.proprio, Noisy() if policy is None else policy)
 
 

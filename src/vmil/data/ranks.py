@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -20,7 +21,8 @@ from vmil.config.schema import Config
 T = TypeVar("T")
 
 
-class Rank(NamedTuple):
+@dataclass(frozen=True)
+class Rank:
     """Number `index` of `count`."""
 
     index: int = 0
