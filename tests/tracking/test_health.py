@@ -138,7 +138,7 @@ def test_ranges_are_those_of_the_task_the_learner_and_the_reward() -> None:
     drq = load_config(["env=walker", "algo=sqil_drq"])
     assert ailments(config=drq, reward__max=60.0, disc__accuracy=0.98, disc__replay_accuracy=0.98) == {}
     assert ailments(config=drq, critic__value=1e3) == {"critic/value": "critic diverging"}
-    assert labels(load_config(["env=baoding", "algo=vmil"])) == {"baoding", "vmil", "pixels+proprio", "probability"}
+    assert labels(load_config(["env=baoding", "algo=vmil"])) == {"baoding", "vmil", "pixels+proprio", "log_d"}
     assert ailments(config=load_config(["env=baoding"]), model__proprio=9.0) == {"model/proprio": "model not fitting"}
 
 
