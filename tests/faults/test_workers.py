@@ -17,9 +17,9 @@ ROUNDS = ("training.frames_per_epoch=24", "collector.backend=process")
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that nothing stops, played by one worker."""
+    """A run that nothing stops."""
     ground = Ground(tmp_path_factory.mktemp("whole"))
-    ended = ground.train("whole", *ROUNDS, "collector.workers=1")
+    ended = ground.train("whole", *ROUNDS, "collector.workers=2")
     assert ended.code == 0, ended.said
     return ground.root / "whole"
 

@@ -71,6 +71,7 @@ class VMILDataModule(lightning.LightningDataModule):
         self._pinned = config.compute.device != "cpu" and torch.cuda.is_available()
         self._goal = 0  # frames to have collected before the running epoch's batches
         self._owed = config.training.pretrain_updates  # batches that the running epoch has yet to yield
+        self._wave = 0  # episodes still to be played before learning goes on, of those that are played at once
         self._collector: Collects | None = None
         self._pending: dict[str, Any] | None = None
         self._restored = False
@@ -191,6 +192,8 @@ class VMILDataModule(lightning.LightningDataModule):
         """Whether the round's frames so far allow for one more of its batches."""
         training = self.config.training
         missing = max(0, self._goal - self.frames)
+        if self._wave > 0:  # broken off by a stop: a run that nothing stops learns after the last of them
+            return False
         if self._goal > 0 and missing:
             with_it = training.updates_per_epoch - self._owed + 1
             collected = training.frames_per_epoch - missing
@@ -214,14 +217,15 @@ class VMILDataModule(lightning.LightningDataModule):
             return
         collector, started, own, before = self.collector, time.perf_counter(), 0, self.frames
         collector.on_step = self._report_step
-        for _ in range(self.config.collector.workers):  # which play at once
-            if self.frames >= self._goal:
-                break
+        self._wave = self._wave or self.config.collector.workers  # which play at once
+        while self._wave > 0 and self.frames < self._goal:
             episode = self._collect_episode(random=self.frames < self.config.training.seed_frames)
             self.replay.extend(episode)
             own += len(episode) * self.info.frames_per_step
             self.frames += len(episode) * self.info.frames_per_step * self.rank.count  # as if the others did the same
             self.tally.add(float(episode["reward"].sum()), collector.scores, collector.seconds)
+            self._wave -= 1
+        self._wave = 0
         if self.rank.count > 1:
             self.frames = before + sum(gathered(own))
         self._sliceable = None
@@ -281,6 +285,7 @@ class VMILDataModule(lightning.LightningDataModule):
             "frames": self.frames,
             "goal": self._goal,
             "owed": self._owed,
+            "wave": self._wave,
             "metrics": self.metrics,  # of the running epoch: a run stopped within it still has to report them
             "tally": self.tally.state_dict(),
             "replay": self.replay.state_dict(),
@@ -308,6 +313,7 @@ class VMILDataModule(lightning.LightningDataModule):
         self.collector.load_state_dict(state_dict["collector"])
         self.frames, self._goal, self._owed = state_dict["frames"], state_dict["goal"], state_dict["owed"]
         self.metrics, self.tally = dict(state_dict.get("metrics", {})), Tally(**state_dict.get("tally", {}))
+        self._wave = state_dict.get("wave", 0)
         self._pending = None
 
     def restore(self, state_dict: dict[str, Any]) -> None:

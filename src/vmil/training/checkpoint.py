@@ -100,9 +100,12 @@ class Checkpoint(callbacks.Checkpoint):
     def save(self, trainer: lightning.Trainer, stopping: bool = False) -> bool:
         """Saves; whether that worked. A full disk costs this checkpoint, not the run.
 
-        stopping: who asked for it may not wait long, and a tracking server that is slow must not use that time up.
+        stopping: who asked for it may not wait long, and a tracking server that is slow must not use that time up. Nor
+        does it stand for the checkpoint of the round's end, which is still to come, with the updates until then.
         """
-        before, self.last_frames = self.last_frames, data_of(trainer).frames
+        before = self.last_frames
+        if not stopping:
+            self.last_frames = data_of(trainer).frames
         self.complete = False
         self.tracker.flush(wait=not stopping)
         problem = ""
@@ -118,7 +121,7 @@ class Checkpoint(callbacks.Checkpoint):
             log.warning("no checkpoint at %d frames: %s; %s", data_of(trainer).frames, problem, then)
             return False
         self.complete = True
-        log.debug("checkpoint at %d frames", self.last_frames)
+        log.debug("checkpoint at %d frames", data_of(trainer).frames)
         return True
 
     def _write(self, trainer: lightning.Trainer) -> None:
