@@ -19,7 +19,7 @@ class ActionNoise:
 
     e_t = ρ e_{t−1} + √(1 − ρ²) ε_t, ε ~ N(0, 1), started where the process rests, so that its scale is 1 throughout
     (Uhlenbeck & Ornstein 1930, in discrete time); times std() · u, u ~ U(1 − spread, 1 + spread) for each episode.
-    White noise is averaged away by a body's inertia: who is stuck stays stuck, and the model never sees the way out.
+    White noise, the default, is largely averaged away by a body's inertia; correlated noise moves it.
     """
 
     def __init__(

@@ -132,7 +132,7 @@ REGISTRY: Final[dict[str, Metric]] = {
     "eval/expert_prob": Metric("mean D along the evaluated episodes; 1: taken for the expert", "probability"),
     "eval/seconds": Metric("duration of the evaluation", "s"),
     "eval/episodes": Metric("episodes of the evaluation"),
-    "collect/return": Metric("mean return of the episodes just collected, with exploration noise (score only)"),
+    "collect/return": Metric("mean return of a round's episodes, noisy and perhaps broken off (score only)"),
     "collect/success": Metric("share of the episodes just collected, with exploration noise, that succeed", "share"),
     "collect/episodes": Metric("episodes collected in this round"),
     "time/act": Metric("policy's share of the collection, per round", "s"),

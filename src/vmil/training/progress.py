@@ -96,7 +96,9 @@ class Progress(Callback):
         speed = self._speed()
         parts = [where, f"{speed:.2f} updates/s", f"{_duration(self._remaining(frames) / speed)} left" if speed else ""]
         if "collect/return" in self._flush.latest:
-            parts.append(f"collected {self._flush.latest['collect/return']:.0f}")
+            broken_off = self.config.episode_frames  # else a reader would hold it against whole, evaluated episodes
+            within = f" in {broken_off:,} frames at most" if broken_off else ""
+            parts.append(f"collected {self._flush.latest['collect/return']:.0f}{within}")
         if self._evaluate.last is not None:
             parts.append(f"evaluation {self._evaluate.last.brief} at {self._evaluate.last_frames:,}")
         return " · ".join(part for part in parts if part)
