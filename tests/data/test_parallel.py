@@ -143,9 +143,11 @@ def test_a_number_that_is_none_is_told_in_the_worker_s_own_words(here: None, con
     made = collector(config, 2, env=partial(Broken, config.env, 0))
     made.collect_episode()
     made.collect_episode()
-    with pytest.raises(NonFiniteError, match="episode 2, agent step 0: the environment's reward is nan"):
+    with pytest.raises(NonFiniteError, match="episode 2, agent step 0: the environment's reward is nan") as found:
         made.collect_episode()
     made.close()
+    assert set(found.value.evidence) == {"action", "image"}
+    assert torch.isfinite(found.value.evidence["action"]).all()
 
 
 class Losing(Here):

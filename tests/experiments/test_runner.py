@@ -190,6 +190,28 @@ def test_gpus_are_shared_by_their_memory() -> None:
     assert make_plan(machine, cells(40, "compute=cpu")).gpus == ()
 
 
+def test_runs_with_workers_or_several_devices_are_fewer() -> None:
+    machine = Machine(16, 64 * GIB)
+    played = cells(9, "compute=cpu", "collector.backend=process", "collector.workers=4", "training.frames_per_epoch=4000")
+    assert make_plan(machine, played) == Plan(4, 4, workers=4)
+    shared = cells(9, "compute=cpu", "compute.devices=2", "training.frames_per_epoch=2000")
+    assert make_plan(machine, shared) == Plan(4, 2, devices=2)
+    gpus = Machine(64, 512 * GIB, tuple(Gpu(str(index), 80 * GIB) for index in range(5)))
+    pairs = cells(9, "compute=gpu", "compute.devices=2", "training.frames_per_epoch=2000")
+    assert make_plan(gpus, pairs) == Plan(2, 16, ("0,1", "2,3"), devices=2)
+    [alone] = cells(1, "compute=cpu")
+    assert memory_bytes(played[0].config) == memory_bytes(alone.config) + 4 * GIB
+    assert memory_bytes(shared[0].config) == memory_bytes(alone.config) + 2 * GIB
+
+
+def test_what_an_experiment_cannot_start_is_said_at_once() -> None:
+    nodes = cells(1, "compute.nodes=2", "training.frames_per_epoch=2000")
+    with pytest.raises(UserError, match="a run on several machines is started by `srun`"):
+        make_plan(Machine(16, 64 * GIB), nodes)
+    with pytest.raises(UserError, match="compute.devices=8: this machine has not that many free GPUs"):
+        experiment.make_pool(ExperimentOptions(), Plan(1, 1, devices=8), on_gpu=True)
+
+
 def test_a_run_needs_its_replay_and_its_demonstrations() -> None:
     [cell] = cells(1, "training.frames=100000", "demos.count=10")
     assert memory_bytes(cell.config) == 2 * GIB + (50_000 + 5_000) * 64 * 64 * 3
@@ -264,6 +286,11 @@ def test_ray_is_given_each_run_with_its_share(tmp_path: Path) -> None:
     ray.lost = True
     assert task.poll() == 1
     pool.close()
+    ray = FakeRay(CPU=16.0, GPU=4.0)
+    pool = ray_pool.RayPool(Plan(1, 2, ("0,1",), devices=2, workers=4), on_gpu=True, ray=ray)
+    assert pool.slots == 2
+    pool.start([sys.executable, "-c", ""], tmp_path / "logs" / "b.log")
+    assert ray.asked == [{"num_cpus": 8, "num_gpus": 2.0, "max_retries": 0}]
 
 
 def test_a_task_that_is_called_off_ends_with_its_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

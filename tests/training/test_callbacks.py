@@ -355,6 +355,15 @@ def test_the_progress_line_says_frames_speed_time_left_and_evaluation(tmp_path: 
     assert progress._remaining(0) == 4 * UPDATES + 1
 
 
+@pytest.mark.parametrize(("episode_frames", "said"), [(0, "collected 7"), (4, "collected 7 in 4 frames at most")])
+def test_what_was_collected_is_compared_with_whole_episodes_only_if_it_is_one(
+    tmp_path: Path, episode_frames: int, said: str
+) -> None:
+    run = Run(tmp_path, episode_frames=episode_frames)
+    run.find(TrackingFlush).latest["collect/return"] = 7.0
+    assert said in run.find(Progress).text(10).split(" · ")
+
+
 def test_on_a_terminal_there_is_a_bar_that_also_moves_while_episodes_are_collected(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

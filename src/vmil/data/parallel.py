@@ -112,7 +112,7 @@ class ParallelCollector:
         for number, rollout in enumerate(self._rollouts(player, state), self.episode):
             report: Report = rollout["report"]
             if report.failure:
-                raise NonFiniteError(report.failure)
+                raise NonFiniteError(report.failure, report.evidence)
             played.append(Played(whole_episode(rollout, number).clone(), report))
         return played
 

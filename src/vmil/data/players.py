@@ -68,11 +68,15 @@ class Player(TensorDictModuleBase):
 
 @dataclass(frozen=True)
 class Report:
-    """What a worker says of the episode that it played; failure: a number in it that is none, and where."""
+    """What a worker says of the episode that it played.
+
+    failure: a number in it that is none, and where; evidence: what it was found in, by name.
+    """
 
     scores: dict[str, float] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)  # by `time/<stage>`
     failure: str = ""
+    evidence: dict[str, Tensor] = field(default_factory=dict)
 
 
 class EpisodeWorker(Collector):
@@ -93,16 +97,18 @@ class EpisodeWorker(Collector):
             with one_thread():
                 rollout = super().rollout()
         except NonFiniteError as error:
-            return self._failed(str(error))
+            return self._failed(error)
         drawn = self.env.render_seconds - drawn
         rest = time.perf_counter() - started - self.policy.acting - drawn
         seconds = {"time/act": self.policy.acting, "time/render": drawn, "time/env": rest}
         return _with_report(rollout, Report(self.policy.scores or dict(self.env.last_scores), seconds))
 
-    def _failed(self, message: str) -> TensorDictBase:
+    def _failed(self, error: NonFiniteError) -> TensorDictBase:
         steps = self.frames_per_batch  # TorchRL puts the workers' rollouts side by side, and counts their frames
         counted = TensorDict({"traj_ids": torch.zeros(steps, dtype=torch.int64)}, [steps])
-        return _with_report(TensorDict({"collector": counted}, [steps]), Report(failure=message))
+        evidence = {name: torch.as_tensor(value).detach().cpu().clone() for name, value in error.evidence.items()}
+        report = Report(failure=str(error), evidence=evidence)
+        return _with_report(TensorDict({"collector": counted}, [steps]), report)
 
 
 def _with_report(rollout: TensorDictBase, report: Report) -> TensorDictBase:

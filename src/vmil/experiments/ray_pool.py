@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,17 +82,19 @@ class RayPool:
         here = {} if address else {"_node_ip_address": "127.0.0.1", "dashboard_host": "127.0.0.1"}
         self._ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, **here)
         self.threads = plan.threads if address is None else max(1, min(plan.threads, 4))
+        self._cores = replace(plan, threads=self.threads).cores
         per_gpu = max(1, -(-plan.jobs // len(plan.gpus))) if plan.gpus else 1
-        self._share = 1.0 / per_gpu if on_gpu else 0.0
+        share = float(plan.devices) if plan.devices > 1 else 1.0 / per_gpu
+        self._share = share if on_gpu else 0.0
         there = self._ray.cluster_resources()
-        fits = [int(there.get("CPU", 1) // self.threads)]
+        fits = [int(there.get("CPU", 1) // self._cores)]
         fits += [int(there.get("GPU", 0) / self._share)] if on_gpu else []
         self.slots = jobs or max(1, min(fits))
 
     def start(self, command: list[str], log: Path) -> Task:
         """Sends a command to the cluster; its output is appended to `log`."""
         # Retried by who called, as for any other pool: it must look anew at what the run has written.
-        remote = self._ray.remote(num_cpus=self.threads, num_gpus=self._share, max_retries=0)(run_to_end)
+        remote = self._ray.remote(num_cpus=self._cores, num_gpus=self._share, max_retries=0)(run_to_end)
         log = log.resolve()
         log.parent.mkdir(parents=True, exist_ok=True)
         wish = log.with_suffix(".stop")

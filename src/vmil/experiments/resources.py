@@ -17,7 +17,8 @@ from vmil.experiments.grid import Cell
 
 GIB = 1024**3
 DEMOS = 50  # demonstrations of a run that takes all there are, at most: no task ships more
-PROCESS_BYTES = 2 * GIB  # one run without its replay: networks, optimisers, libraries; 1.5 GB were seen
+PROCESS_BYTES = 2 * GIB  # one learning process without its replay: networks, optimisers, libraries; 1.5 GB were seen
+WORKER_BYTES = GIB  # a process that plays: libraries, a simulator, a policy; ours, on the safe side
 GPU_BYTES = 8 * GIB  # one run's share of a GPU: a guess on the safe side, for the largest preset
 RUNS_PER_GPU = 4  # more of them wait for each other's kernels; ours
 CORES_PER_RUN = 2  # torch gains little from more threads on networks of this size, a second run gains all
@@ -42,34 +43,69 @@ class Machine:
 
 @dataclass(frozen=True)
 class Plan:
-    """Runs at once, torch threads of each, and the GPUs that they take in turn; no GPU: the processor."""
+    """Runs at once, and what each is given.
+
+    threads: of torch, in each process that learns; gpus: what CUDA_VISIBLE_DEVICES is for the runs in turn, empty: the
+    processor; devices: processes of a run that learn; workers: processes of each of them that play while it waits.
+    """
 
     jobs: int
     threads: int
     gpus: tuple[str, ...] = ()
+    devices: int = 1
+    workers: int = 1
+
+    @property
+    def cores(self) -> int:
+        """Cores that a run keeps busy."""
+        return self.devices * max(self.threads, self.workers)
 
 
 def make_plan(machine: Machine, cells: Sequence[Cell], jobs: int = 0) -> Plan:
-    """Shares the machine among the cells: as many at once as cores, memory and GPUs carry, or `jobs`."""
+    """Shares the machine among the cells: as many at once as cores, memory and GPUs carry, or `jobs`.
+
+    Raises:
+        UserError: a run would need several machines, or `jobs` is negative.
+    """
     if jobs < 0:
         raise UserError(f"jobs={jobs} is outside [0, inf)")
-    on_gpu = any(cell.config.compute.device == "cuda" for cell in cells) and bool(machine.gpus)
+    if any(cell.config.compute.nodes > 1 for cell in cells):
+        raise UserError("compute.nodes: a run on several machines is started by `srun`, not by an experiment")
+    devices = max((cell.config.compute.devices for cell in cells), default=1)
+    workers = max((_workers(cell.config) for cell in cells), default=1)
+    on_gpu = any(cell.config.compute.device == "cuda" for cell in cells)
+    seats = _seats(machine.gpus, devices) if on_gpu else []
     if jobs == 0:
         needed = max((memory_bytes(cell.config) for cell in cells), default=PROCESS_BYTES)
-        carried = [machine.cores // CORES_PER_RUN, int(machine.memory // needed), len(cells)]
-        if on_gpu:
-            carried.append(sum(min(RUNS_PER_GPU, int(gpu.free // GPU_BYTES)) for gpu in machine.gpus))
+        cores = devices * max(CORES_PER_RUN, workers)
+        carried = [machine.cores // cores, int(machine.memory // needed), len(cells)]
+        carried += [sum(runs for _, runs in seats)] if seats else []
         jobs = max(1, min(carried))
-    threads = max(1, machine.cores // jobs)
-    return Plan(jobs, threads, tuple(gpu.name for gpu in machine.gpus) if on_gpu else ())
+    threads = max(1, machine.cores // jobs // devices)
+    return Plan(jobs, threads, tuple(name for name, _ in seats), devices, workers)
+
+
+def _seats(gpus: Sequence[Gpu], devices: int) -> list[tuple[str, int]]:
+    """Groups of `devices` GPUs and how many runs each carries; one that learns on several has them to itself."""
+    if devices == 1:
+        return [(gpu.name, min(RUNS_PER_GPU, int(gpu.free // GPU_BYTES))) for gpu in gpus]
+    groups = [gpus[start : start + devices] for start in range(0, len(gpus) - devices + 1, devices)]
+    return [(",".join(gpu.name for gpu in group), 1) for group in groups]
+
+
+def _workers(config: Config) -> int:
+    """Processes that play on the run's own machine; Ray counts its workers itself."""
+    return config.collector.workers if config.collector.backend == "process" else 1
 
 
 def memory_bytes(config: Config) -> float:
-    """What one run holds at its end: the process, and every frame that it stores, agent's and expert's."""
+    """What one run holds at its end: its processes, and every frame that it stores, agent's and expert's."""
+    devices = config.compute.devices
+    workers = _workers(config) if config.collector.backend == "process" else 0
     repeat = config.env.action_repeat
     steps = min(config.training.frames, config.training.replay_frames) / repeat
     steps += (config.demos.count or DEMOS) * config.env.episode_frames / repeat
-    return PROCESS_BYTES + steps * 3 * config.env.image_size**2
+    return devices * (PROCESS_BYTES + workers * WORKER_BYTES) + steps * 3 * config.env.image_size**2
 
 
 def this_machine() -> Machine:

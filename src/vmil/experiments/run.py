@@ -92,8 +92,10 @@ def make_request(options: ExperimentOptions, overrides: Sequence[str]) -> Reques
 
 
 def make_pool(options: ExperimentOptions, plan: Plan, on_gpu: bool) -> Pool:
-    """Where `options.runner` makes its runs."""
+    """Where `options.runner` makes its runs; UserError if no run would have the GPUs that it asks for."""
     if options.runner == "local":
+        if on_gpu and plan.devices > 1 and not plan.gpus:
+            raise UserError(f"compute.devices={plan.devices}: this machine has not that many free GPUs for a run")
         return LocalPool(plan)
     if options.runner == "ray":
         from vmil.experiments.ray_pool import RayPool

@@ -37,5 +37,5 @@ def make_callbacks(
     if rank.index > 0:
         return [stop, flush, checkpoint]
     evaluate = Evaluate(config.training, tracker, make_env, config.seed, fps, config.env.score, watchdog)
-    progress = Progress(config.training, flush, evaluate)
+    progress = Progress(config, flush, evaluate)
     return [stop, flush, evaluate, progress, checkpoint]

@@ -13,7 +13,8 @@ import lightning
 from lightning.pytorch.callbacks import Callback
 from tqdm import tqdm
 
-from vmil.config.schema import TrainingConfig
+from vmil.config.schema import Config
+from vmil.data.footprint import collected_env
 from vmil.learner.interfaces import data_of
 from vmil.training.evaluate import Evaluate
 from vmil.training.flush import TrackingFlush
@@ -27,10 +28,10 @@ WINDOW = 600.0  # seconds over which the speed is measured
 class Progress(Callback):
     """Frames, updates per second, time left and the last evaluation."""
 
-    def __init__(
-        self, config: TrainingConfig, flush: TrackingFlush, evaluate: Evaluate, bar: bool | None = None
-    ) -> None:
-        self.config, self._flush, self._evaluate = config, flush, evaluate
+    def __init__(self, config: Config, flush: TrackingFlush, evaluate: Evaluate, bar: bool | None = None) -> None:
+        self.config, self._flush, self._evaluate = config.training, flush, evaluate
+        collected, scored = collected_env(config).episode_frames, config.env.episode_frames
+        self._broken_off = collected if collected < scored else None  # frames
         self._wants_bar = sys.stderr.isatty() if bar is None else bar
         self._bar: tqdm[Any] | None = None
         self._updates = 0  # since this process began training
@@ -96,8 +97,8 @@ class Progress(Callback):
         speed = self._speed()
         parts = [where, f"{speed:.2f} updates/s", f"{_duration(self._remaining(frames) / speed)} left" if speed else ""]
         if "collect/return" in self._flush.latest:
-            broken_off = self.config.episode_frames  # else a reader would hold it against whole, evaluated episodes
-            within = f" in {broken_off:,} frames at most" if broken_off else ""
+            # else a reader would hold it against whole, evaluated episodes
+            within = f" in {self._broken_off:,} frames at most" if self._broken_off else ""
             parts.append(f"collected {self._flush.latest['collect/return']:.0f}{within}")
         if self._evaluate.last is not None:
             parts.append(f"evaluation {self._evaluate.last.brief} at {self._evaluate.last_frames:,}")
