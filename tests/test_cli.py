@@ -9,6 +9,7 @@ import yaml
 
 from vmil import cli
 from vmil.algorithms import make_learner
+from vmil.commands import results
 from vmil.config.errors import StoppedError, UserError
 from vmil.config.load import load_config, save_config
 from vmil.config.schema_cli import DemosOptions
@@ -36,11 +37,12 @@ class Recorder:
 
 @pytest.fixture
 def fake_run(monkeypatch):
-    """`vmil.training.run` without torch."""
+    """`vmil.training.run` and `trained` without torch."""
     fake = Recorder(train=None, resume=None, evaluate_run=None)
     import vmil.training
 
     monkeypatch.setitem(sys.modules, "vmil.training.run", fake)
+    monkeypatch.setitem(sys.modules, "vmil.training.trained", fake)
     monkeypatch.setattr(vmil.training, "run", fake, raising=False)
     monkeypatch.setattr("vmil.envs.rendering.choose_backend", lambda: "egl")  # else it draws a picture first
     return fake
@@ -131,7 +133,7 @@ def test_demos_without_an_expert_says_how_to_get_one(tmp_path, capsys):
 
 def test_ui_listens_on_this_machine_only(monkeypatch, tmp_path):
     started = []
-    monkeypatch.setattr(cli.os, "execv", lambda path, arguments: started.append((path, arguments)))
+    monkeypatch.setattr(results.os, "execv", lambda path, arguments: started.append((path, arguments)))
     (tmp_path / "mlflow.db").touch()
     cli.main(["ui", f"root={tmp_path}", "port=5005"])
     [(path, arguments)] = started
@@ -147,7 +149,7 @@ def test_ui_listens_on_this_machine_only(monkeypatch, tmp_path):
 
 def test_ui_listens_elsewhere_only_when_told_so(monkeypatch, tmp_path):
     started = []
-    monkeypatch.setattr(cli.os, "execv", lambda path, arguments: started.append(arguments))
+    monkeypatch.setattr(results.os, "execv", lambda path, arguments: started.append(arguments))
     (tmp_path / "mlflow.db").touch()
     cli.main(["ui", f"root={tmp_path}", "host=0.0.0.0"])
     assert started[0][started[0].index("--host") + 1] == "0.0.0.0"

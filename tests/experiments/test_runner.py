@@ -192,7 +192,8 @@ def test_gpus_are_shared_by_their_memory() -> None:
 
 def test_runs_with_workers_or_several_devices_are_fewer() -> None:
     machine = Machine(16, 64 * GIB)
-    played = cells(9, "compute=cpu", "collector.backend=process", "collector.workers=4", "training.frames_per_epoch=4000")
+    workers = ("collector.backend=process", "collector.workers=4", "training.frames_per_epoch=4000")
+    played = cells(9, "compute=cpu", *workers)
     assert make_plan(machine, played) == Plan(4, 4, workers=4)
     shared = cells(9, "compute=cpu", "compute.devices=2", "training.frames_per_epoch=2000")
     assert make_plan(machine, shared) == Plan(4, 2, devices=2)
@@ -208,7 +209,7 @@ def test_what_an_experiment_cannot_start_is_said_at_once() -> None:
     nodes = cells(1, "compute.nodes=2", "training.frames_per_epoch=2000")
     with pytest.raises(UserError, match="a run on several machines is started by `srun`"):
         make_plan(Machine(16, 64 * GIB), nodes)
-    with pytest.raises(UserError, match="compute.devices=8: this machine has not that many free GPUs"):
+    with pytest.raises(UserError, match=r"compute\.devices=8: this machine has not that many free GPUs"):
         experiment.make_pool(ExperimentOptions(), Plan(1, 1, devices=8), on_gpu=True)
 
 

@@ -38,7 +38,7 @@ from vmil.data.transition import Batch
 from vmil.learner.module import ImitationModule
 from vmil.tracking.curves import read_curve
 from vmil.tracking.record import read_record
-from vmil.training.run import read_checkpoint
+from vmil.training.restore import read_checkpoint
 
 __all__ = ["quiet"]  # a fixture for all tests here
 

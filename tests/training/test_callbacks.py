@@ -359,7 +359,7 @@ def test_the_progress_line_says_frames_speed_time_left_and_evaluation(tmp_path: 
 def test_what_was_collected_is_compared_with_whole_episodes_only_if_it_is_one(
     tmp_path: Path, episode_frames: int, said: str
 ) -> None:
-    run = Run(tmp_path, episode_frames=episode_frames)
+    run = Run(tmp_path, episode_frames=episode_frames).fit()
     run.find(TrackingFlush).latest["collect/return"] = 7.0
     assert said in run.find(Progress).text(10).split(" · ")
 

@@ -23,7 +23,7 @@ from vmil.config.runs import CONFIG_FILE, POLICY_FILE, find_pretrained, shipped_
 from vmil.experts.provenance import sha256
 from vmil.training import pretrained
 from vmil.training.pretrained import load_policy
-from vmil.training.run import trained_learner
+from vmil.training.trained import trained_learner
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -432,7 +432,7 @@ def test_a_wrong_mujoco_gl_is_one_sentence(tmp_path: Path) -> None:
 def test_a_run_is_scored_and_filmed_without_any_tracking(
     stopped: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("vmil.training.run.make_tracker", None)
+    monkeypatch.setattr("vmil.training.assembly.make_tracker", None)
     run = stopped.root / "run"
     assert cli.main(["evaluate", f"run={run}", "episodes=2"]) == 0
     film = run / "videos" / "evaluation.mp4"

@@ -46,7 +46,7 @@ def latent_points(run_dir: Path, points: int = POINTS) -> list[LatentPoint]:
         UserError: the run has no checkpoint, no stored episode, or no world model.
     """
     config = load_saved_config(run_dir / CONFIG_FILE, ["compute.device=cpu"])
-    from vmil.training.run import prepare_torch
+    from vmil.training.assembly import prepare_torch
 
     prepare_torch(config)
     learner = _learner(config, run_dir)
@@ -93,7 +93,7 @@ def read_latents(path: Path) -> list[LatentPoint]:
 
 def _learner(config: Config, run_dir: Path) -> VMIL:
     from vmil.envs.factory import env_info
-    from vmil.training.run import read_checkpoint
+    from vmil.training.restore import read_checkpoint
     from vmil.training.vmil import VMIL
 
     info = env_info(config.env)

@@ -21,9 +21,10 @@ from vmil.evaluation.rollout import SEED_OFFSET
 from vmil.evaluation.scores import Score
 from vmil.experts.provenance import sha256, versions
 from vmil.tracking.record import read_record
+from vmil.training.assembly import LearnerFactory, prepare_torch
 from vmil.training.pretrained import NetworkPolicy, evaluate_pretrained, save_policy
-from vmil.training.run import LearnerFactory, expert_return, prepare_torch, trained_learner
 from vmil.training.rundir import git_commit
+from vmil.training.trained import expert_return, trained_learner
 
 CARD = "CARD.md"
 

@@ -57,7 +57,7 @@ class Peak:
 
 def update_peak(config: Config, action: int, proprio: int, updates: int = 3) -> Peak:
     """Of this process once it has made some updates."""
-    from vmil.training.run import prepare_torch
+    from vmil.training.assembly import prepare_torch
 
     prepare_torch(config)
     learner, batch = prepared(config, action, proprio)

@@ -22,7 +22,7 @@ from vmil.bench.updates import Findings, measure_updates
 from vmil.config.errors import UserError
 from vmil.data.demos import available_demos
 from vmil.envs.factory import env_info
-from vmil.training.run import prepare_torch
+from vmil.training.assembly import prepare_torch
 
 
 def run_bench(plan: Plan, settings: Sequence[str], write: Callable[[str], object] = print) -> bool:

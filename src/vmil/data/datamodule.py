@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +22,7 @@ from vmil.data.demos import Demonstrations, load_demonstrations
 from vmil.data.footprint import choose_scratch, estimate, replay_steps
 from vmil.data.generators import global_states, set_global_states
 from vmil.data.mixing import mixed_batch
+from vmil.data.pace import Pace
 from vmil.data.parallel import make_collector
 from vmil.data.ranks import ALONE, Rank, gathered, own_state, rank_seed, states_of_all
 from vmil.data.replay import Replay
@@ -62,16 +62,13 @@ class VMILDataModule(lightning.LightningDataModule):
             self.replay_dir = replay_dir.with_name(f"{replay_dir.name}_{rank.index}")
         self.info: EnvInfo = env_info(config.env)
         self.footprint = estimate(config, self.info)
-        self.frames = 0  # environment frames collected so far
+        self.pace = Pace(config)
         self.tally = Tally()  # of the last collection
         self.metrics: dict[str, float] = {}  # of the last collection, and the mean time to sample
         self.on_collect: Callable[[int], None] | None = None
         self.demos: Demonstrations | None = None
         self._policy = policy
         self._pinned = config.compute.device != "cpu" and torch.cuda.is_available()
-        self._goal = 0  # frames to have collected before the running epoch's batches
-        self._owed = config.training.pretrain_updates  # batches that the running epoch has yet to yield
-        self._wave = 0  # episodes still to be played before learning goes on, of those that are played at once
         self._collector: Collects | None = None
         self._pending: dict[str, Any] | None = None
         self._restored = False
@@ -127,16 +124,19 @@ class VMILDataModule(lightning.LightningDataModule):
     # ---- the plan
 
     @property
+    def frames(self) -> int:
+        """Environment frames collected so far."""
+        return self.pace.frames
+
+    @property
     def epochs(self) -> int:
         """Lightning epochs of the whole run: `Trainer(max_epochs=...)`."""
-        training = self.config.training
-        return int(training.pretrain_updates > 0) + math.ceil(training.frames / training.frames_per_epoch)
+        return self.pace.epochs
 
     @property
     def round_length(self) -> int:
         """Batches of the running epoch, or of the next one between two of them."""
-        pretraining = self._goal == 0 and self._owed > 0
-        return self.config.training.pretrain_updates if pretraining else self.config.training.updates_per_epoch
+        return self.pace.round_length
 
     @property
     def digest(self) -> str:
@@ -170,14 +170,13 @@ class VMILDataModule(lightning.LightningDataModule):
 
         What is owed is part of the state, so that a run saved within an epoch neither collects nor trains twice.
         """
-        training = self.config.training
-        if self._owed == 0:
-            self._goal = self.frames + training.frames_per_epoch
-            self._owed = training.updates_per_epoch
+        pace = self.pace
+        if pace.owed == 0:
+            pace.begin_round()
             self.tally, self.metrics = Tally(), {}
-        experts = self.experts if self._goal > 0 else training.batch_size  # pre-training has no goal
+        experts = self.experts if pace.goal > 0 else self.config.training.batch_size
         yielded, seconds = 0, 0.0
-        while self._owed > 0:
+        while pace.owed > 0:
             while not self._earned():
                 self._collect()
             started = time.perf_counter()
@@ -185,22 +184,18 @@ class VMILDataModule(lightning.LightningDataModule):
             seconds += time.perf_counter() - started
             yielded += 1
             self.metrics["time/sample"] = seconds / yielded
-            self._owed -= 1
+            pace.owed -= 1
             yield batch
 
     def _earned(self) -> bool:
-        """Whether the round's frames so far allow for one more of its batches."""
-        training = self.config.training
-        missing = max(0, self._goal - self.frames)
-        if self._wave > 0:  # broken off by a stop: a run that nothing stops learns after the last of them
+        """Whether one more of the round's batches can be made, and may be; UserError if none ever can."""
+        if not self.pace.earned:
             return False
-        if self._goal > 0 and missing:
-            with_it = training.updates_per_epoch - self._owed + 1
-            collected = training.frames_per_epoch - missing
-            return with_it * training.frames_per_epoch <= collected * training.updates_per_epoch and self._can_slice()
-        if self._goal > 0 and collects(self.config) and not self._can_slice():
-            raise UserError("every episode ended in fewer agent steps than training.batch_length: lower it")
-        return True
+        if self.pace.goal == 0 or not collects(self.config) or self._can_slice():
+            return True
+        if self.pace.missing:
+            return False
+        raise UserError("every episode ended in fewer agent steps than training.batch_length: lower it")
 
     def _can_slice(self) -> bool:
         """Whether a sequence fits into an episode of the replay, of every rank's: they go on together."""
@@ -213,21 +208,21 @@ class VMILDataModule(lightning.LightningDataModule):
     def _collect(self) -> None:
         """Plays an episode, or as many as there are workers to play them at once."""
         if not collects(self.config):
-            self.frames = self._goal
+            self.pace.frames = self.pace.goal
             return
-        collector, started, own, before = self.collector, time.perf_counter(), 0, self.frames
+        pace, collector, started, own, before = self.pace, self.collector, time.perf_counter(), 0, self.frames
         collector.on_step = self._report_step
-        self._wave = self._wave or self.config.collector.workers  # which play at once
-        while self._wave > 0 and self.frames < self._goal:
+        pace.begin_wave()
+        while pace.wave > 0 and pace.missing:
             episode = self._collect_episode(random=self.frames < self.config.training.seed_frames)
             self.replay.extend(episode)
             own += len(episode) * self.info.frames_per_step
-            self.frames += len(episode) * self.info.frames_per_step * self.rank.count  # as if the others did the same
+            pace.frames += len(episode) * self.info.frames_per_step * self.rank.count  # as if the others did the same
             self.tally.add(float(episode["reward"].sum()), collector.scores, collector.seconds)
-            self._wave -= 1
-        self._wave = 0
+            pace.wave -= 1
+        pace.wave = 0
         if self.rank.count > 1:
-            self.frames = before + sum(gathered(own))
+            pace.frames = before + sum(gathered(own))
         self._sliceable = None
         self.tally.add_seconds({"time/collect": time.perf_counter() - started})
         self.metrics |= {
@@ -282,10 +277,7 @@ class VMILDataModule(lightning.LightningDataModule):
         if self.replay_dir is not None:
             self.replay.save(self.replay_dir)
         return {
-            "frames": self.frames,
-            "goal": self._goal,
-            "owed": self._owed,
-            "wave": self._wave,
+            **self.pace.state_dict(),
             "metrics": self.metrics,  # of the running epoch: a run stopped within it still has to report them
             "tally": self.tally.state_dict(),
             "replay": self.replay.state_dict(),
@@ -311,9 +303,8 @@ class VMILDataModule(lightning.LightningDataModule):
         self.demos.load_state_dict(state_dict["demos"])
         self.replay.load(self.replay_dir, state_dict["replay"])
         self.collector.load_state_dict(state_dict["collector"])
-        self.frames, self._goal, self._owed = state_dict["frames"], state_dict["goal"], state_dict["owed"]
+        self.pace.load_state_dict(state_dict)
         self.metrics, self.tally = dict(state_dict.get("metrics", {})), Tally(**state_dict.get("tally", {}))
-        self._wave = state_dict.get("wave", 0)
         self._pending = None
 
     def restore(self, state_dict: dict[str, Any]) -> None:

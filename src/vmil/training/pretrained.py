@@ -18,7 +18,8 @@ from vmil.envs.factory import env_info
 from vmil.envs.rendering import prepare_rendering
 from vmil.evaluation.scores import Score
 from vmil.learner.device import choose_device
-from vmil.training.run import LearnerFactory, play, prepare_torch
+from vmil.training.assembly import LearnerFactory, prepare_torch
+from vmil.training.trained import play
 
 MAX_BYTES = 10_000_000  # of one policy: it travels with the package
 EXPERT_RETURN = "expert_return"  # in the file's metadata: a normalised score needs no demonstrations

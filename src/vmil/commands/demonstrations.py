@@ -1,0 +1,61 @@
+"""Experts and demonstrations: make, record, import, export."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vmil.commands.settings import OK, at_least_one, options_of, prepare_opengl
+from vmil.config.commands import with_config
+from vmil.config.schema_cli import (
+    DemosOptions,
+    ExpertOptions,
+    ExportOptions,
+    ImportOptions,
+    PlannedDemosOptions,
+    PlannedExpertOptions,
+)
+
+
+def expert(overrides: Sequence[str]) -> int:
+    """Train a state-based expert, or measure one that needs no training."""
+    planned = _plans(overrides)
+    options = options_of(PlannedExpertOptions, overrides) if planned else options_of(ExpertOptions, overrides)
+    from vmil.experts import commands
+
+    print(commands.prepare(options))
+    return OK
+
+
+def demos(overrides: Sequence[str]) -> int:
+    """Record demonstrations of an expert."""
+    options = options_of(PlannedDemosOptions if _plans(overrides) else DemosOptions, overrides)
+    at_least_one("count", options.count)
+    from vmil.experts import commands
+
+    print(commands.record(options))
+    return OK
+
+
+def _plans(overrides: Sequence[str]) -> bool:
+    """Whether the expert of this environment plans, and so has the knobs of a planner."""
+    return "env=baoding" in overrides
+
+
+def import_demos(overrides: Sequence[str]) -> int:
+    """Convert demonstrations of another maker, and verify them."""
+    options, config = with_config(ImportOptions, overrides, ("env",))
+    prepare_opengl(config)
+    from vmil.experts import import_demos as command
+
+    command.import_demos(options, config)
+    return OK
+
+
+def export_demos(overrides: Sequence[str]) -> int:
+    """Write demonstrations in a format that other software reads."""
+    options, config = with_config(ExportOptions, overrides, ("env", "demos", "seed"))
+    prepare_opengl(config)
+    from vmil.experts import export_demos as command
+
+    command.export_demos(options, config)
+    return OK

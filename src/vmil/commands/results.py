@@ -1,0 +1,76 @@
+"""Many runs and what came of them: experiment, publish, figures, notebooks, ui."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from vmil.commands.settings import FAILED, OK, options_of, prepare_opengl, split
+from vmil.config.errors import UserError
+from vmil.config.load import load_saved_config
+from vmil.config.runs import CONFIG_FILE, find_run
+from vmil.config.schema import TrackingConfig
+from vmil.config.schema_cli import ExperimentOptions, FiguresOptions, NotebooksOptions, PublishOptions, UiOptions
+
+SQLITE = "sqlite:///"
+
+
+def experiment(overrides: Sequence[str]) -> int:
+    """Work off a grid of runs, resuming what was stopped and skipping what is done."""
+    options, rest = split(ExperimentOptions, overrides)
+    from vmil.experiments.run import run_experiment
+
+    return OK if run_experiment(options, rest) else FAILED
+
+
+def publish(overrides: Sequence[str]) -> int:
+    """Put a run's numbers, and what made them, beside the notebooks."""
+    options = options_of(PublishOptions, overrides)
+    directory = find_run(options.run, Path(options.root))
+    if options.latents:
+        prepare_opengl(load_saved_config(directory / CONFIG_FILE))
+    from vmil.analysis.publish import publish_run
+
+    print(f"published as {publish_run(directory, options)}")
+    return OK
+
+
+def figures(overrides: Sequence[str]) -> int:
+    """Draw every figure as PNG and PDF."""
+    options = options_of(FiguresOptions, overrides)
+    from vmil.analysis.figures import save_figures
+
+    for line in save_figures(Path(options.out), options.source):
+        print(line)
+    return OK
+
+
+def notebooks(overrides: Sequence[str]) -> int:
+    """Run the notebooks from top to bottom, in place."""
+    options = options_of(NotebooksOptions, overrides)
+    from vmil.analysis.notebooks import execute_all
+
+    for path in execute_all(options.path, options.source):
+        print(path)
+    return OK
+
+
+def ui(overrides: Sequence[str]) -> int:
+    """Show the tracked runs in a browser; on this machine only, unless host= says otherwise."""
+    options = options_of(UiOptions, overrides)
+    if not 0 < options.port < 65536:
+        raise UserError(f"port={options.port} is outside [1, 65535]")
+    if importlib.util.find_spec("mlflow") is None:
+        raise UserError("MLflow is not installed: each run's metrics.csv holds its numbers")
+    from vmil.tracking.tracker import tracking_uri
+
+    uri = tracking_uri(TrackingConfig(uri=options.uri), Path(options.root))
+    if uri.startswith("http"):
+        raise UserError(f"the runs are tracked by a server already: open {uri}")
+    if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).is_file():
+        raise UserError(f"no run is tracked in '{uri.removeprefix(SQLITE)}' yet: start one with `make train`")
+    command = ["-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", options.host, "--port", str(options.port)]
+    os.execv(sys.executable, [sys.executable, *command])

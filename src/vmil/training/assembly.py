@@ -1,0 +1,138 @@
+"""What a run is made of: learner, data, tracker and trainer, put together and checked before anything is learnt."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeAlias
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import LambdaCallback
+
+from vmil.config.learners import collects
+from vmil.config.load import save_config
+from vmil.config.runs import CONFIG_FILE
+from vmil.config.schema import Config
+from vmil.data.datamodule import VMILDataModule
+from vmil.data.ranks import rank_of
+from vmil.envs.factory import make_env
+from vmil.learner.device import choose_device, choose_threads, use_bf16
+from vmil.learner.module import ImitationModule
+from vmil.tracking.tracker import NullTracker, Tracker, make_tracker
+from vmil.training.allocator import keep_memory
+from vmil.training.callbacks import make_callbacks
+from vmil.training.checkpoint import REPLAY
+from vmil.training.evidence import report_skip
+from vmil.training.restore import read_checkpoint, try_on
+from vmil.training.rundir import require_disk
+from vmil.training.together import placement
+
+log = logging.getLogger(__name__)
+
+# From configuration, action size and size of the vector observation (0: none) to what learns. Which algorithms there
+# are is known above, in `vmil.algorithms`: here all are run alike.
+LearnerFactory: TypeAlias = Callable[[Config, int, int], ImitationModule]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a run is made of."""
+
+    learner: ImitationModule
+    data: VMILDataModule
+    tracker: Tracker
+    trainer: lightning.Trainer
+
+
+def assemble(config: Config, make_learner: LearnerFactory, run_dir: Path, checkpoint: Path | None = None) -> Parts:
+    """Builds the learner, its data, the tracker and Lightning's trainer; UserError if the checkpoint does not fit.
+
+    What cannot be done is found before the tracker hears of the run: a finished one that is refused stays finished.
+    """
+    prepare_torch(config)
+    lightning.seed_everything(config.seed, workers=True, verbose=False)
+    rank = rank_of(config)
+    data = VMILDataModule(config, replay_dir=run_dir / "checkpoints" / REPLAY, rank=rank)
+    try:
+        learner = make_learner(config, data.info.action_size, data.info.proprio_size)
+        learner.guard.on_skip = partial(report_skip, run_dir)
+        if checkpoint is not None:
+            read_checkpoint(checkpoint, learner)  # before anything is rendered
+        if rank.index == 0:
+            _introduce(config, run_dir, data)
+        data.setup("fit")
+        data.set_policy(learner.exploration_policy())
+        if checkpoint is not None:
+            try_on(checkpoint, learner, data)
+        tracker = make_tracker(config.tracking, run_dir) if rank.index == 0 else NullTracker()
+    except BaseException:
+        data.close()
+        raise
+    # Overrides are kept only once training goes on with them: those that do not fit must not spoil the run.
+    keeper = LambdaCallback(on_train_start=lambda *_: None if rank.index else _keep_config(config, run_dir, tracker))
+    callbacks = make_callbacks(config, tracker, run_dir, partial(make_env, config.env), frames_per_second(config))
+    trainer = lightning.Trainer(
+        **placement(config, choose_device(config)),
+        max_epochs=data.epochs,
+        callbacks=[keeper, *callbacks],
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        reload_dataloaders_every_n_epochs=1,
+        default_root_dir=run_dir,
+    )
+    return Parts(learner, data, tracker, trainer)
+
+
+def prepare_torch(config: Config) -> None:
+    """Threads, allocator and determinism of this process."""
+    keep_memory()
+    torch.set_num_threads(choose_threads(config))
+    torch.set_float32_matmul_precision("high")
+    torch.use_deterministic_algorithms(config.debug.deterministic, warn_only=True)
+
+
+def frames_per_second(config: Config) -> float:
+    """Speed of a video with one picture per agent step, for 40 frames a second: walker's real time."""
+    return 40.0 / config.env.action_repeat
+
+
+def _introduce(config: Config, run_dir: Path, data: VMILDataModule) -> None:
+    """Says what is about to run, on what, and what it will take."""
+    size, device = data.footprint, choose_device(config)
+    free = require_disk(run_dir, size.checkpoint_bytes)
+    log.info("run: %s", run_dir)
+    log.info(
+        "%s on %s: %s frames, seed %d; device %s, %d threads, convolutions in %s",
+        config.algo,
+        config.env.name,
+        f"{config.training.frames:,}",
+        config.seed,
+        device,
+        torch.get_num_threads(),
+        "bf16" if use_bf16(config, device) else "fp32",
+    )
+    log.info(
+        "memory: replay up to %.1f GB, demonstrations %.2f GB, networks about 1.5 GB; "
+        "disk: up to %.1f GB of %.0f GB free",
+        size.replay_bytes / 1e9,
+        size.demo_bytes / 1e9,
+        size.checkpoint_bytes / 1e9,
+        free / 1e9,
+    )
+    if collects(config) and config.collector.workers > 1:
+        log.info("episodes are played %d at a time: %s", config.collector.workers, config.collector.backend)
+    if config.debug.use_ground_truth_reward:
+        log.warning(
+            "NOT IMITATION: debug.use_ground_truth_reward puts the environment's reward in the discriminator's place"
+        )
+
+
+def _keep_config(config: Config, run_dir: Path, tracker: Tracker) -> None:
+    save_config(config, run_dir / CONFIG_FILE)
+    tracker.artifact(run_dir / CONFIG_FILE)

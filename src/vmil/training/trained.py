@@ -1,0 +1,79 @@
+"""What a run has learnt: taken from its last checkpoint, played, scored, filmed."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vmil.config.errors import UserError
+from vmil.config.load import load_saved_config
+from vmil.config.runs import CONFIG_FILE
+from vmil.config.schema import Config
+from vmil.data.collect import Policy
+from vmil.data.demos import find_demos, mean_return
+from vmil.data.recording import read_recording
+from vmil.envs.factory import env_info, make_env
+from vmil.envs.rendering import prepare_rendering
+from vmil.evaluation.rollout import evaluate
+from vmil.evaluation.scores import Score, score
+from vmil.learner.device import choose_device
+from vmil.learner.module import ImitationModule
+from vmil.tracking.pictures import write_video
+from vmil.training.assembly import LearnerFactory, frames_per_second, prepare_torch
+from vmil.training.checkpoint import LAST
+from vmil.training.restore import read_checkpoint
+
+log = logging.getLogger(__name__)
+
+
+def evaluate_run(run_dir: Path, make_learner: LearnerFactory, episodes: int, video: Path | None) -> Score:
+    """Plays `episodes` deterministic episodes with the run's last checkpoint, prints the score, films the first.
+
+    Raises:
+        UserError: no checkpoint, or one that does not fit the run's configuration.
+    """
+    config = load_saved_config(run_dir / CONFIG_FILE)
+    prepare_rendering(config.env)
+    prepare_torch(config)
+    learner, _ = trained_learner(run_dir, config, make_learner)
+    return play(run_dir.name, learner.evaluation_policy(), config, expert_return(config), episodes, video)
+
+
+def trained_learner(
+    run_dir: Path, config: Config, make_learner: LearnerFactory
+) -> tuple[ImitationModule, dict[str, Any]]:
+    """What the run's last checkpoint holds, ready to act, and that checkpoint's content; UserError as above."""
+    info = env_info(config.env)
+    learner = make_learner(config, info.action_size, info.proprio_size)
+    content = read_checkpoint(run_dir / "checkpoints" / LAST, learner)
+    learner.load_state_dict(content["state_dict"])
+    return learner.to(choose_device(config)).eval(), content
+
+
+def play(name: str, policy: Policy, config: Config, expert: float | None, episodes: int, video: Path | None) -> Score:
+    """Plays the policy, prints its score beside its name and the expert's mean return, films its first episode."""
+    torch.manual_seed(config.seed)  # as in the evaluations during training
+    rollout = evaluate(policy, partial(make_env, config.env), episodes, config.seed, video=video is not None)
+    result = score(rollout.returns, expert, rollout.scores, config.env.score)
+    print(f"{name}: {result}")
+    if video is not None and rollout.video is not None:
+        try:
+            write_video(video, rollout.video, fps=frames_per_second(config))
+        except OSError as error:
+            raise UserError(f"the video '{video}' cannot be written: {error.strerror or error}") from error
+        print(f"video: {video}")
+    return result
+
+
+def expert_return(config: Config) -> float | None:
+    """Mean return of the demonstrations; None if it or they are unknown, which costs the normalised score only."""
+    try:
+        recordings = [read_recording(path) for path in find_demos(config.env.name, config.demos, config.seed)]
+    except UserError as error:
+        log.warning("no normalised score: %s", error)
+        return None
+    return mean_return(recordings)
