@@ -12,7 +12,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from vmil.nets.conv_forms import PatchConv2d, PatchConvTranspose2d, SubpixelConvTranspose2d
+from vmil.nets.conv_forms import PatchConv2d, PatchConvTranspose2d, SplitConvTranspose2d, SubpixelConvTranspose2d
 from vmil.nets.mlp import Activation, activation
 
 IMAGE_SIZE = 64
@@ -55,7 +55,7 @@ class ImageDecoder(nn.Module):
         nn.init.uniform_(self.first.weight, -bound, bound)
         rest: list[nn.Module] = [activation(act, view=True)]
         rest += [PatchConvTranspose2d(4 * depth, 2 * depth, kernel_size=5, stride=2), activation(act)]
-        rest += [nn.ConvTranspose2d(2 * depth, depth, kernel_size=6, stride=2), activation(act)]
+        rest += [SplitConvTranspose2d(2 * depth, depth, kernel_size=6, stride=2), activation(act)]
         rest += [SubpixelConvTranspose2d(depth, CHANNELS, kernel_size=6, stride=2)]
         self.rest = nn.Sequential(*rest).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

@@ -43,22 +43,36 @@ class PatchConv2d(nn.Conv2d):
 
 
 class PatchConvTranspose2d(nn.ConvTranspose2d):
-    """`ConvTranspose2d` of stride 2 as one matrix product whose patches are added up: for small maps."""
+    """`ConvTranspose2d` of stride 2 as one matrix product whose patches are added up: for small maps.
+
+    In bfloat16, where adding up is slow, only its gradients are products; forward it is `subpixel`.
+    """
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         """(N, I, H, W) → (N, O, 2(H−1)+K, 2(W−1)+K)."""
-        if not applies(input) or self.bias is None or output_size is not None:
+        if self.bias is None or output_size is not None or not (applies(input) or applies_in_bf16(input)):
             return super().forward(input, output_size)
-        maps: Tensor = _PatchConvTranspose.apply(input, self.weight, self.bias)  # type: ignore[no-untyped-call]
+        weight, bias = self.weight.to(input.dtype), self.bias.to(input.dtype)
+        maps: Tensor = _PatchConvTranspose.apply(input, weight, bias)  # type: ignore[no-untyped-call]
+        return maps
+
+
+class SplitConvTranspose2d(nn.ConvTranspose2d):
+    """`ConvTranspose2d` of stride 2 whose bias's gradient is taken apart from the others."""
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """(N, I, H, W) → (N, O, 2(H−1)+K, 2(W−1)+K)."""
+        if self.bias is None or output_size is not None or not (applies(input) or applies_in_bf16(input)):
+            return super().forward(input, output_size)
+        weight, bias = self.weight.to(input.dtype), self.bias.to(input.dtype)
+        maps: Tensor = _SplitConvTranspose.apply(input, weight, bias)  # type: ignore[no-untyped-call]
         return maps
 
 
 class SubpixelConvTranspose2d(nn.ConvTranspose2d):
-    """`ConvTranspose2d` of stride 2 and even kernel as a dense convolution to four pixels at once: for few outputs.
+    """`ConvTranspose2d` of stride 2 as a dense convolution to four pixels at once (`subpixel`): for few outputs.
 
-    Output pixel (2i + a, 2j + b) sums x[i − p, j − q] · w[2p + a, 2q + b]: for each of the four parities (a, b) a
-    convolution with a kernel of half the size (Shi et al. 2016, "Is the deconvolution layer the same as a
-    convolutional layer?"). Its gradients are taken in the transposed form, which is fast there.
+    Its gradients are taken in the transposed form, which is fast there.
     """
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
@@ -95,6 +109,27 @@ def add_patches(maps: Tensor, windows: Tensor, kernel: int) -> Tensor:
             pixels = lines.as_strided(shape, stride, lines.storage_offset() + j * channels)
             pixels.add_(parts[..., i, j * channels : j * channels + wide])
     return maps
+
+
+def subpixel(maps: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """The transposed convolution of stride 2 as a dense one to four pixels at once, contiguous (N, H, W, O).
+
+    Output pixel (2i + a, 2j + b) sums x[i − p, j − q] · w[2p + a, 2q + b]: for each of the four parities (a, b) a
+    convolution with a kernel of half the size (Shi et al. 2016, "Is the deconvolution layer the same as a
+    convolutional layer?"). An odd kernel is one with a last row and column of zeros.
+    """
+    odd = weight.shape[-1] % STRIDE
+    dense = rearrange(_even(weight), "i o (p a) (q b) -> (a b o) i p q", a=STRIDE, b=STRIDE).flip(2, 3)
+    padding = dense.shape[-1] - 1
+    dense = dense.contiguous(memory_format=torch.channels_last)
+    quads = F.conv2d(maps, dense, bias.repeat(STRIDE * STRIDE), padding=padding)
+    pixels = rearrange(quads, "n (a b o) h w -> n (h a) (w b) o", a=STRIDE, b=STRIDE)
+    return pixels[:, : pixels.shape[1] - odd, : pixels.shape[2] - odd].contiguous()
+
+
+def _even(weight: Tensor) -> Tensor:
+    """A kernel (A, B, K, K) with a row and a column of zeros behind, if K is odd."""
+    return F.pad(weight, (0, weight.shape[-1] % STRIDE) * 2)
 
 
 def _matrix(weight: Tensor) -> Tensor:
@@ -147,6 +182,8 @@ class _PatchConvTranspose(torch.autograd.Function):
     def forward(ctx: Any, input: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         maps, kernel = _last(input), weight.shape[-1]
         ctx.save_for_backward(maps, weight)
+        if maps.dtype == torch.bfloat16:
+            return _second(subpixel(input, weight, bias))
         count, height, width, _ = maps.shape
         grown = (count, STRIDE * (height - 1) + kernel, STRIDE * (width - 1) + kernel, len(bias))
         canvas = bias.expand(grown).contiguous()
@@ -168,23 +205,36 @@ class _PatchConvTranspose(torch.autograd.Function):
         return below, kernel, bias
 
 
-class _SubpixelConvTranspose(torch.autograd.Function):
+class _SplitConvTranspose(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, maps: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         ctx.save_for_backward(maps, weight)
-        half = weight.shape[-1] // STRIDE
-        dense = rearrange(weight, "i o (p a) (q b) -> (a b o) i p q", a=STRIDE, b=STRIDE).flip(2, 3)
-        dense = dense.contiguous(memory_format=torch.channels_last)
-        quads = F.conv2d(maps, dense, bias.repeat(STRIDE * STRIDE), padding=half - 1)
-        pixels = rearrange(quads, "n (a b o) h w -> n (h a) (w b) o", a=STRIDE, b=STRIDE)
-        return _second(pixels)
+        return F.conv_transpose2d(maps, weight, bias, STRIDE)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        maps, weight = ctx.saved_tensors
-        stride, none = [STRIDE, STRIDE], [0, 0]
-        grads: tuple[Tensor | None, ...] = torch.ops.aten.convolution_backward(
-            grad, maps, weight, [weight.shape[1]], stride, none, [1, 1], True, none, 1, list(ctx.needs_input_grad)
-        )
-        return grads
+        return _transposed_gradients(grad, *ctx.saved_tensors, ctx.needs_input_grad)
+
+
+class _SubpixelConvTranspose(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, maps: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(maps, weight)
+        return _second(subpixel(maps, weight, bias))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return _transposed_gradients(grad, *ctx.saved_tensors, ctx.needs_input_grad)
+
+
+def _transposed_gradients(
+    grad: Tensor, maps: Tensor, weight: Tensor, needed: tuple[bool, ...]
+) -> tuple[Tensor | None, ...]:
+    """Of a transposed convolution's input, kernel and bias; PyTorch's own takes twice as long for all three at once."""
+    stride, none = [STRIDE, STRIDE], [0, 0]
+    below, kernel, _ = torch.ops.aten.convolution_backward(
+        grad, maps, weight, None, stride, none, [1, 1], True, none, 1, [*needed[:2], False]
+    )
+    return below, kernel, _last(grad).sum((0, 1, 2)) if needed[2] else None

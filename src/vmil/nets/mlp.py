@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import Literal, Self, cast
@@ -32,6 +32,14 @@ def dense(inputs: int, outputs: int, act: Activation, norm: Norm) -> nn.Sequenti
     raise ValueError(f"unknown norm {norm!r}")
 
 
+def in_rows(function: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
+    """`function` of (N, inputs), N all leading axes together.
+
+    A linear layer's answer to more axes is a view, and to overwrite that, as ELU does, costs autograd three copies.
+    """
+    return function(inputs.reshape(-1, inputs.shape[-1])).reshape(*inputs.shape[:-1], -1)
+
+
 class MLP(nn.Sequential):
     """`layers` hidden layers of `units`, then a linear map: (…, inputs) → (…, outputs)."""
 
@@ -41,6 +49,10 @@ class MLP(nn.Sequential):
         sizes = [inputs] + [units] * layers
         hidden = [dense(i, o, act, norm) for i, o in pairwise(sizes)]
         super().__init__(*hidden, nn.Linear(sizes[-1], outputs))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(…, inputs) → (…, outputs)."""
+        return in_rows(super().forward, inputs)
 
     @property
     def head(self) -> nn.Linear:

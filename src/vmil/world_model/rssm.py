@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vmil.nets.distributions import Latent
 from vmil.nets.loops import LoopedLinear
-from vmil.nets.mlp import Activation, LayerNormGRUCell, Norm, dense
+from vmil.nets.mlp import Activation, LayerNormGRUCell, Norm, dense, in_rows
 
 Index = int | slice | Tensor | tuple[int | slice | Tensor, ...]
 
@@ -113,7 +113,7 @@ class RSSM(nn.Module):
             state = State(deter, self.latent.sample(stats, noise[t]), stats)
             states.append(state)
         posterior = State(*(torch.stack(parts) for parts in zip(*states, strict=True)))
-        return posterior, self.prior_head(posterior.deter)
+        return posterior, in_rows(self.prior_head, posterior.deter)
 
     def imagine(self, start: State, action: Tensor, noise: Tensor | None = None) -> State:
         """Dreams along given actions (T, B, A) from `start` (B, …): prior states (T, B, …)."""
