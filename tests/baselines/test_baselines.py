@@ -12,10 +12,12 @@ from vmil.algorithms import make_learner
 from vmil.baselines.bc import BC
 from vmil.baselines.dac import DAC
 from vmil.baselines.drq import DrQ
+from vmil.baselines.networks import Encoder
 from vmil.baselines.policy import StackPolicy
 from vmil.baselines.sqil import SQIL
 from vmil.baselines.transitions import Observation, Transitions, transitions
 from vmil.config.load import load_config
+from vmil.config.schema_baselines import PixelsConfig
 from vmil.data.transition import Batch
 from vmil.discriminator.reward import reward_from_logit
 from vmil.learner.module import ImitationModule
@@ -94,6 +96,15 @@ def test_a_slice_is_one_transition_of_two_stacks() -> None:
     assert (len(step), len(agents), agents.experts) == (B, B - EXPERTS, 0)
     assert torch.equal(agents.observation.image, step.observation.image[EXPERTS:])
     assert torch.equal(agents.action, step.action[EXPERTS:])
+
+
+@pytest.mark.parametrize(("bf16", "tolerance"), [(False, 1e-5), (True, 2e-2)])
+def test_the_encoder_sees_bytes_as_numbers_from_0_to_1(bf16: bool, tolerance: float) -> None:
+    torch.manual_seed(0)
+    encoder = Encoder(PixelsConfig(filters=4), image_size=16, bf16=bf16)
+    image = torch.randint(0, 256, (5, 16, 16, 9), dtype=torch.uint8)
+    plain = encoder.layers((image / 255).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).flatten(1)
+    torch.testing.assert_close(encoder(image), plain, rtol=0, atol=tolerance * float(plain.abs().max()))
 
 
 def test_views_of_a_stack_differ_and_keep_their_order() -> None:

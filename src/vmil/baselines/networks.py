@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 from torchrl.modules import MLP
@@ -29,9 +31,11 @@ class Encoder(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Bytes (N, H, W, 3k) → (N, outputs), fp32."""
+        first = cast(nn.Conv2d, self.layers[0])
         with torch.autocast(image.device.type, dtype=torch.bfloat16, enabled=self.bf16):
-            scaled = image.to(torch.bfloat16 if self.bf16 else torch.float32).mul_(1.0 / 255.0)
-            maps: Tensor = self.layers(rearrange(scaled, "n h w c -> n c h w"))
+            bytes_ = rearrange(image.to(torch.bfloat16 if self.bf16 else torch.float32), "n h w c -> n c h w")
+            # Weights are fewer than pixels: it is they that are divided by 255.
+            maps: Tensor = self.layers[1:](F.conv2d(bytes_, first.weight / 255.0, first.bias, first.stride))
         return rearrange(maps, "n c h w -> n (h w c)").float()
 
 
