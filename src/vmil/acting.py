@@ -124,5 +124,9 @@ class PortableActing(nn.Module):
         """As `ActingPolicy`."""
         return self._policy(image, proprio, is_first)
 
+    def keep(self, trace: list[tuple[Tensor, Tensor]]) -> None:
+        """Has (feat, action) of every step added to the list."""
+        self._policy.trace = trace
+
     def _std(self) -> float:
         return float(self.std)

@@ -32,6 +32,7 @@ from small_runs import (
     UPDATES,
     assert_same_run,
     numbers,
+    weights,
     write_demos,
 )
 
@@ -278,6 +279,14 @@ def test_terminated_and_resumed_equals_never_terminated(
     assert saved["state_dict"]["updates_done"] == update
     assert place.resume("run") == 0
     assert_same_run(run, whole.run)
+
+
+def test_evaluated_beside_training_it_is_the_same_run(whole: SimpleNamespace, place: Place) -> None:
+    """But for the order in which its numbers arrive."""
+    assert place.train("beside", "training.background_evaluation=always") == 0
+    assert sorted(numbers(place.root / "beside")) == sorted(numbers(whole.run))
+    mine, theirs = weights(place.root / "beside"), weights(whole.run)
+    assert [name for name in theirs if not torch.equal(mine[name], theirs[name])] == []
 
 
 def test_a_finished_run_goes_on_when_its_budget_is_raised(stopped: Place) -> None:

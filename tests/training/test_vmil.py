@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 from collections.abc import Callable
 
 import numpy as np
@@ -303,6 +304,20 @@ def test_a_constant_reward_has_no_correlation(make_learner: Callable[..., VMIL])
     learner = make_learner()
     metrics = learner.evaluation_metrics(play(learner, np.ones(T, np.float32)))
     assert set(metrics) == {"eval/expert_prob"}
+
+
+def test_another_process_is_sent_what_the_evaluation_policy_and_the_discriminator_are(
+    make_learner: Callable[..., VMIL],
+) -> None:
+    learner = make_learner()
+    rollout = play(learner, np.linspace(0, 1, T, dtype=np.float32))
+    expected = learner.evaluation_metrics(rollout)
+    sent, batch = pickle.loads(pickle.dumps(learner.examination())), make_batch()
+    learner.training_step(batch, 0)  # what is learnt now is not its affair
+    with torch.no_grad():
+        for t in range(T):
+            sent(make_batch().image[t, :1], None, torch.tensor([t == 0]))
+    assert sent.judge(rollout) == expected
 
 
 def play(learner: VMIL, rewards: np.ndarray) -> Rollout:

@@ -29,7 +29,7 @@ NoiseSchedule = Literal["none", "constant", "annealed"]
 Bootstrap = Literal["value", "none"]
 TrackingKind = Literal["mlflow", "csv", "none"]
 Precision = Literal["auto", "fp32", "bf16"]
-Graphs = Literal["auto", "never", "always"]
+When = Literal["auto", "never", "always"]
 PolicyKind = Literal["tanh_normal", "clipped_normal"]
 Normalise = Literal["none", "returns", "advantages"]
 Device = Literal["auto", "cpu", "cuda"]
@@ -165,6 +165,7 @@ class TrainingConfig:
     replay_frames: int = 500_000  # capacity; the oldest episodes go first
     eval_every_frames: int = 10_000
     eval_episodes: int = 5
+    background_evaluation: When = "auto"  # beside training, in a process of its own; auto: if a core is free for it
     eval_at_start: bool = False  # evaluate after pre-training, before any frame is collected
     checkpoint_every_frames: int = 5_000  # what a kill can cost at most
     image_log_every_frames: int = 10_000  # videos and open-loop predictions
@@ -188,7 +189,7 @@ class ComputeConfig:
     devices: int = 1  # of each node that learn together, a process each; training.batch_size is that of each
     nodes: int = 1  # machines that learn together
     precision: Precision = "auto"  # of convolutions and, on CPUs, a dream's products; auto: bf16 where it is native
-    graphs: Graphs = "never"  # record VMIL's updates as CUDA graphs; auto: on CUDA, if it can. Not yet seen on a GPU
+    graphs: When = "never"  # record VMIL's updates as CUDA graphs; auto: on CUDA, if it can. Not yet seen on a GPU
     threads: int = 0  # torch CPU threads; 0: as many as physical cores are free to this process
 
 

@@ -55,6 +55,16 @@ def choose_device(config: Config) -> torch.device:
     return torch.device(config.compute.device)
 
 
+def evaluates_beside(config: Config) -> bool:
+    """Whether evaluations have a process of their own: as configured, else if a core is free for it."""
+    when = config.training.background_evaluation
+    if when == "auto":
+        cores = len(os.sched_getaffinity(0))
+        busy = 1 if choose_device(config).type == "cuda" else choose_threads(config)
+        return cores > busy * config.compute.devices
+    return when == "always"
+
+
 def choose_threads(config: Config) -> int:
     """Torch's CPU threads: as configured, else this process's share of the cores that it may use."""
     return config.compute.threads or max(1, len(os.sched_getaffinity(0)) // config.compute.devices)

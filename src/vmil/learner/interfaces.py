@@ -8,6 +8,7 @@ from typing import Any, Protocol, cast
 import lightning
 
 from vmil.data.collect import Policy
+from vmil.learner.examination import Examination
 
 
 class Learner(Protocol):
@@ -23,6 +24,10 @@ class Learner(Protocol):
 
     def evaluation_policy(self) -> Policy:
         """A deterministic policy, its state fresh."""
+        ...
+
+    def examination(self) -> Examination:
+        """A copy of it that another process can be sent."""
         ...
 
 

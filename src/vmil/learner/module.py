@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import lightning
 import torch
@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from vmil.config.errors import NonFiniteError as NonFiniteError
 from vmil.config.schema import Config
-from vmil.data.collect import Policy
+from vmil.data.collect import Policy, PortablePolicy
 from vmil.data.ranks import average_
+from vmil.learner.examination import Examination
 from vmil.learner.meters import Means, Stopwatch
 from vmil.learner.nonfinite import FiniteGuard
 
@@ -74,6 +75,10 @@ class ImitationModule(lightning.LightningModule):
     @abstractmethod
     def evaluation_policy(self) -> Policy:
         """Acts for the score: deterministic, its state fresh."""
+
+    def examination(self) -> Examination:
+        """The evaluation policy of now, for another process."""
+        return Examination(cast(PortablePolicy, self.evaluation_policy()).portable())
 
     def on_train_start(self) -> None:
         """A resumed run learns at the configured rates: its checkpoint brought those that it was stopped with."""

@@ -214,7 +214,8 @@ class _SplitConvTranspose(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return _transposed_gradients(grad, *ctx.saved_tensors, ctx.needs_input_grad)
+        maps, weight = ctx.saved_tensors
+        return _transposed_gradients(grad, maps, weight, ctx.needs_input_grad)
 
 
 class _SubpixelConvTranspose(torch.autograd.Function):
@@ -226,7 +227,8 @@ class _SubpixelConvTranspose(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return _transposed_gradients(grad, *ctx.saved_tensors, ctx.needs_input_grad)
+        maps, weight = ctx.saved_tensors
+        return _transposed_gradients(grad, maps, weight, ctx.needs_input_grad)
 
 
 def _transposed_gradients(

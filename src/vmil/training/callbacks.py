@@ -10,6 +10,8 @@ from torchrl.envs import EnvBase
 
 from vmil.config.schema import Config
 from vmil.data.ranks import rank_of
+from vmil.evaluation.beside import Beside
+from vmil.learner.device import evaluates_beside
 from vmil.tracking.tracker import Tracker
 from vmil.training.checkpoint import Checkpoint
 from vmil.training.evaluate import Evaluate
@@ -36,6 +38,7 @@ def make_callbacks(
     stop = GracefulStop() if rank.count == 1 else StopTogether()
     if rank.index > 0:
         return [stop, flush, checkpoint]
-    evaluate = Evaluate(config.training, tracker, make_env, config.seed, fps, config.env.score, watchdog)
+    beside = Beside() if evaluates_beside(config) else None
+    evaluate = Evaluate(config.training, tracker, make_env, config.seed, fps, config.env.score, watchdog, beside)
     progress = Progress(config, flush, evaluate)
     return [stop, flush, evaluate, progress, checkpoint]

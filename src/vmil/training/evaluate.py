@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import lightning
@@ -13,26 +14,38 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torchrl.envs import EnvBase
 
 from vmil.config.schema import ScoreName, TrainingConfig
+from vmil.evaluation.beside import Beside, Job
 from vmil.evaluation.rollout import Rollout, evaluate
 from vmil.evaluation.scores import Score, score
+from vmil.learner.examination import Examination
 from vmil.learner.interfaces import answer, crossed, data_of, learner_of
-from vmil.tracking.pictures import open_loop_panel
 from vmil.tracking.tracker import Tracker
+from vmil.training.pictures import log_pictures
 
 log = logging.getLogger(__name__)
 
-PANEL_COLUMNS = 16  # time steps of an open-loop panel, at most
+_LOOK_EVERY = 0.2  # seconds between two looks for a wish to stop
 
 
 class _Stopped(Exception):
     """The run is asked to end: the evaluation can be made up for after a resume, a lost checkpoint cannot."""
 
 
+@dataclass
+class _Pending:
+    """An evaluation that another process makes: of which frames, whether it is filmed, and what is examined."""
+
+    frames: int
+    film: bool
+    examination: Examination
+
+
 class Evaluate(Callback):
     """Evaluates every `eval_every_frames`, at the end, and before the first frame if `eval_at_start`.
 
     Training does not notice: global random states are put back, the replay is not touched. An evaluation that a stopped
-    run left out is made up for when it is resumed.
+    run left out is made up for when it is resumed. With `beside` all but the last are made while training goes on, one
+    at a time; of one that is under way, checkpoints hold what it needs to be made again.
     """
 
     def __init__(
@@ -44,12 +57,17 @@ class Evaluate(Callback):
         fps: float = 20.0,
         headline: ScoreName = "return",
         watch: Callable[[dict[str, float], int], object] = lambda values, frames: None,
+        beside: Beside | None = None,
     ) -> None:
         self.config, self.tracker, self.make_env, self.seed, self.fps = config, tracker, make_env, seed, fps
         self.headline: ScoreName = headline
         self.watch = watch  # looks at the numbers of every evaluation
         self.last: Score | None = None
-        self.last_frames = -1  # frames at the last evaluation
+        self.scored_frames = -1  # frames that it is of
+        self.last_frames = -1  # frames at the last evaluation that was begun
+        self._beside = beside
+        self._pending: _Pending | None = None
+        self._left_over: dict[str, Any] | None = None  # what was pending in the checkpoint that is resumed
         self._pictured_frames = -1
         self._batch: Any = None
         self._in_round = False  # its evaluation, if one is due, comes at its end
@@ -57,6 +75,7 @@ class Evaluate(Callback):
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Makes up for an evaluation that was due when the run was stopped; or the first, if nothing is pre-trained."""
         frames = data_of(trainer).frames
+        self._take_up(trainer, pl_module)
         if self._in_round:
             return
         if frames > 0 or (self.config.eval_at_start and self.config.pretrain_updates == 0):
@@ -71,12 +90,24 @@ class Evaluate(Callback):
     ) -> None:
         """Keeps the batch for pictures: drawing another one would advance the sampler's random state."""
         self._batch = batch
+        if self._pending is not None and self._beside is not None and self._beside.wait():
+            self._take(trainer, self._beside)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Evaluates if it is time."""
         self._in_round = False
         self._evaluate_if_due(trainer, pl_module)
         self._batch = None
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Ends the process beside, which has nothing more to do."""
+        self._close()
+
+    def on_exception(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
+    ) -> None:
+        """Ends the process beside, whatever it was doing."""
+        self._close()
 
     def due(self, frames: int) -> bool:
         """Whether an evaluation is to be made at that moment."""
@@ -91,14 +122,18 @@ class Evaluate(Callback):
             "last_frames": self.last_frames,
             "pictured_frames": self._pictured_frames,
             "last": None if self.last is None else dict(vars(self.last)),
+            "scored_frames": self.scored_frames,
             "in_round": self._in_round,
+            "pending": None if self._pending is None else self._pending_state(self._pending),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes it back."""
         self.last_frames, self._pictured_frames = state_dict["last_frames"], state_dict["pictured_frames"]
         self.last = None if state_dict["last"] is None else Score(**state_dict["last"])
+        self.scored_frames = state_dict.get("scored_frames", self.last_frames)
         self._in_round = state_dict.get("in_round", False)
+        self._left_over = state_dict.get("pending")
 
     def _evaluate_if_due(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         frames = data_of(trainer).frames
@@ -107,60 +142,117 @@ class Evaluate(Callback):
         with isolate_rng():
             torch.manual_seed(self.seed)
             try:
-                self._evaluate(trainer, pl_module, frames)
+                self._finish(trainer)
+                if self._beside is None or frames >= self.config.frames:
+                    self._evaluate(trainer, pl_module, frames)
+                else:
+                    self._begin(self._beside, trainer, pl_module, frames)
             except _Stopped:
                 log.info("evaluation at %d frames broken off: the run is stopping", frames)
                 return
         self.last_frames = frames
 
     def _evaluate(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, frames: int) -> None:
+        """Here and now."""
+
         def stop_if_asked(_: int) -> None:
             if trainer.received_sigterm:
                 raise _Stopped
 
-        pictures = self._pictured_frames < 0 or crossed(
-            self._pictured_frames, frames, self.config.image_log_every_frames
-        )
+        film = self._wants_pictures(frames)
         policy = learner_of(pl_module).evaluation_policy()
         episodes = self.config.eval_episodes
-        rollout = evaluate(policy, self.make_env, episodes, self.seed, video=pictures, on_step=stop_if_asked)
+        rollout = evaluate(policy, self.make_env, episodes, self.seed, video=film, on_step=stop_if_asked)
+        self._report(trainer, rollout, answer(pl_module, "evaluation_metrics", rollout) or {}, frames)
+        if film:
+            self._log_pictures(trainer, pl_module, frames)
+
+    # ---- beside training
+
+    def _begin(
+        self, beside: Beside, trainer: lightning.Trainer, pl_module: lightning.LightningModule, frames: int
+    ) -> None:
+        film = self._wants_pictures(frames)
+        self._pending = _Pending(frames, film, learner_of(pl_module).examination())
+        beside.start(self._job(self._pending))
+        if film:
+            self._log_pictures(trainer, pl_module, frames)
+
+    def _take_up(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Makes the evaluation again that was under way when the checkpoint was made."""
+        if self._left_over is None:
+            return
+        state, self._left_over = self._left_over, None
+        examination = learner_of(pl_module).examination()
+        examination.load_state_dict(state["examination"])
+        self._pending = _Pending(state["frames"], state["film"], examination)
+        if self._beside is not None:
+            self._beside.start(self._job(self._pending))
+        else:
+            with isolate_rng():
+                rollout, judged = self._job(self._pending).run()
+            frames, self._pending = self._pending.frames, None
+            self._report(trainer, rollout, judged, frames)
+
+    def _finish(self, trainer: lightning.Trainer) -> None:
+        """Waits for what is pending, unless the run is asked to stop."""
+        while self._pending is not None and self._beside is not None:
+            if self._beside.wait(_LOOK_EVERY):
+                self._take(trainer, self._beside)
+            elif trainer.received_sigterm:
+                raise _Stopped
+
+    def _take(self, trainer: lightning.Trainer, beside: Beside) -> None:
+        assert self._pending is not None
+        with isolate_rng():
+            rollout, judged = beside.take()
+        frames, self._pending = self._pending.frames, None
+        self._report(trainer, rollout, judged, frames)
+
+    def _job(self, pending: _Pending) -> Job:
+        return Job(pending.examination, self.make_env, self.config.eval_episodes, self.seed, pending.film)
+
+    def _pending_state(self, pending: _Pending) -> dict[str, Any]:
+        return {
+            "frames": pending.frames,
+            "film": pending.film,
+            "examination": dict(pending.examination.state_dict()),
+        }
+
+    def _close(self) -> None:
+        if self._beside is not None:
+            self._beside.close()
+
+    # ---- what is said of it
+
+    def _wants_pictures(self, frames: int) -> bool:
+        return self._pictured_frames < 0 or crossed(self._pictured_frames, frames, self.config.image_log_every_frames)
+
+    def _report(self, trainer: lightning.Trainer, rollout: Rollout, judged: dict[str, float], frames: int) -> None:
         demos = data_of(trainer).demos
         expert = None if demos is None else demos.mean_return
-        self.last = score(rollout.returns, expert, rollout.scores, self.headline)
-        values = self._metrics(rollout, pl_module)
+        self.last, self.scored_frames = score(rollout.returns, expert, rollout.scores, self.headline), frames
+        values = self._metrics(self.last, rollout) | judged
         self.tracker.metrics(values, frames)
         self.watch(values, frames)
         log.info("evaluation after %d frames: %s", frames, self.last)
-        if pictures:
-            self._log_pictures(rollout, trainer, pl_module, frames)
-            self._pictured_frames = frames
-
-    def _metrics(self, rollout: Rollout, pl_module: lightning.LightningModule) -> dict[str, float]:
-        assert self.last is not None
-        values = {
-            "eval/return": self.last.mean,
-            "eval/return_std": self.last.std,
-            "eval/episodes": float(self.last.episodes),
-            "eval/seconds": rollout.seconds,
-            **{f"eval/{name}": value for name, value in self.last.extras.items()},
-        }
-        if self.last.normalised is not None:
-            values["eval/normalised"] = self.last.normalised
-        extra: dict[str, float] | None = answer(pl_module, "evaluation_metrics", rollout)
-        return values | (extra or {})
-
-    def _log_pictures(
-        self, rollout: Rollout, trainer: lightning.Trainer, pl_module: lightning.LightningModule, frames: int
-    ) -> None:
         if rollout.video is not None:
             self.tracker.video("eval/episode", rollout.video, frames, self.fps)
-        rewards = answer(pl_module, "reward_histogram")
-        if rewards is not None:
-            self.tracker.histogram("reward/histogram", rewards, frames)
+
+    @staticmethod
+    def _metrics(result: Score, rollout: Rollout) -> dict[str, float]:
+        values = {
+            "eval/return": result.mean,
+            "eval/return_std": result.std,
+            "eval/episodes": float(result.episodes),
+            "eval/seconds": rollout.seconds,
+            **{f"eval/{name}": value for name, value in result.extras.items()},
+        }
+        if result.normalised is not None:
+            values["eval/normalised"] = result.normalised
+        return values
+
+    def _log_pictures(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, frames: int) -> None:
+        self._pictured_frames = frames
         batch = answer(data_of(trainer), "peek") if self._batch is None else self._batch  # none yet after a resume
-        pictures = None if batch is None else answer(pl_module, "open_loop_pictures", batch)
-        if pictures is not None:
-            truth, model = pictures  # (T, B, H, W, 3): the first column is the expert's, the last the agent's
-            columns = [0, -1] if truth.shape[1] > 1 else [0]
-            stride = -(-len(truth) // PANEL_COLUMNS)
-            self.tracker.image("model/open_loop", open_loop_panel(truth[:, columns], model[:, columns], stride), frames)
+        log_pictures(self.tracker, pl_module, batch, frames)

@@ -101,7 +101,7 @@ class Progress(Callback):
             within = f" in {self._broken_off:,} frames at most" if self._broken_off else ""
             parts.append(f"collected {self._flush.latest['collect/return']:.0f}{within}")
         if self._evaluate.last is not None:
-            parts.append(f"evaluation {self._evaluate.last.brief} at {self._evaluate.last_frames:,}")
+            parts.append(f"evaluation {self._evaluate.last.brief} at {self._evaluate.scored_frames:,}")
         return " · ".join(part for part in parts if part)
 
     def _speed(self) -> float:

@@ -28,6 +28,7 @@ from vmil.learner.recorded import RecordedModule
 from vmil.nets.distributions import random_subset
 from vmil.nets.mlp import follow, frozen, only_read
 from vmil.training.build import build_actor, build_critic, build_discriminator, build_world_model
+from vmil.training.witness import Trace, Witnessed, agreement
 from vmil.world_model.loss import Frames, elbo_loss
 from vmil.world_model.model import preprocess
 from vmil.world_model.rssm import State
@@ -48,7 +49,7 @@ class VMIL(RecordedModule):
         self.return_range = ReturnRange()
         self.halved = use_bf16_products(config, choose_device(config))
         self.reward_sample: Tensor | None = None
-        self._witness: list[tuple[Tensor, Tensor]] = []  # what the last evaluation policy saw and did
+        self._witness: Trace = []  # what the last evaluation policy saw and did
 
     # ---- the algorithm -------------------------------------------------------------------------------------------
 
@@ -227,31 +228,22 @@ class VMIL(RecordedModule):
 
     def evaluation_policy(self) -> ActingPolicy:
         """Acts for the score, and leaves a trace for `evaluation_metrics`."""
-        actor = self.actor if self.averaged_actor is None else self.averaged_actor
-        policy = ActingPolicy(self.world_model, actor, deterministic=True)
+        policy = self._evaluated()
         policy.trace = self._witness = []
         return policy
 
-    @torch.no_grad()
     def evaluation_metrics(self, rollout: Rollout) -> dict[str, float]:
-        """How well D's reward agrees with the environment's along the last evaluation; for diagnosis only.
+        """How well D's reward agrees with the environment's along the last evaluation; for diagnosis only."""
+        witness, self._witness = self._witness, []
+        return agreement(self.discriminator, witness, rollout)
 
-        Looks at its first N episodes, those that were played side by side before any other.
-        """
-        together = len(self._witness[0][0])
-        witness = self._witness[: max(rollout.lengths[:together])]
-        feats, actions = (torch.stack(parts) for parts in zip(*witness, strict=True))  # (T, N, F), (T, N, A)
-        self._witness = []
-        length = min(len(feats) - 1, *rollout.lengths[:together])
-        triples = Triples(feats[:length], actions[:length], feats[1 : length + 1])
-        with only_read(self.discriminator):
-            logit = self.discriminator(self.discriminator.inputs(triples)).cpu()
-        true = torch.stack([torch.from_numpy(reward[:length]) for reward in rollout.rewards[:together]], dim=1)
-        metrics = {"eval/expert_prob": float(logit.sigmoid().mean())}
-        if true.std() > 0 and logit.std() > 0:  # of a constant there is no correlation
-            both = torch.stack([logit.flatten(), true.flatten()])
-            metrics["eval/reward_correlation"] = float(torch.corrcoef(both)[0, 1])
-        return metrics
+    def examination(self) -> Witnessed:
+        """The evaluation policy and the discriminator of now, for another process."""
+        return Witnessed(self._evaluated().portable(), self.discriminator)
+
+    def _evaluated(self) -> ActingPolicy:
+        actor = self.actor if self.averaged_actor is None else self.averaged_actor
+        return ActingPolicy(self.world_model, actor, deterministic=True)
 
     def reward_histogram(self) -> np.ndarray | None:
         """The last dream's rewards, flat; None before the first update."""

@@ -1,0 +1,51 @@
+"""How the discriminator judges an evaluation; for diagnosis only."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor
+
+from vmil.acting import PortableActing
+from vmil.discriminator.network import Discriminator, Triples
+from vmil.evaluation.rollout import Rollout
+from vmil.learner.examination import Examination
+from vmil.nets.mlp import only_read
+
+Trace = list[tuple[Tensor, Tensor]]  # (N, F) and (N, A) of every step: what a policy saw and did
+
+
+@torch.no_grad()
+def agreement(discriminator: Discriminator, trace: Trace, rollout: Rollout) -> dict[str, float]:
+    """How well D's reward agrees with the environment's along an evaluation.
+
+    Looks at its first N episodes, those that were played side by side before any other.
+    """
+    together = len(trace[0][0])
+    steps = trace[: max(rollout.lengths[:together])]
+    feats, actions = (torch.stack(parts) for parts in zip(*steps, strict=True))  # (T, N, F), (T, N, A)
+    length = min(len(feats) - 1, *rollout.lengths[:together])
+    triples = Triples(feats[:length], actions[:length], feats[1 : length + 1])
+    with only_read(discriminator):
+        logit = discriminator(discriminator.inputs(triples)).cpu()
+    true = torch.stack([torch.from_numpy(reward[:length]) for reward in rollout.rewards[:together]], dim=1)
+    metrics = {"eval/expert_prob": float(logit.sigmoid().mean())}
+    if true.std() > 0 and logit.std() > 0:  # of a constant there is no correlation
+        both = torch.stack([logit.flatten(), true.flatten()])
+        metrics["eval/reward_correlation"] = float(torch.corrcoef(both)[0, 1])
+    return metrics
+
+
+class Witnessed(Examination):
+    """An evaluation policy with a copy of the discriminator that looks on."""
+
+    def __init__(self, policy: PortableActing, discriminator: Discriminator) -> None:
+        super().__init__(policy)
+        self.discriminator = copy.deepcopy(discriminator).cpu().requires_grad_(False)
+        self._trace: Trace = []
+        policy.keep(self._trace)
+
+    def judge(self, rollout: Rollout) -> dict[str, float]:
+        """See `agreement`."""
+        return agreement(self.discriminator, self._trace, rollout)

@@ -1,0 +1,175 @@
+"""Evaluations beside training: the same numbers, whatever becomes of the process that makes them."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from test_callbacks import PRETRAIN, UPDATES, Run, TinyEnv, TinyLearner, Trap, kill, values
+from torch import Tensor, nn
+
+from vmil.config.load import load_config
+from vmil.config.schema import Config
+from vmil.evaluation.beside import Beside, Job
+from vmil.evaluation.rollout import Rollout
+from vmil.learner.device import evaluates_beside
+from vmil.learner.examination import Examination
+from vmil.tracking.curves import read_curve
+from vmil.training.evaluate import Evaluate
+
+PARENT = os.getpid()
+
+
+class Tiny(Examination):
+    """Always the same action."""
+
+    def __init__(self, action: float) -> None:
+        super().__init__(nn.Identity())
+        self.register_buffer("action", torch.tensor(action))
+
+    def forward(self, image: Tensor, proprio: Tensor | None, is_first: Tensor) -> Tensor:
+        return self.action.expand(len(image), 1)
+
+    def judge(self, rollout: Rollout) -> dict[str, float]:
+        return {"eval/reward_correlation": 0.25}
+
+
+class Deadly(Tiny):
+    """Takes with it any process but the first."""
+
+    def forward(self, image: Tensor, proprio: Tensor | None, is_first: Tensor) -> Tensor:
+        if os.getppid() == PARENT:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().forward(image, proprio, is_first)
+
+
+class Slow(Beside):
+    """In this process, and done only when it is waited for."""
+
+    held = False
+
+    def start(self, job: Job) -> None:
+        self._job = job
+
+    def wait(self, seconds: float = 0.0) -> bool:
+        return seconds > 0 and not self.held
+
+    def take(self) -> tuple[Rollout, dict[str, float]]:
+        job, self._job = self._job, None
+        assert job is not None
+        return job.run()
+
+
+@pytest.fixture
+def examined(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tiny learner acts otherwise after each update, and so scores otherwise."""
+    monkeypatch.setattr(TinyLearner, "examination", lambda self: Tiny(5.0 + len(self.seen)), raising=False)
+    monkeypatch.setattr(
+        TinyLearner,
+        "evaluation_policy",
+        lambda self: lambda image, *_: torch.full((len(image), 1), 5.0 + len(self.seen)),
+    )
+
+
+def beside(run: Run, process: Beside) -> Run:
+    run.find(Evaluate)._beside = process
+    return run
+
+
+@pytest.fixture
+def process() -> Iterator[Beside]:
+    made = Beside()
+    yield made
+    made.close()
+
+
+def test_the_numbers_are_those_of_an_evaluation_that_holds_training_up(
+    tmp_path: Path, examined: None, process: Beside
+) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    alone = Run(tmp_path / "a").fit()
+    other = beside(Run(tmp_path / "b"), process).fit()
+    assert other.learner.seen == alone.learner.seen
+    assert sorted(values(tmp_path / "b")) == sorted(values(tmp_path / "a"))
+    assert process._pool is None  # ended with the run
+
+
+@pytest.mark.parametrize("resumed_beside", [True, False])
+def test_one_that_was_under_way_is_made_again_by_what_acted_then(
+    tmp_path: Path, examined: None, monkeypatch: pytest.MonkeyPatch, resumed_beside: bool
+) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    Run(tmp_path / "a").fit()
+    monkeypatch.setattr(Slow, "held", True)
+    with pytest.raises(SIGTERMException):  # after the 20th frame's evaluation has begun
+        beside(Run(tmp_path / "b", Trap(PRETRAIN + 2 * UPDATES + 1, kill)), Slow()).fit()
+    assert read_curve(tmp_path / "b", "eval/return") == []
+    monkeypatch.setattr(Slow, "held", False)
+    again = Run(tmp_path / "b")
+    # What the learner has learnt since is in its checkpoint, which holds no count of updates: told here.
+    again.learner.seen = [0.0] * (PRETRAIN + 2 * UPDATES + 1)
+    (beside(again, Slow()) if resumed_beside else again).fit(resume=tmp_path / "b" / "checkpoints" / "last.ckpt")
+    expected = read_curve(tmp_path / "a", "eval/return")
+    assert len(expected) == 2
+    assert read_curve(tmp_path / "b", "eval/return") == expected
+
+
+def test_asked_to_stop_while_it_waits_for_one_a_run_stops(
+    tmp_path: Path, examined: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Slow, "held", True)
+    run = beside(Run(tmp_path, Trap(PRETRAIN + 4 * UPDATES, kill)), Slow())
+    with pytest.raises(SIGTERMException):
+        run.fit()
+    state = run.find(Evaluate).state_dict()
+    assert (state["last_frames"], state["pending"]["frames"]) == (20, 20)  # the 40th frame's is still due
+
+
+def test_a_lost_process_costs_time_only(process: Beside) -> None:
+    process.start(Job(Deadly(5.0), TinyEnv, episodes=2, seed=0, video=True))
+    assert process.wait(120.0)
+    rollout, judged = process.take()
+    assert rollout.returns == Job(Tiny(5.0), TinyEnv, episodes=2, seed=0, video=False).run()[0].returns
+    assert rollout.video is not None
+    assert judged == {"eval/reward_correlation": 0.25}
+
+
+def test_what_goes_wrong_in_it_is_raised_here(process: Beside) -> None:
+    process.start(Job(Tiny(5.0), TinyEnv, episodes=0, seed=0, video=False))
+    assert process.wait(120.0)
+    with pytest.raises(ValueError, match="at least one episode"):
+        process.take()
+
+
+@pytest.mark.parametrize(
+    ("settings", "cores", "expected"),
+    [
+        (["compute.threads=2"], 2, False),
+        (["compute.threads=1"], 2, True),
+        (["compute.threads=0"], 8, False),  # all of them learn
+        (["compute.threads=1", "training.background_evaluation=never"], 2, False),
+        (["compute.threads=2", "training.background_evaluation=always"], 2, True),
+        (["compute.device=cuda"], 2, True),
+        (["compute.device=cuda"], 1, False),
+    ],
+)
+def test_it_takes_a_core_that_is_free(
+    monkeypatch: pytest.MonkeyPatch, settings: list[str], cores: int, expected: bool
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+    config: Config = load_config(["env=walker", "compute=cpu", *settings])
+    assert evaluates_beside(config) is expected
+
+
+def test_an_examination_s_state_is_a_checkpoint_s(examined: None) -> None:
+    made: Any = Tiny(3.0)
+    made.load_state_dict(Tiny(7.0).state_dict())
+    assert float(made(torch.zeros(1, 2, 2, 3), None, torch.ones(1))) == 7.0
