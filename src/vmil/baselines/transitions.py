@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from einops import rearrange
 from torch import Tensor
 
 from vmil.baselines.augment import random_shift
@@ -77,5 +76,5 @@ def transitions(batch: Batch) -> Transitions:
 
 def stacked(batch: Batch, steps: slice) -> Observation:
     """The frames of those steps as one observation, made at the last of them."""
-    image = rearrange(batch.image[steps], "t b h w c -> b h w (t c)")
+    image = torch.cat(batch.image[steps].unbind(), -1)  # (B, H, W, 3k)
     return Observation(image, None if batch.proprio is None else batch.proprio[steps][-1])
