@@ -16,6 +16,7 @@ from vmil.experts.actor import deterministic_policy, load_actor, make_actor_net,
 from vmil.experts.sac import train_expert
 from vmil.experts.sac_agent import REPLAY_KEYS, SACAgent, make_state_env
 from vmil.experts.state_task import describe_task, load_task
+from vmil.experts.trained import TrainedExpert
 
 TINY = ExpertConfig(
     frames=2000, random_frames=500, eval_every=1000, eval_episodes=1, updates_per_step=0.02, batch_size=16, hidden=16
@@ -125,6 +126,19 @@ def test_resumed_is_the_same_as_never_stopped(tmp_path: Path) -> None:
     assert [point["frames"] for point in record["curve"]] == [1000, 2000]
     with pytest.raises(UserError, match="seed 1"):
         train_expert(TINY, "walker", tmp_path / "parts", seed=2, progress=False)
+
+
+def test_a_resumed_expert_learns_by_the_new_settings_and_its_card_says_so(tmp_path: Path) -> None:
+    train_expert(dataclasses.replace(TINY, frames=1000), "walker", tmp_path, seed=1, progress=False)
+    train_expert(dataclasses.replace(TINY, learning_rate=1e-5), "walker", tmp_path, seed=1, progress=False)
+    saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert {group["lr"] for group in saved["optimizer"]["param_groups"]} == {1e-5}
+    assert [stage["frames"] for stage in saved["stages"]] == [0, 1000]
+    expert = TrainedExpert("walker", tmp_path / "actor.safetensors")
+    try:
+        assert f"(until frame 1,000: learning_rate={TINY.learning_rate})" in "\n".join(expert.about())
+    finally:
+        expert.close()
 
 
 def test_target_return_stops_early(tmp_path: Path) -> None:

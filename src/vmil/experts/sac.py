@@ -98,6 +98,7 @@ def _write_provenance(
         "env": env_name,
         "seed": agent.seed,
         "config": asdict(agent.config),
+        "stages": agent.stages,
         "frames": agent.frames,
         "actor_frames": max(curve, key=lambda point: point["mean"])["frames"],
         "seconds": curve[-1]["seconds"],

@@ -89,7 +89,10 @@ def make_loss(config: ExpertConfig, spec: ActorSpec, actor: ProbabilisticActor, 
 
 
 class SACAgent:
-    """Everything that learns, and the replay buffer; `state` and `load` are the checkpoint."""
+    """Everything that learns, and the replay buffer; `state` and `load` are the checkpoint.
+
+    `stages` tells with which settings it learnt from which frame on: a resumed run may have others.
+    """
 
     def __init__(self, config: ExpertConfig, domain: str, task: str, seed: int) -> None:
         if config.eval_every % config.collect_frames or config.collect_frames % config.action_repeat:
@@ -106,6 +109,7 @@ class SACAgent:
         storage = LazyTensorStorage(config.frames // config.action_repeat)
         self.replay = TensorDictReplayBuffer(storage=storage, batch_size=config.batch_size)
         self.frames = 0
+        self.stages: list[dict[str, Any]] = [{"frames": 0, "settings": _learning(config)}]
 
     def update(self, batch: TensorDictBase) -> TensorDictBase:
         """Take one step of actor, critics, temperature and target; return the losses."""
@@ -155,6 +159,7 @@ class SACAgent:
             "optimizer": self.optimizer.state_dict(),
             "replay": {str(i): stored[key] for i, key in enumerate(REPLAY_KEYS)},
             "torch_rng": torch.get_rng_state(),
+            "stages": self.stages,
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -169,3 +174,14 @@ class SACAgent:
         self.replay.extend(TensorDict(columns, [len(columns["action"])]))
         self.frames = state["frames"]
         torch.set_rng_state(state["torch_rng"])
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate  # not what it was stopped with
+        own = _learning(self.config)
+        self.stages = state.get("stages", self.stages)
+        if self.stages[-1]["settings"] != own:
+            self.stages = [*self.stages, {"frames": self.frames, "settings": own}]
+
+
+def _learning(config: ExpertConfig) -> dict[str, Any]:
+    """The settings that decide what is learnt, not how long."""
+    return {name: value for name, value in asdict(config).items() if name not in ("frames", "target_return")}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -82,6 +83,8 @@ class TrainedExpert:
         training = json.loads(provenance.read_text())
         scores = np.asarray(training["returns"])
         changed = ", ".join(f"{key}={value}" for key, value in training["config"].items())
+        stages = training.get("stages", [])
+        changed += "".join(_change(before, after) for before, after in pairwise(stages))
         installed = ", ".join(f"{name} {number}" for name, number in training["versions"].items())
         return [
             f"- Made by `make expert ENV={training['env']} SEED={training['seed']}`: SAC from state "
@@ -101,3 +104,10 @@ class TrainedExpert:
         """Free the simulator."""
         if hasattr(self, "_env"):
             self._env.close()
+
+
+def _change(before: dict[str, Any], after: dict[str, Any]) -> str:
+    """What a resumed training changed, and when."""
+    new = {name: value for name, value in after["settings"].items() if before["settings"].get(name) != value}
+    old = ", ".join(f"{name}={before['settings'].get(name)}" for name in new)
+    return f" (until frame {after['frames']:,}: {old})"
