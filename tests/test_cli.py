@@ -127,8 +127,8 @@ def test_demos_prefers_the_expert_trained_here(monkeypatch, tmp_path):
 
 
 def test_demos_without_an_expert_says_how_to_get_one(tmp_path, capsys):
-    assert cli.main(["demos", "env=cheetah", f"root={tmp_path}"]) == 2
-    assert "`make expert ENV=cheetah` trains one" in capsys.readouterr().err
+    assert cli.main(["demos", "env=dmc:cartpole-swingup", f"root={tmp_path}"]) == 2
+    assert "`make expert ENV=dmc:cartpole-swingup` trains one" in capsys.readouterr().err
 
 
 def test_ui_listens_on_this_machine_only(monkeypatch, tmp_path):
