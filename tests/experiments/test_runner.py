@@ -251,7 +251,11 @@ class FakeRay:
         self.asked: list[dict[str, Any]] = []
         self.lost = False
 
-    def init(self, **_: Any) -> None: ...
+    def is_initialized(self) -> bool:
+        return False
+
+    def init(self, **settings: Any) -> None:
+        self.joined = settings
 
     def shutdown(self) -> None: ...
 
@@ -305,6 +309,27 @@ def test_a_task_that_is_called_off_ends_with_its_process(tmp_path: Path, monkeyp
         (tmp_path / "wish").write_text(wish)
         found = ray_pool.run_to_end([sys.executable, "-c", child], str(tmp_path / "log"), str(tmp_path / "wish"), {})
         assert found in code
+
+
+@pytest.mark.parametrize("ended", [SystemExit(15), ConnectionError("Failed to connect\nto it")])
+def test_a_cluster_that_does_not_answer_is_one_sentence(monkeypatch: pytest.MonkeyPatch, ended: BaseException) -> None:
+    def init(**_: Any) -> None:
+        raise ended
+
+    ray = FakeRay(CPU=1.0)
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    with pytest.raises(
+        UserError, match=r"runner=ray: Ray cannot reach the cluster of RAY_ADDRESS=10\.0\.0\.1:6379.*; "
+    ):
+        ray_pool.RayPool(Plan(1, 1), on_gpu=False, ray=ray)
+
+
+def test_a_cluster_of_our_own_listens_here_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    ray = FakeRay(CPU=1.0)
+    ray_pool.RayPool(Plan(1, 1), on_gpu=False, ray=ray)
+    assert ray.joined["_node_ip_address"] == ray.joined["dashboard_host"] == "127.0.0.1"
 
 
 def test_without_ray_one_sentence_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ from torchrl.weight_update import SharedMemWeightSyncScheme
 
 from vmil.config.errors import UserError
 from vmil.config.schema import CollectorConfig
+from vmil.data.cluster import join_cluster
 from vmil.data.players import EpisodeWorker, Player, settle_in
 from vmil.envs.episodes import EpisodicEnv
 
@@ -64,7 +65,7 @@ class Crew:
         self._collector: Any = None
         self._weights = SharedMemWeightSyncScheme()  # how they reach processes
         self._rollouts: Iterator[TensorDictBase] = iter(())
-        self._joined_ray = config.backend == "ray" and _join_ray()
+        self._joined_ray = config.backend == "ray" and join_cluster("collector.backend=ray", "process")[1]
         self._thread = threading.Thread(target=self._work, name="crew", daemon=True)
         self._thread.start()
 
@@ -210,24 +211,3 @@ class Crew:
 def _surroundings() -> dict[str, str]:
     """What a worker elsewhere must find before it imports mujoco."""
     return {name: value for name, value in os.environ.items() if name == "MUJOCO_GL"}
-
-
-def _join_ray() -> bool:
-    """Connects to the cluster of $RAY_ADDRESS, else starts one on this machine; whether it was that which did it.
-
-    Not in the crew's thread: what Ray starts ends with the thread that started it.
-
-    Raises:
-        UserError: Ray is not installed.
-    """
-    try:
-        import ray
-    except ModuleNotFoundError as error:
-        raise UserError("collector.backend=ray needs Ray: `pip install -e .[ray]`, or take process") from error
-    if ray.is_initialized():
-        return False
-    address = os.environ.get("RAY_ADDRESS")
-    # A local cluster listens on this machine only: who reaches Ray's ports can run anything.
-    here = {} if address else {"_node_ip_address": "127.0.0.1", "dashboard_host": "127.0.0.1"}
-    ray.init(address=address, log_to_driver=False, **here)
-    return True

@@ -1,7 +1,4 @@
-"""Runs as tasks of a Ray cluster: a local one, or the one that $RAY_ADDRESS names, on a file system that all share.
-
-Ray is imported here and nowhere else, and only when `runner=ray` asks for it.
-"""
+"""Runs as tasks of a Ray cluster: a local one, or the one that $RAY_ADDRESS names, on a file system that all share."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vmil.config.errors import UserError
+from vmil.data.cluster import join_cluster
 from vmil.experiments.resources import Plan
 
 LOOK_EVERY = 1.0  # seconds between two looks for a wish to stop
@@ -76,12 +73,9 @@ class RayPool:
 
     def __init__(self, plan: Plan, on_gpu: bool, jobs: int = 0, ray: Any = None) -> None:
         """`plan` is the local machine's and is used where Ray starts on it; `jobs`: runs at once, 0: as many as fit."""
-        self._ray = _import_ray() if ray is None else ray
-        address = os.environ.get("RAY_ADDRESS")
-        # A local cluster listens on this machine only: who reaches Ray's ports can run anything.
-        here = {} if address else {"_node_ip_address": "127.0.0.1", "dashboard_host": "127.0.0.1"}
-        self._ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, **here)
-        self.threads = plan.threads if address is None else max(1, min(plan.threads, 4))
+        self._ray, _ = join_cluster("runner=ray", "runner=local", ray)
+        elsewhere = os.environ.get("RAY_ADDRESS") is not None
+        self.threads = max(1, min(plan.threads, 4)) if elsewhere else plan.threads
         self._cores = replace(plan, threads=self.threads).cores
         per_gpu = max(1, -(-plan.jobs // len(plan.gpus))) if plan.gpus else 1
         share = float(plan.devices) if plan.devices > 1 else 1.0 / per_gpu
@@ -105,11 +99,3 @@ class RayPool:
     def close(self) -> None:
         """Leaves the cluster."""
         self._ray.shutdown()
-
-
-def _import_ray() -> Any:
-    try:
-        import ray
-    except ModuleNotFoundError as error:
-        raise UserError("runner=ray needs Ray: `pip install -e .[ray]`, or take runner=local") from error
-    return ray
