@@ -26,8 +26,16 @@ from vmil.experts.stage import Action, EpisodicExpert
 from vmil.experts.state_task import score_episodes
 from vmil.experts.trained import TrainedExpert
 
-WALKER = Path(vmil.__file__).parent / "assets" / "walker"
+ASSETS = Path(vmil.__file__).parent / "assets"
+WALKER = ASSETS / "walker"
 DEMOS = sorted((WALKER / "demos").glob("demo_*.npz"))
+TASKS = {"walker": "walk", "cheetah": "run"}
+AT_LEAST = {"walker": 900, "cheetah": 700}  # return of every demonstration, and of the actor
+EVERY = [path for env in TASKS for path in sorted((ASSETS / env / "demos").glob("demo_*.npz"))]
+
+
+def _name(path: Path) -> str:
+    return f"{path.parent.parent.name}-{path.stem}"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -42,10 +50,10 @@ def _load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 def test_ten_demos_are_shipped() -> None:
-    assert [path.name for path in DEMOS] == [f"demo_{i:02d}.npz" for i in range(10)]
+    assert [_name(path) for path in EVERY] == [f"{env}-demo_{i:02d}" for env in TASKS for i in range(10)]
 
 
-@pytest.mark.parametrize("path", DEMOS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", EVERY, ids=_name)
 def test_shipped_demo_has_the_format(path: Path) -> None:
     arrays, meta = _load(path)
     assert path.stat().st_size <= 200_000
@@ -56,27 +64,30 @@ def test_shipped_demo_has_the_format(path: Path) -> None:
     }
     assert np.abs(arrays["action"]).max() <= 1
     assert meta["return"] == pytest.approx(arrays["reward"].sum(dtype=np.float64), abs=1e-3)
-    assert meta["return"] >= 900
+    env = path.parent.parent.name
+    assert meta["return"] >= AT_LEAST[env]
     described = {key: meta[key] for key in ("format", "env", "domain", "task", "action_repeat", "expert")}
     assert described == {
-        "format": 1, "env": "walker", "domain": "walker", "task": "walk", "action_repeat": 2, "expert": "sac",
+        "format": 1, "env": env, "domain": env, "task": TASKS[env], "action_repeat": 2, "expert": "sac",
     }  # fmt: skip
 
 
-def test_card_names_the_digest_of_every_file_and_the_mean() -> None:
-    card = (WALKER / "CARD.md").read_text()
-    files = [*DEMOS, WALKER / "actor.safetensors", WALKER / "expert.json"]
-    for path in files:
+@pytest.mark.parametrize("env", TASKS)
+def test_card_names_the_digest_of_every_file_and_the_mean(env: str) -> None:
+    card = (ASSETS / env / "CARD.md").read_text()
+    demos = sorted((ASSETS / env / "demos").glob("demo_*.npz"))
+    for path in [*demos, ASSETS / env / "actor.safetensors", ASSETS / env / "expert.json"]:
         assert f"| {path.name} | `{hashlib.sha256(path.read_bytes()).hexdigest()}` |" in card
-    mean = np.mean([_load(path)[1]["return"] for path in DEMOS])
+    mean = np.mean([_load(path)[1]["return"] for path in demos])
     assert f"Mean return **{mean:.1f}**" in card
 
 
-@pytest.mark.parametrize("path", DEMOS[::5], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", EVERY[::5], ids=_name)
 def test_every_step_of_a_demo_follows_from_the_one_before(path: Path) -> None:
     arrays, meta = _load(path)
     first = {"physics": arrays["physics"][:101], "action": arrays["action"][:100], "reward": arrays["reward"][:100]}
-    expert = TrainedExpert("walker", WALKER / "actor.safetensors")
+    env = path.parent.parent.name
+    expert = TrainedExpert(env, ASSETS / env / "actor.safetensors")
     replay = replay_demo(expert, meta["seed"], **first)
     assert replay.one_step_state < 1e-6
     first["action"] = np.roll(first["action"], 1, axis=0)
@@ -85,9 +96,10 @@ def test_every_step_of_a_demo_follows_from_the_one_before(path: Path) -> None:
     expert.close()
 
 
-def test_shipped_actor_walks() -> None:
-    net, spec = load_actor(WALKER / "actor.safetensors")
-    assert score_episodes(deterministic_policy(net, spec), spec, episodes=1, seed=77)[0] >= 900
+@pytest.mark.parametrize("env", TASKS)
+def test_shipped_actor_walks_or_runs(env: str) -> None:
+    net, spec = load_actor(ASSETS / env / "actor.safetensors")
+    assert score_episodes(deterministic_policy(net, spec), spec, episodes=1, seed=77)[0] >= AT_LEAST[env]
 
 
 def test_recording_again_gives_the_same_kind_of_demo(tmp_path: Path) -> None:
