@@ -321,6 +321,7 @@ def overwrite(path: Path) -> None:
         ([], truncate, "last.ckpt' is damaged, or not a checkpoint of vmil; 'previous.ckpt' beside it"),
         ([], overwrite, "last.ckpt' is damaged, or not a checkpoint of vmil"),
         ([], Path.unlink, "was stopped before its first checkpoint: start again with `make train`"),
+        ([f"training.frames={ROUND}"], None, f"training.frames={ROUND}: the run has collected {FRAMES} already"),
         (["training.frames=0"], None, r"training.frames=0 is outside \[1, inf\)"),
     ],
 )

@@ -41,11 +41,15 @@ def try_on(path: Path, learner: ImitationModule, data: VMILDataModule) -> None:
     Before the tracker takes the run up again: what cannot go on must not be marked as failed.
 
     Raises:
-        UserError: damaged, of another architecture or other demonstrations, or its replay is not there.
+        UserError: damaged, of another architecture or other demonstrations, its replay is not there, or its budget is
+            spent.
     """
     content = read_checkpoint(path, learner)
     try:
         data.restore(content[type(data).__qualname__])
+        budget = data.config.training.frames
+        if data.frames > budget:
+            raise UserError(f"training.frames={budget}: the run has collected {data.frames:,} already")
         fresh = listed(learner.configure_optimizers())
         for optimizer, state in zip(fresh, content["optimizer_states"], strict=True):
             optimizer.load_state_dict(state)
