@@ -133,6 +133,17 @@ def test_asked_to_stop_while_it_waits_for_one_a_run_stops(
     assert (state["last_frames"], state["pending"]["frames"]) == (20, 20)  # the 40th frame's is still due
 
 
+@pytest.mark.parametrize("pending", [5, {}, {"frames": 20, "film": True, "examination": {"other": torch.zeros(1)}}])
+def test_a_checkpoint_that_says_nonsense_of_one_costs_that_evaluation(
+    tmp_path: Path, examined: None, caplog: pytest.LogCaptureFixture, pending: Any
+) -> None:
+    run = Run(tmp_path)
+    run.find(Evaluate)._left_over = pending
+    run.fit()
+    assert "cannot be made again" in caplog.text
+    assert [frames for frames, _ in read_curve(tmp_path, "eval/return")] == [20, 40]
+
+
 def test_a_lost_process_costs_time_only(process: Beside) -> None:
     process.start(Job(Deadly(5.0), TinyEnv, episodes=2, seed=0, video=True))
     assert process.wait(120.0)

@@ -184,8 +184,12 @@ class Evaluate(Callback):
             return
         state, self._left_over = self._left_over, None
         examination = learner_of(pl_module).examination()
-        examination.load_state_dict(state["examination"])
-        self._pending = _Pending(state["frames"], state["film"], examination)
+        try:
+            examination.load_state_dict(state["examination"])
+            self._pending = _Pending(int(state["frames"]), bool(state["film"]), examination)
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            log.warning("the evaluation that was under way cannot be made again (%s)", error)
+            return
         if self._beside is not None:
             self._beside.start(self._job(self._pending))
         else:
