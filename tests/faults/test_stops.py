@@ -6,9 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
-from faulty import Fault, Ground, interrupt, interrupt_twice, interrupt_while_it_saves, terminate
-from small_runs import assert_same_run
+import torch
+from faulty import Fault, Ground, interrupt, interrupt_twice, interrupt_while_it_saves, kill, terminate
+from small_runs import assert_same_run, numbers, weights
 
 from vmil.tracking.record import read_record
 
@@ -57,6 +59,26 @@ def test_a_run_that_is_asked_to_end_does_and_goes_on_exactly(
     assert resumed.code == 0, resumed.said
     assert_same_run(run, whole)
     assert read_record(run)["status"] == "FINISHED"
+
+
+@pytest.mark.parametrize(("strike", "code"), [(terminate, STOPPED), pytest.param(kill, -9, marks=pytest.mark.faults)])
+def test_struck_while_another_process_evaluates_it_goes_on_to_the_same_numbers(
+    whole: Path, tmp_path: Path, strike: Callable[[Any], None], code: int
+) -> None:
+    ground, run = Ground(tmp_path), tmp_path / "run"
+    # The first evaluation has begun; its process takes longer to start than an update.
+    ended = ground.train("run", "training.background_evaluation=always", fault=Fault("update", 27, strike))
+    assert ended.code == code, ended.said
+    assert ended.seconds < SOON
+    _, alive = psutil.wait_procs(ground.processes(ended), timeout=SOON)
+    assert not alive
+    if strike is terminate:
+        assert not ground.leftovers(ended)
+    assert not [row for row in numbers(run) if row[1] == "eval/return"]
+    assert ground.resume("run").code == 0
+    assert sorted(numbers(run)) == sorted(numbers(whole))
+    mine, theirs = weights(run), weights(whole)
+    assert [name for name in theirs if not torch.equal(mine[name], theirs[name])] == []
 
 
 def test_before_training_begins_it_ends_as_well(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import signal
 import time
 from dataclasses import dataclass, field
@@ -115,9 +116,14 @@ def _with_report(rollout: TensorDictBase, report: Report) -> TensorDictBase:
     return rollout.set("report", NonTensorData(report, batch_size=rollout.batch_size))
 
 
-def settle_in() -> None:
-    """First thing in a worker process: Ctrl-C is its parent's affair, and it does not outlive its parent."""
+def settle_in(parent: int | None = None) -> None:
+    """First thing in a worker process: Ctrl-C is its parent's affair, and it does not outlive its parent.
+
+    parent: its pid, if known: it may have died while this process was starting.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     prctl: Any = getattr(ctypes.CDLL(None), "prctl", None)  # Linux; elsewhere it notices at its next order
     if prctl is not None:
         prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+    if parent is not None and os.getppid() != parent:
+        os._exit(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor, TimeoutError
@@ -59,7 +60,7 @@ class Beside:
         if self._pool is None:
             # Not forked: this process has threads, a GPU, an OpenGL context.
             apart = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(1, mp_context=apart, initializer=settle_in)
+            self._pool = ProcessPoolExecutor(1, mp_context=apart, initializer=settle_in, initargs=(os.getpid(),))
         self._job = job
         # As bytes: torch would otherwise pass tensors through shared memory, which a kill leaves behind.
         self._result = self._pool.submit(_run, pickle.dumps(job), torch.get_float32_matmul_precision())
