@@ -17,7 +17,7 @@ class Pace:
     """
 
     def __init__(self, config: Config) -> None:
-        self._training, self._workers = config.training, config.collector.workers
+        self._training, self._collector = config.training, config.collector
         self.frames = 0  # environment frames collected so far
         self.goal = 0  # frames to have collected before the running round ends; 0: pre-training
         self.owed = config.training.pretrain_updates  # batches that the running round has yet to yield
@@ -59,7 +59,7 @@ class Pace:
 
     def begin_wave(self) -> None:
         """As many episodes as there are workers to play at once, or what a stop has left of them."""
-        self.wave = self.wave or self._workers
+        self.wave = self.wave or self._collector.workers
 
     def state_dict(self) -> dict[str, int]:
         """For a checkpoint."""
