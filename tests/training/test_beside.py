@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace as Some
 from typing import Any
 
 import pytest
@@ -60,10 +61,10 @@ class Slow(Beside):
     def wait(self, seconds: float = 0.0) -> bool:
         return seconds > 0 and not self.held
 
-    def take(self) -> tuple[Rollout, dict[str, float]]:
+    def take(self, on_step: Callable[[int], None]) -> tuple[Rollout, dict[str, float]]:
         job, self._job = self._job, None
         assert job is not None
-        return job.run()
+        return job.run(on_step)
 
 
 @pytest.fixture
@@ -144,10 +145,19 @@ def test_a_checkpoint_that_says_nonsense_of_one_costs_that_evaluation(
     assert [frames for frames, _ in read_curve(tmp_path, "eval/return")] == [20, 40]
 
 
+def test_one_that_is_made_again_here_is_broken_off_by_a_stop_and_still_pending(tmp_path: Path, examined: None) -> None:
+    run, learner = Run(tmp_path), TinyLearner()
+    evaluate: Evaluate = run.find(Evaluate)
+    evaluate._left_over = {"frames": 20, "film": False, "examination": learner.examination().state_dict()}
+    evaluate._take_up(Some(received_sigterm=True), learner)
+    assert read_curve(tmp_path, "eval/return") == []
+    assert evaluate.state_dict()["pending"]["frames"] == 20
+
+
 def test_a_lost_process_costs_time_only(process: Beside) -> None:
     process.start(Job(Deadly(5.0), TinyEnv, episodes=2, seed=0, video=True))
     assert process.wait(120.0)
-    rollout, judged = process.take()
+    rollout, judged = process.take(lambda _: None)
     assert rollout.returns == Job(Tiny(5.0), TinyEnv, episodes=2, seed=0, video=False).run()[0].returns
     assert rollout.video is not None
     assert judged == {"eval/reward_correlation": 0.25}
@@ -157,7 +167,7 @@ def test_what_goes_wrong_in_it_is_raised_here(process: Beside) -> None:
     process.start(Job(Tiny(5.0), TinyEnv, episodes=0, seed=0, video=False))
     assert process.wait(120.0)
     with pytest.raises(ValueError, match="at least one episode"):
-        process.take()
+        process.take(lambda _: None)
 
 
 @pytest.mark.parametrize(

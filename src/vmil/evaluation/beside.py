@@ -39,10 +39,10 @@ class Job:
     seed: int
     video: bool
 
-    def run(self) -> tuple[Rollout, dict[str, float]]:
-        """Plays it in this process."""
+    def run(self, on_step: Callable[[int], None] | None = None) -> tuple[Rollout, dict[str, float]]:
+        """Plays it in this process; `on_step` may raise to break off."""
         torch.manual_seed(self.seed)
-        rollout = evaluate(self.examinee, self.make_env, self.episodes, self.seed, video=self.video)
+        rollout = evaluate(self.examinee, self.make_env, self.episodes, self.seed, video=self.video, on_step=on_step)
         return rollout, self.examinee.judge(rollout)
 
 
@@ -74,8 +74,8 @@ class Beside:
             return False
         return True
 
-    def take(self) -> tuple[Rollout, dict[str, float]]:
-        """What came of it; where its process was lost, it is made in this one."""
+    def take(self, on_step: Callable[[int], None]) -> tuple[Rollout, dict[str, float]]:
+        """What came of it; where its process was lost, it is made in this one, unless `on_step` raises."""
         assert self._result is not None
         assert self._job is not None
         result, job, self._result, self._job = self._result, self._job, None, None
@@ -83,7 +83,7 @@ class Beside:
             return result.result()
         except BrokenProcessPool:
             self.close()
-            return job.run()
+            return job.run(on_step)
 
     def close(self) -> None:
         """Ends the process at once; what it was doing is lost."""

@@ -53,7 +53,7 @@ class Plan:
     threads: int
     gpus: tuple[str, ...] = ()
     devices: int = 1
-    workers: int = 1
+    workers: int = 0
 
     @property
     def cores(self) -> int:
@@ -72,7 +72,7 @@ def make_plan(machine: Machine, cells: Sequence[Cell], jobs: int = 0) -> Plan:
     if any(cell.config.compute.nodes > 1 for cell in cells):
         raise UserError("compute.nodes: a run on several machines is started by `srun`, not by an experiment")
     devices = max((cell.config.compute.devices for cell in cells), default=1)
-    workers = max((_workers(cell.config) for cell in cells), default=1)
+    workers = max((_workers(cell.config) for cell in cells), default=0)
     on_gpu = any(cell.config.compute.device == "cuda" for cell in cells)
     seats = _seats(machine.gpus, devices) if on_gpu else []
     if jobs == 0:
@@ -95,17 +95,16 @@ def _seats(gpus: Sequence[Gpu], devices: int) -> list[tuple[str, int]]:
 
 def _workers(config: Config) -> int:
     """Processes that play on the run's own machine; Ray counts its workers itself."""
-    return config.collector.workers if config.collector.backend == "process" else 1
+    return config.collector.workers if config.collector.backend == "process" else 0
 
 
 def memory_bytes(config: Config) -> float:
     """What one run holds at its end: its processes, and every frame that it stores, agent's and expert's."""
-    devices = config.compute.devices
-    workers = _workers(config) if config.collector.backend == "process" else 0
+    processes = PROCESS_BYTES + _workers(config) * WORKER_BYTES
     repeat = config.env.action_repeat
     steps = min(config.training.frames, config.training.replay_frames) / repeat
     steps += (config.demos.count or DEMOS) * config.env.episode_frames / repeat
-    return devices * (PROCESS_BYTES + workers * WORKER_BYTES) + steps * 3 * config.env.image_size**2
+    return config.compute.devices * processes + steps * 3 * config.env.image_size**2
 
 
 def this_machine() -> Machine:

@@ -8,6 +8,7 @@ Letters: N pictures, H × W map, I channels in, O channels out, K kernel.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 import torch
@@ -42,46 +43,45 @@ class PatchConv2d(nn.Conv2d):
         return maps
 
 
-class PatchConvTranspose2d(nn.ConvTranspose2d):
-    """`ConvTranspose2d` of stride 2 as one matrix product whose patches are added up: for small maps.
+class _ConvTransposeForm(nn.ConvTranspose2d):
+    """`ConvTranspose2d` of stride 2, computed by an autograd function of (maps, weight, bias) where that is faster."""
+
+    @abstractmethod
+    def _function(self) -> Any: ...
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """(N, I, H, W) → (N, O, 2(H−1)+K, 2(W−1)+K)."""
+        if self.bias is None or output_size is not None or not (applies(input) or applies_in_bf16(input)):
+            return super().forward(input, output_size)
+        maps: Tensor = self._function().apply(input, self.weight.to(input.dtype), self.bias.to(input.dtype))
+        return maps
+
+
+class PatchConvTranspose2d(_ConvTransposeForm):
+    """As one matrix product whose patches are added up: for small maps.
 
     In bfloat16, where adding up is slow, only its gradients are products; forward it is `subpixel`.
     """
 
-    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """(N, I, H, W) → (N, O, 2(H−1)+K, 2(W−1)+K)."""
-        if self.bias is None or output_size is not None or not (applies(input) or applies_in_bf16(input)):
-            return super().forward(input, output_size)
-        weight, bias = self.weight.to(input.dtype), self.bias.to(input.dtype)
-        maps: Tensor = _PatchConvTranspose.apply(input, weight, bias)  # type: ignore[no-untyped-call]
-        return maps
+    def _function(self) -> Any:
+        return _PatchConvTranspose
 
 
-class SplitConvTranspose2d(nn.ConvTranspose2d):
-    """`ConvTranspose2d` of stride 2 whose bias's gradient is taken apart from the others."""
+class SplitConvTranspose2d(_ConvTransposeForm):
+    """As PyTorch does it, but for its bias's gradient, which is taken apart from the others."""
 
-    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """(N, I, H, W) → (N, O, 2(H−1)+K, 2(W−1)+K)."""
-        if self.bias is None or output_size is not None or not (applies(input) or applies_in_bf16(input)):
-            return super().forward(input, output_size)
-        weight, bias = self.weight.to(input.dtype), self.bias.to(input.dtype)
-        maps: Tensor = _SplitConvTranspose.apply(input, weight, bias)  # type: ignore[no-untyped-call]
-        return maps
+    def _function(self) -> Any:
+        return _SplitConvTranspose
 
 
-class SubpixelConvTranspose2d(nn.ConvTranspose2d):
-    """`ConvTranspose2d` of stride 2 as a dense convolution to four pixels at once (`subpixel`): for few outputs.
+class SubpixelConvTranspose2d(_ConvTransposeForm):
+    """As a dense convolution to four pixels at once (`subpixel`): for few outputs.
 
     Its gradients are taken in the transposed form, which is fast there.
     """
 
-    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """(N, I, H, W) → (N, O, 2(H−1)+K, 2(W−1)+K)."""
-        if self.bias is None or output_size is not None or not (applies(input) or applies_in_bf16(input)):
-            return super().forward(input, output_size)
-        weight, bias = self.weight.to(input.dtype), self.bias.to(input.dtype)
-        maps: Tensor = _SubpixelConvTranspose.apply(input, weight, bias)  # type: ignore[no-untyped-call]
-        return maps
+    def _function(self) -> Any:
+        return _SubpixelConvTranspose
 
 
 def patches(maps: Tensor, kernel: int) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,7 +92,8 @@ class Evaluate(Callback):
         """Keeps the batch for pictures: drawing another one would advance the sampler's random state."""
         self._batch = batch
         if self._pending is not None and self._beside is not None and self._beside.wait():
-            self._take(trainer, self._beside)
+            with suppress(_Stopped):
+                self._take(trainer, self._beside)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Evaluates if it is time."""
@@ -154,15 +156,10 @@ class Evaluate(Callback):
 
     def _evaluate(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, frames: int) -> None:
         """Here and now."""
-
-        def stop_if_asked(_: int) -> None:
-            if trainer.received_sigterm:
-                raise _Stopped
-
         film = self._wants_pictures(frames)
         policy = learner_of(pl_module).evaluation_policy()
         episodes = self.config.eval_episodes
-        rollout = evaluate(policy, self.make_env, episodes, self.seed, video=film, on_step=stop_if_asked)
+        rollout = evaluate(policy, self.make_env, episodes, self.seed, video=film, on_step=_stopper(trainer))
         self._report(trainer, rollout, answer(pl_module, "evaluation_metrics", rollout) or {}, frames)
         if film:
             self._log_pictures(trainer, pl_module, frames)
@@ -192,9 +189,9 @@ class Evaluate(Callback):
             return
         if self._beside is not None:
             self._beside.start(self._job(self._pending))
-        else:
-            with isolate_rng():
-                rollout, judged = self._job(self._pending).run()
+            return
+        with isolate_rng(), suppress(_Stopped):  # what is pending stays so
+            rollout, judged = self._job(self._pending).run(_stopper(trainer))
             frames, self._pending = self._pending.frames, None
             self._report(trainer, rollout, judged, frames)
 
@@ -209,7 +206,7 @@ class Evaluate(Callback):
     def _take(self, trainer: lightning.Trainer, beside: Beside) -> None:
         assert self._pending is not None
         with isolate_rng():
-            rollout, judged = beside.take()
+            rollout, judged = beside.take(_stopper(trainer))
         frames, self._pending = self._pending.frames, None
         self._report(trainer, rollout, judged, frames)
 
@@ -260,3 +257,13 @@ class Evaluate(Callback):
         self._pictured_frames = frames
         batch = answer(data_of(trainer), "peek") if self._batch is None else self._batch  # none yet after a resume
         log_pictures(self.tracker, pl_module, batch, frames)
+
+
+def _stopper(trainer: lightning.Trainer) -> Callable[[int], None]:
+    """Breaks an evaluation off, by `_Stopped`, once the run is asked to end."""
+
+    def stop_if_asked(_: int) -> None:
+        if trainer.received_sigterm:
+            raise _Stopped
+
+    return stop_if_asked
