@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tensordict import TensorDict
 
 from vmil.config.errors import UserError
 from vmil.config.schema_expert import ExpertConfig
 from vmil.experts.actor import deterministic_policy, load_actor, make_actor_net, save_actor
 from vmil.experts.sac import train_expert
-from vmil.experts.sac_agent import REPLAY_KEYS, SACAgent, make_state_env
+from vmil.experts.sac_agent import REPLAY_KEYS, SACAgent, make_lookahead, make_state_env
 from vmil.experts.state_task import describe_task, load_task
 from vmil.experts.trained import TrainedExpert
 
@@ -32,7 +33,7 @@ def _agent(config: ExpertConfig = TINY) -> SACAgent:
     agent = SACAgent(config, "walker", "walk", seed=0)
     with torch.no_grad():
         steps = agent.env.rollout(20, agent.actor)
-    agent.replay.extend(steps.select(*REPLAY_KEYS))
+    agent.replay.extend(agent.lookahead(steps).select(*REPLAY_KEYS))
     return agent
 
 
@@ -74,6 +75,52 @@ def test_rewards_are_summed_over_the_repeat_and_the_end_is_no_termination() -> N
     assert len(episode) == 500  # of 1000 frames
     assert episode["next", "truncated"][-1]
     assert not episode["next", "terminated"].any()  # the value behind the time limit still counts
+
+
+def _stretch(ends: dict[int, str], steps: int = 6) -> TensorDict:
+    """Steps (6,) of rewards 1, 10, 100, ... and observations 0, 1, ..., with the named ends."""
+    flags = {name: torch.tensor([[ends.get(t) == name] for t in range(steps)]) for name in ("terminated", "truncated")}
+    observation = torch.arange(float(steps + 1))[:, None]
+    following = {"observation": observation[1:], "reward": 10.0 ** torch.arange(steps)[:, None], **flags}
+    following["done"] = flags["terminated"] | flags["truncated"]
+    return TensorDict({"observation": observation[:-1], "next": following}, [steps])
+
+
+def test_a_lookahead_sums_discounted_rewards_up_to_the_state_it_names() -> None:
+    seen = make_lookahead(dataclasses.replace(TINY, return_steps=3, discount=0.5))(_stretch({}))
+    assert seen["next", "reward"][:2].flatten().tolist() == [1 + 5 + 25, 10 + 50 + 250]
+    assert seen["steps_to_next_obs"].tolist() == [3, 3, 3, 3, 2, 1]  # the stretch ends there
+    assert seen["next", "observation"].flatten().tolist() == [3, 4, 5, 6, 6, 6]
+
+
+@pytest.mark.parametrize("end", ["terminated", "truncated"])
+def test_a_lookahead_stops_at_an_end_and_knows_which(end: str) -> None:
+    seen = make_lookahead(dataclasses.replace(TINY, return_steps=3, discount=1.0))(_stretch({3: end}))
+    assert seen["next", "observation"].flatten().tolist() == [3, 4, 4, 4, 6, 6]
+    assert seen["next", "reward"].flatten().tolist() == [111, 1110, 1100, 1000, 110_000, 100_000]
+    reaches_the_end = [False, True, True, True, False, False]
+    assert seen["next", "terminated"].flatten().tolist() == ([False] * 6 if end == "truncated" else reaches_the_end)
+
+
+def test_a_lookahead_of_one_step_changes_nothing() -> None:
+    plain = _stretch({2: "truncated"})
+    seen = make_lookahead(TINY)(plain)
+    assert all(torch.equal(seen["next", key], value) for key, value in plain["next"].items())
+    assert seen["steps_to_next_obs"].tolist() == [1] * 6
+
+
+def test_the_bootstrapped_value_is_discounted_by_the_steps_between() -> None:
+    agent = _agent(dataclasses.replace(TINY, return_steps=3, discount=0.5))
+    batch, estimator = agent.replay[:], agent.loss.value_estimator
+    value = torch.full_like(batch["next", "reward"], 8.0)
+    target = estimator.value_estimate(batch, next_value=value)
+    ahead = 0.5 ** batch["steps_to_next_obs"][:, None]
+    torch.testing.assert_close(target, batch["next", "reward"] + ahead * 8.0)
+
+
+def test_the_temperature_holds_the_entropy_that_was_asked_for() -> None:
+    agent = _agent(dataclasses.replace(TINY, target_entropy=-2.5))
+    assert float(agent.loss.target_entropy) == -2.5 * agent.spec.action_dim
 
 
 def test_reward_is_that_of_both_frames() -> None:
@@ -126,6 +173,17 @@ def test_resumed_is_the_same_as_never_stopped(tmp_path: Path) -> None:
     assert [point["frames"] for point in record["curve"]] == [1000, 2000]
     with pytest.raises(UserError, match="seed 1"):
         train_expert(TINY, "walker", tmp_path / "parts", seed=2, progress=False)
+
+
+def test_a_checkpoint_without_lookahead_goes_on_with_one(tmp_path: Path) -> None:
+    agent = _agent()
+    state = agent.state()
+    del state["replay"][str(REPLAY_KEYS.index("steps_to_next_obs"))]  # as it was written before there was one
+    again = SACAgent(dataclasses.replace(TINY, return_steps=3), "walker", "walk", seed=0)
+    again.load(state)
+    assert torch.equal(again.replay[:]["steps_to_next_obs"], torch.ones(20, dtype=torch.int64))
+    again.replay.extend(again.lookahead(_agent().env.rollout(4, again.actor)).select(*REPLAY_KEYS))
+    assert again.replay[:]["steps_to_next_obs"].tolist() == [1] * 20 + [3, 3, 2, 1]
 
 
 def test_a_resumed_expert_learns_by_the_new_settings_and_its_card_says_so(tmp_path: Path) -> None:

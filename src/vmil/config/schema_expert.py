@@ -29,6 +29,10 @@ class ExpertConfig:
     """Adam's step size for actor, critics and temperature. Source: Spinning Up (the paper: 3e-4)."""
     discount: float = 0.99
     """Discount per agent step. Source: the SAC paper, table 1."""
+    return_steps: int = 1
+    """Rewards summed before the critic bootstraps; 3 learns to run sooner. Source: D4PG (arXiv:1804.08617)."""
+    target_entropy: float = -1.0
+    """What the temperature holds the policy's entropy at, per action dimension. Source: the SAC paper, table 1."""
     target_rate: float = 0.01
     """Share of the online critic mixed into the target per update. Source: pytorch_sac (the paper: 0.005)."""
     init_temperature: float = 0.1

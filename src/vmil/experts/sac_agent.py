@@ -14,7 +14,7 @@ from tensordict import TensorDict, TensorDictBase
 from tensordict.nn import TensorDictModule
 from torch import Tensor, nn
 from torchrl.collectors import Collector
-from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
+from torchrl.data import LazyTensorStorage, MultiStep, TensorDictReplayBuffer
 from torchrl.envs import CatTensors, Compose, DMControlEnv, DoubleToFloat, TransformedEnv
 from torchrl.modules import NormalParamExtractor, ProbabilisticActor, TanhNormal, ValueOperator
 from torchrl.objectives import SACLoss, SoftUpdate
@@ -32,6 +32,7 @@ REPLAY_KEYS = (
     ("next", "reward"),
     ("next", "done"),
     ("next", "terminated"),
+    "steps_to_next_obs",  # agent steps between `observation` and `next`, whose rewards are summed
 )
 
 
@@ -75,17 +76,24 @@ def make_actor(net: nn.Module, env: TransformedEnv) -> ProbabilisticActor:
 
 
 def make_loss(config: ExpertConfig, spec: ActorSpec, actor: ProbabilisticActor, env: TransformedEnv) -> SACLoss:
-    """Return twin critics, actor and temperature under one loss; the target entropy is -|A|."""
+    """Return twin critics, actor and temperature under one loss."""
     loss = SACLoss(
         actor,
         ValueOperator(Critic(spec), in_keys=["observation", "action"]),
         loss_function="l2",
         alpha_init=config.init_temperature,
         action_spec=env.action_spec,
-        target_entropy=-float(spec.action_dim),
+        target_entropy=config.target_entropy * spec.action_dim,
     )
     loss.make_value_estimator(gamma=config.discount)
     return loss
+
+
+def make_lookahead(config: ExpertConfig) -> MultiStep:
+    """What turns a stretch of steps (T,) into transitions of up to `return_steps` steps; none passes an episode's end."""
+    lookahead = MultiStep(gamma=config.discount, n_steps=config.return_steps)
+    lookahead.done_keys = ["done"]  # `terminated` is said of the state that is bootstrapped from, so it moves with it
+    return lookahead
 
 
 class SACAgent:
@@ -108,6 +116,7 @@ class SACAgent:
         self.optimizer = torch.optim.Adam(self.loss.parameters(), lr=config.learning_rate, fused=True)
         storage = LazyTensorStorage(config.frames // config.action_repeat)
         self.replay = TensorDictReplayBuffer(storage=storage, batch_size=config.batch_size)
+        self.lookahead = make_lookahead(config)
         self.frames = 0
         self.stages: list[dict[str, Any]] = [{"frames": 0, "settings": _learning(config)}]
 
@@ -126,7 +135,7 @@ class SACAgent:
         config, end = self.config, self.frames + self.config.eval_every
         collector = self._start_collector()
         for batch in collector:
-            self.replay.extend(batch.select(*REPLAY_KEYS).reshape(-1))
+            self.replay.extend(self.lookahead(batch).select(*REPLAY_KEYS).reshape(-1))
             self.frames += config.collect_frames
             if self.frames >= config.random_frames:
                 for _ in range(round(batch.numel() * config.updates_per_step)):
@@ -170,8 +179,9 @@ class SACAgent:
             )
         self.loss.load_state_dict(state["loss"])
         self.optimizer.load_state_dict(state["optimizer"])
-        columns = {key: state["replay"][str(i)] for i, key in enumerate(REPLAY_KEYS)}
-        self.replay.extend(TensorDict(columns, [len(columns["action"])]))
+        single = torch.ones(len(state["replay"]["0"]), dtype=torch.int64)  # checkpoints older than `return_steps`
+        columns = {key: state["replay"].get(str(i), single) for i, key in enumerate(REPLAY_KEYS)}
+        self.replay.extend(TensorDict(columns, [len(single)]))
         self.frames = state["frames"]
         torch.set_rng_state(state["torch_rng"])
         for group in self.optimizer.param_groups:
