@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vmil.config.schema_refine import RefineConfig
+
 
 @dataclass(frozen=True)
-class ExpertConfig:
+class ExpertConfig(RefineConfig):
     """Soft actor-critic from state; frames are environment frames, before the action repeat."""
 
     frames: int = 160_000

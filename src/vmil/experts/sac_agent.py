@@ -6,7 +6,7 @@ seeded episodes, so that everything it depends on fits in a checkpoint and a res
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from vmil.config.errors import UserError
 from vmil.config.schema_expert import ExpertConfig
+from vmil.config.schema_refine import RefineConfig
 from vmil.experts.actor import ActorSpec, make_actor_net
 from vmil.experts.state_task import describe_task
 
@@ -90,7 +91,7 @@ def make_loss(config: ExpertConfig, spec: ActorSpec, actor: ProbabilisticActor, 
 
 
 def make_lookahead(config: ExpertConfig) -> MultiStep:
-    """What turns a stretch of steps (T,) into transitions of up to `return_steps` steps; none passes an episode's end."""
+    """What turns a stretch of steps (T,) into transitions of up to `return_steps`; none passes an end."""
     lookahead = MultiStep(gamma=config.discount, n_steps=config.return_steps)
     lookahead.done_keys = ["done"]  # `terminated` is said of the state that is bootstrapped from, so it moves with it
     return lookahead
@@ -193,5 +194,6 @@ class SACAgent:
 
 
 def _learning(config: ExpertConfig) -> dict[str, Any]:
-    """The settings that decide what is learnt, not how long."""
-    return {name: value for name, value in asdict(config).items() if name not in ("frames", "target_return")}
+    """The settings that decide what SAC learns, not how long."""
+    others = {"frames", "target_return"} | {item.name for item in fields(RefineConfig)}
+    return {name: value for name, value in asdict(config).items() if name not in others}

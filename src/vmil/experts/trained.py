@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from vmil.config.errors import UserError
+from vmil.config.schema_expert import ExpertConfig
 from vmil.envs.suite import dmc_task
 from vmil.experts.actor import deterministic_policy, load_actor
 from vmil.experts.stage import Action, FloatArray, Kind
@@ -86,12 +88,14 @@ class TrainedExpert:
         stages = training.get("stages", [])
         changed += "".join(_change(before, after) for before, after in pairwise(stages))
         installed = ", ".join(f"{name} {number}" for name, number in training["versions"].items())
+        refined = [_refinement(training["refined"])] if "refined" in training else []
         return [
             f"- Made by `make expert ENV={training['env']} SEED={training['seed']}`: SAC from state "
             f"(`vmil.experts.sac.train_expert`, seed={training['seed']}), settings {changed}.",
             f"- The actor is the best of {len(training['curve'])} evaluations, after {training['actor_frames']:,} of "
             f"{training['frames']:,} environment frames; all of it took {training['seconds'] / 60:.0f} minutes on one "
             f"thread of a machine with {training['machine']}.",
+            *refined,
             f"- Return over {len(scores)} deterministic episodes (initial states of seeds "
             f"{training['returns_seed']} ff., neither trained on nor used to choose the actor): "
             f"**{scores.mean():.1f} ± {scores.std():.1f}**, lowest {scores.min():.1f}, highest {scores.max():.1f}.",
@@ -106,8 +110,22 @@ class TrainedExpert:
             self._env.close()
 
 
+def _refinement(refined: dict[str, Any]) -> str:
+    """What PPO did to the actor."""
+    curve = refined["curve"]
+    best = max(curve, key=lambda point: point["mean"])
+    settings = ", ".join(f"{key}={value}" for key, value in refined["config"].items())
+    kept = (
+        f"after {best['frames']:,} it was best" if refined["kept"] else "no evaluation of it was better, none is kept"
+    )
+    return (
+        f"- From that actor PPO (`vmil.experts.ppo_agent`) went on for {curve[-1]['frames']:,} environment frames, "
+        f"{kept}; settings {settings}; {curve[-1]['seconds'] / 60:.0f} minutes."
+    )
+
+
 def _change(before: dict[str, Any], after: dict[str, Any]) -> str:
-    """What a resumed training changed, and when."""
-    new = {name: value for name, value in after["settings"].items() if before["settings"].get(name) != value}
-    old = ", ".join(f"{name}={before['settings'].get(name)}" for name in new)
+    """What a resumed training changed, and when; a setting that there was not yet is as it is by default."""
+    was = {**asdict(ExpertConfig()), **before["settings"]}
+    old = ", ".join(f"{name}={was[name]}" for name, value in after["settings"].items() if was[name] != value)
     return f" (until frame {after['frames']:,}: {old})"

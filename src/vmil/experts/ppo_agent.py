@@ -1,0 +1,184 @@
+"""The learner of PPO from state: TorchRL's loss and advantages, on many simulators at once.
+
+Actions are normal before a tanh, which the simulators' side applies: the ratio of two densities of one action does not
+know of it, and nothing has to be inverted near ±1. A *round* is what lies between two checkpoints; like SAC's it starts
+with freshly seeded episodes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from tensordict import TensorDict
+from tensordict.nn import InteractionType, TensorDictModule
+from torch import Tensor, nn
+from torch.distributions import Independent, Normal
+from torchrl.modules import ProbabilisticActor, ValueOperator
+from torchrl.objectives import ClipPPOLoss
+from torchrl.objectives.value import GAE
+from tqdm import tqdm
+
+from vmil.config.errors import UserError
+from vmil.config.schema_expert import ExpertConfig
+from vmil.experts.actor import ActorSpec
+from vmil.experts.simulators import Simulators
+
+ACTION = "action_before_tanh"
+
+
+class Policy(nn.Module):
+    """The actor's mean, and a standard deviation that is the same in every state."""
+
+    def __init__(self, net: nn.Module, spec: ActorSpec, std: float) -> None:
+        super().__init__()
+        self.net, self.action_dim = net, spec.action_dim
+        self.log_std = nn.Parameter(torch.full((spec.action_dim,), math.log(std)))
+
+    def forward(self, observation: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation (..., A) before tanh."""
+        mean = self.net(observation)[..., : self.action_dim]
+        return mean, self.log_std.exp().expand_as(mean)
+
+
+class Value(nn.Module):
+    """V(observation), (..., 1), on observations scaled by the first ones seen."""
+
+    centre: Tensor
+    spread: Tensor
+
+    def __init__(self, spec: ActorSpec) -> None:
+        super().__init__()
+        self.register_buffer("centre", torch.zeros(spec.obs_dim))
+        self.register_buffer("spread", torch.zeros(spec.obs_dim))  # zero: not seen any yet
+        self.net = nn.Sequential(
+            nn.Linear(spec.obs_dim, spec.hidden),
+            nn.LayerNorm(spec.hidden),
+            nn.SiLU(),
+            nn.Linear(spec.hidden, spec.hidden),
+            nn.SiLU(),
+            nn.Linear(spec.hidden, 1),
+        )
+
+    def settle(self, observation: Tensor) -> None:
+        """Take the scale from observations (..., O), the first time."""
+        if not self.spread.any():
+            flat = observation.flatten(0, -2)
+            self.centre.copy_(flat.mean(0))
+            self.spread.copy_(flat.std(0) + 0.01)
+
+    def forward(self, observation: Tensor) -> Tensor:
+        """The value, in units of the rewards that it was taught."""
+        value: Tensor = self.net((observation - self.centre) / self.spread)
+        return value
+
+
+class PPOAgent:
+    """Policy, critic and optimiser; `state` and `load` are the checkpoint."""
+
+    def __init__(self, config: ExpertConfig, spec: ActorSpec, net: nn.Module, seed: int) -> None:
+        """Takes the actor's network over, and moves its weights."""
+        torch.manual_seed(seed)
+        self.config, self.spec, self.seed = config, spec, seed
+        self.actor_net = net
+        self.policy, self.value = Policy(net, spec, config.refine_std), Value(spec)
+        actor = ProbabilisticActor(
+            TensorDictModule(self.policy, ["observation"], ["loc", "scale"]),
+            in_keys=["loc", "scale"],
+            out_keys=[ACTION],
+            distribution_class=_diagonal_normal,
+            default_interaction_type=InteractionType.RANDOM,
+            return_log_prob=True,
+        )
+        critic = ValueOperator(self.value, in_keys=["observation"])
+        self.advantage = GAE(gamma=config.discount, lmbda=config.refine_lambda, value_network=critic)
+        self.loss = ClipPPOLoss(
+            actor, critic, clip_epsilon=config.refine_clip, entropy_bonus=False, loss_critic_type="l2"
+        )
+        self.loss.set_keys(action=ACTION, sample_log_prob=f"{ACTION}_log_prob")
+        self.actor = actor
+        rates = ((self.policy, config.refine_rate), (self.value, config.refine_critic_rate))
+        groups = [{"params": list(part.parameters()), "lr": rate} for part, rate in rates]
+        self.optimizer = torch.optim.Adam(groups, fused=True)
+        self.iterations = 0
+
+    @property
+    def frames(self) -> int:
+        """Environment frames collected so far."""
+        config = self.config
+        return self.iterations * config.refine_envs * config.refine_steps * config.action_repeat
+
+    def run_round(self, bar: tqdm[Any]) -> None:
+        """Collect and learn for `refine_every` iterations."""
+        config = self.config
+        seed = (self.seed + 1) * 1_000_000 + self.frames
+        simulators = Simulators(self.spec, config.refine_envs, seed, spread=1000 // config.action_repeat)
+        try:
+            for _ in range(config.refine_every):
+                self.learn(self.collect(simulators))
+                bar.update(config.refine_envs * config.refine_steps * config.action_repeat)
+        finally:
+            simulators.close()
+
+    @torch.no_grad()
+    def collect(self, simulators: Simulators) -> TensorDict:
+        """Play `refine_steps` steps (N, T) of every simulator by the policy as it is."""
+        steps = []
+        for _ in range(self.config.refine_steps):
+            seen = torch.from_numpy(simulators.observation.copy())
+            chosen = self.actor(TensorDict({"observation": seen}, [len(seen)]))
+            following, reward, done, terminated = map(torch.from_numpy, simulators.step(chosen[ACTION].tanh().numpy()))
+            after = {"observation": following, "reward": (1 - self.config.discount) * reward[:, None]}  # values near 1
+            after |= {"done": done[:, None], "terminated": terminated[:, None]}
+            steps.append(chosen.set("next", TensorDict(after, chosen.batch_size)))
+        return torch.stack(steps, dim=1)
+
+    def learn(self, played: TensorDict) -> None:
+        """Update policy and critic on steps (N, T); in the first iterations the critic alone."""
+        config = self.config
+        self.value.settle(played["observation"])
+        with torch.no_grad():
+            self.advantage(played)
+        flat = played.reshape(-1)
+        advantage = flat["advantage"]
+        flat["advantage"] = (advantage - advantage.mean()) / (advantage.std() + 1e-6)
+        acting = self.iterations >= config.refine_warmup
+        for _ in range(config.refine_epochs):
+            for part in torch.randperm(len(flat)).split(config.refine_batch):
+                losses = self.loss(flat[part])
+                acting = acting and float(losses["kl_approx"]) < config.refine_kl
+                self._descend(losses["loss_critic"] + (losses["loss_objective"] if acting else 0.0))
+        self.iterations += 1
+
+    def _descend(self, loss: Tensor) -> None:
+        loss.backward()
+        for part in (self.policy, self.value):
+            nn.utils.clip_grad_norm_(part.parameters(), 0.5)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    def state(self) -> dict[str, Any]:
+        """Return all that the next round depends on."""
+        return {
+            "seed": self.seed,
+            "iterations": self.iterations,
+            "policy": dict(self.policy.state_dict()),
+            "value": dict(self.value.state_dict()),
+            "optimizer": self.optimizer.state_dict(),
+            "torch_rng": torch.get_rng_state(),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take up what `state` returned; UserError when it belongs to another seed."""
+        if state["seed"] != self.seed:
+            raise UserError(f"The checkpoint is of seed {state['seed']}, not of seed {self.seed}.")
+        self.policy.load_state_dict(state["policy"])
+        self.value.load_state_dict(state["value"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.iterations = state["iterations"]
+        torch.set_rng_state(state["torch_rng"])
+
+
+def _diagonal_normal(loc: Tensor, scale: Tensor) -> Independent:
+    return Independent(Normal(loc, scale), 1)

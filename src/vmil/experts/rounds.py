@@ -1,0 +1,96 @@
+"""Training of an actor in rounds: an evaluation and a checkpoint after each, the best actor kept."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, Protocol, TypedDict
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from vmil.config.errors import UserError
+from vmil.data.archives import read_archive
+from vmil.experts.actor import ActorSpec, deterministic_policy, save_actor
+from vmil.experts.state_task import score_episodes
+
+EVAL_SEED = 10_000  # initial states for choosing the best actor
+
+
+class Evaluation(TypedDict):
+    """One point of the learning curve; returns are of deterministic episodes, seconds are spent so far."""
+
+    frames: int
+    mean: float
+    min: float
+    seconds: float
+
+
+class Learner(Protocol):
+    """What learns: `state` and `load` are its checkpoint, and a round starts from nothing but that."""
+
+    spec: ActorSpec
+
+    @property
+    def actor_net(self) -> nn.Module:
+        """The network that becomes the actor."""
+        ...
+
+    @property
+    def frames(self) -> int:
+        """Environment frames so far."""
+        ...
+
+    def run_round(self, bar: tqdm[Any]) -> None:
+        """Collect and learn until the next evaluation."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """All that the next round depends on."""
+        ...
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take up what `state` returned; UserError when it belongs to another task or seed."""
+        ...
+
+
+def best_return(curve: list[Evaluation]) -> float:
+    """The highest mean of the evaluations; minus infinity of none."""
+    return max((point["mean"] for point in curve), default=-float("inf"))
+
+
+def take_up(learner: Learner, checkpoint: Path) -> list[Evaluation]:
+    """Load the checkpoint, if there is one, and return its curve."""
+    if not checkpoint.exists():
+        return []
+    try:
+        saved = read_archive(checkpoint)
+        learner.load(saved)
+        curve: list[Evaluation] = saved["curve"]
+    except (ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise UserError(f"'{checkpoint}' is damaged: remove it, and the expert is trained anew") from error
+    return curve
+
+
+def train_round(
+    learner: Learner, curve: list[Evaluation], to_beat: float, actor: Path, episodes: int, bar: tqdm[Any]
+) -> None:
+    """Run a round, add its evaluation to the curve, and write the actor if it is the best and above `to_beat`."""
+    started, spent, best = time.monotonic(), curve[-1]["seconds"] if curve else 0.0, max(best_return(curve), to_beat)
+    learner.run_round(bar)
+    returns = score_episodes(deterministic_policy(learner.actor_net, learner.spec), learner.spec, episodes, EVAL_SEED)
+    mean, low = float(np.mean(returns)), float(np.min(returns))
+    if mean > best:
+        save_actor(actor, learner.actor_net, learner.spec)
+    bar.set_postfix(last=f"{mean:.0f}", best=f"{max(mean, best):.0f}")
+    seconds = spent + time.monotonic() - started
+    curve.append({"frames": learner.frames, "mean": mean, "min": low, "seconds": seconds})
+
+
+def write_checkpoint(path: Path, learner: Learner, curve: list[Evaluation]) -> None:
+    """Write what `take_up` reads; a kill while writing leaves the previous checkpoint whole."""
+    part = path.with_suffix(".part")
+    torch.save({**learner.state(), "curve": curve}, part)
+    part.replace(path)
