@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 
 @dataclass(frozen=True)
@@ -35,3 +35,6 @@ class RefineConfig:
     """Iterations in which the critic alone learns; its first advantages would undo what SAC learnt. Source: ours."""
     refine_every: int = 50
     """Iterations between evaluations, each followed by a checkpoint. Source: ours."""
+
+
+REFINE_NAMES = tuple(item.name for item in fields(RefineConfig))

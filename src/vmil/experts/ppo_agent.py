@@ -176,6 +176,9 @@ class PPOAgent:
         self.policy.load_state_dict(state["policy"])
         self.value.load_state_dict(state["value"])
         self.optimizer.load_state_dict(state["optimizer"])
+        rates = (self.config.refine_rate, self.config.refine_critic_rate)  # not what it was stopped with
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
         self.iterations = state["iterations"]
         torch.set_rng_state(state["torch_rng"])
 

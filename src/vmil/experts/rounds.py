@@ -61,8 +61,33 @@ def best_return(curve: list[Evaluation]) -> float:
     return max((point["mean"] for point in curve), default=-float("inf"))
 
 
-def take_up(learner: Learner, checkpoint: Path) -> list[Evaluation]:
-    """Load the checkpoint, if there is one, and return its curve."""
+def train_rounds(
+    learner: Learner,
+    frames: int,
+    out_dir: Path,
+    checkpoint: str,
+    episodes: int,
+    *,
+    to_beat: float = -float("inf"),
+    target: float = 0.0,
+    resume: bool = True,
+    progress: bool = True,
+) -> list[Evaluation]:
+    """Train up to so many frames, or until an evaluation of `episodes` reaches `target`, if above 0; the curve.
+
+    Takes up `checkpoint` in `out_dir` first if `resume`. An actor better than all before it, and than `to_beat`, goes
+    to `actor.safetensors`.
+    """
+    path = out_dir / checkpoint
+    curve = _take_up(learner, path) if resume else []
+    with tqdm(total=frames, initial=learner.frames, unit="frame", disable=not progress) as bar:
+        while learner.frames < frames and not 0 < target <= best_return(curve):
+            _train_round(learner, curve, to_beat, out_dir / "actor.safetensors", episodes, bar)
+            _write_checkpoint(path, {**learner.state(), "curve": curve})
+    return curve
+
+
+def _take_up(learner: Learner, checkpoint: Path) -> list[Evaluation]:
     if not checkpoint.exists():
         return []
     try:
@@ -74,10 +99,9 @@ def take_up(learner: Learner, checkpoint: Path) -> list[Evaluation]:
     return curve
 
 
-def train_round(
+def _train_round(
     learner: Learner, curve: list[Evaluation], to_beat: float, actor: Path, episodes: int, bar: tqdm[Any]
 ) -> None:
-    """Run a round, add its evaluation to the curve, and write the actor if it is the best and above `to_beat`."""
     started, spent, best = time.monotonic(), curve[-1]["seconds"] if curve else 0.0, max(best_return(curve), to_beat)
     learner.run_round(bar)
     returns = score_episodes(deterministic_policy(learner.actor_net, learner.spec), learner.spec, episodes, EVAL_SEED)
@@ -89,8 +113,7 @@ def train_round(
     curve.append({"frames": learner.frames, "mean": mean, "min": low, "seconds": seconds})
 
 
-def write_checkpoint(path: Path, learner: Learner, curve: list[Evaluation]) -> None:
-    """Write what `take_up` reads; a kill while writing leaves the previous checkpoint whole."""
+def _write_checkpoint(path: Path, state: dict[str, Any]) -> None:
     part = path.with_suffix(".part")
-    torch.save({**learner.state(), "curve": curve}, part)
-    part.replace(path)
+    torch.save(state, part)
+    part.replace(path)  # a kill while writing leaves the previous checkpoint whole

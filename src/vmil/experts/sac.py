@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from vmil.config.schema_expert import ExpertConfig
-from vmil.config.schema_refine import RefineConfig
+from vmil.config.schema_refine import REFINE_NAMES
 from vmil.envs.factory import dmc_task
 from vmil.experts.actor import deterministic_policy, load_actor
 from vmil.experts.ppo_agent import PPOAgent
 from vmil.experts.provenance import machine, versions
-from vmil.experts.rounds import Evaluation, best_return, take_up, train_round, write_checkpoint
+from vmil.experts.rounds import Evaluation, best_return, train_rounds
 from vmil.experts.sac_agent import SACAgent
 from vmil.experts.state_task import score_episodes
 
@@ -36,32 +35,17 @@ def train_expert(
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)  # Adam's moments decay into denormals, which are slow
     out_dir.mkdir(parents=True, exist_ok=True)
-    actor_path, checkpoint = out_dir / "actor.safetensors", out_dir / "checkpoint.pt"
+    how = {"resume": resume, "progress": progress}
     agent = SACAgent(config, *dmc_task(env_name), seed)
-    curve = take_up(agent, checkpoint) if resume else []
-    with tqdm(total=config.frames, initial=agent.frames, unit="frame", disable=not progress) as bar:
-        while agent.frames < config.frames and not 0 < config.target_return <= best_return(curve):
-            train_round(agent, curve, -float("inf"), actor_path, config.eval_episodes, bar)
-            write_checkpoint(checkpoint, agent, curve)
-    refined = _refine(config, out_dir, seed, curve, resume, progress) if config.refine_frames else []
-    returns = _score_file(actor_path, config.eval_episodes)
+    target, episodes, refined = config.target_return, config.eval_episodes, list[Evaluation]()
+    curve = train_rounds(agent, config.frames, out_dir, "checkpoint.pt", episodes, target=target, **how)
+    if config.refine_frames:
+        net, spec = load_actor(out_dir / "actor.safetensors")
+        ppo, to_beat = PPOAgent(config, spec, net.train(), seed), best_return(curve)
+        refined = train_rounds(ppo, config.refine_frames, out_dir, "refine.pt", episodes, to_beat=to_beat, **how)
+    returns = _score_file(out_dir / "actor.safetensors", episodes)
     _write_provenance(out_dir / "expert.json", agent, env_name, curve, refined, returns)
     return float(np.mean(returns))
-
-
-def _refine(
-    config: ExpertConfig, out_dir: Path, seed: int, before: list[Evaluation], resume: bool, progress: bool
-) -> list[Evaluation]:
-    """Run PPO from SAC's best actor on; its curve. Only what beats SAC's best becomes the actor."""
-    actor_path, checkpoint = out_dir / "actor.safetensors", out_dir / "refine.pt"
-    net, spec = load_actor(actor_path)
-    agent = PPOAgent(config, spec, net.train(), seed)
-    curve = take_up(agent, checkpoint) if resume else []
-    with tqdm(total=config.refine_frames, initial=agent.frames, unit="frame", disable=not progress) as bar:
-        while agent.frames < config.refine_frames:
-            train_round(agent, curve, best_return(before), actor_path, config.eval_episodes, bar)
-            write_checkpoint(checkpoint, agent, curve)
-    return curve
 
 
 def _score_file(actor_path: Path, episodes: int) -> list[float]:
@@ -81,7 +65,7 @@ def _write_provenance(
     record: dict[str, Any] = {
         "env": env_name,
         "seed": agent.seed,
-        "config": {name: value for name, value in settings.items() if not name.startswith("refine_")},
+        "config": {name: value for name, value in settings.items() if name not in REFINE_NAMES},
         "stages": agent.stages,
         "frames": agent.frames,
         "actor_frames": max(curve, key=lambda point: point["mean"])["frames"],
@@ -94,7 +78,7 @@ def _write_provenance(
     }
     if refined:
         record["refined"] = {
-            "config": {item.name: settings[item.name] for item in fields(RefineConfig)},
+            "config": {name: settings[name] for name in REFINE_NAMES},
             "kept": best_return(refined) > best_return(curve),
             "curve": refined,
         }

@@ -6,7 +6,7 @@ seeded episodes, so that everything it depends on fits in a checkpoint and a res
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from vmil.config.errors import UserError
 from vmil.config.schema_expert import ExpertConfig
-from vmil.config.schema_refine import RefineConfig
+from vmil.config.schema_refine import REFINE_NAMES
 from vmil.experts.actor import ActorSpec, make_actor_net
 from vmil.experts.state_task import describe_task
 
@@ -195,5 +195,5 @@ class SACAgent:
 
 def _learning(config: ExpertConfig) -> dict[str, Any]:
     """The settings that decide what SAC learns, not how long."""
-    others = {"frames", "target_return"} | {item.name for item in fields(RefineConfig)}
+    others = {"frames", "target_return", *REFINE_NAMES}
     return {name: value for name, value in asdict(config).items() if name not in others}
