@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from vmil.config.errors import UserError
 from vmil.config.schema_expert import ExpertConfig
 from vmil.config.schema_refine import REFINE_NAMES
 from vmil.envs.factory import dmc_task
@@ -20,6 +21,7 @@ from vmil.experts.rounds import Evaluation, best_return, train_rounds
 from vmil.experts.sac_agent import SACAgent
 from vmil.experts.state_task import score_episodes
 
+COUNTS = ("return_steps", "refine_envs", "refine_steps", "refine_epochs", "refine_batch", "refine_every")
 FINAL_SEED = 12_000  # initial states that score the best actor; it was chosen on others
 
 
@@ -32,6 +34,11 @@ def train_expert(
     `expert.json` to `out_dir`. The best actor is chosen on one set of initial states and scored on another. Runs on one
     thread of the CPU: the networks are too small for more.
     """
+    for name in COUNTS:
+        if getattr(config, name) < 1:
+            raise UserError(f"{name}={getattr(config, name)} is outside [1, inf)")
+    if config.refine_std <= 0:
+        raise UserError(f"refine_std={config.refine_std} is outside (0, inf)")
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)  # Adam's moments decay into denormals, which are slow
     out_dir.mkdir(parents=True, exist_ok=True)
