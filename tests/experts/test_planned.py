@@ -90,6 +90,8 @@ def test_a_timestep_must_divide_a_control_step():
 class Stub:
     """A planner that repeats one action."""
 
+    curve = ()
+
     def __init__(self, action: float = 0.0):
         self.action, self.seeds, self.closed = action, [], False
 
@@ -253,7 +255,7 @@ def test_no_knob_of_the_planner_is_dead():
     source = "\n".join(path.read_text() for path in (Path(vmil.__file__).parent / "experts").glob("*.py"))
     for schema in (PlannerConfig, LearnedConfig):
         for item in fields(schema):
-            assert re.search(rf"\b(config|learned)\.{item.name}\b", source), item.name
+            assert re.search(rf"\b(config|learned|options)\.{item.name}\b", source), item.name
 
 
 # ---- what is shipped ----------------------------------------------------------------------

@@ -15,8 +15,8 @@ from vmil.config.schema_expert import ExpertConfig
 from vmil.experts.actor import load_actor, make_actor_net
 from vmil.experts.ppo_agent import ACTION, PPOAgent
 from vmil.experts.sac import train_expert
-from vmil.experts.simulators import Simulators
 from vmil.experts.state_task import describe_task, load_task, repeat_action
+from vmil.experts.suite_practice import SuitePractice, SuiteSimulators
 from vmil.experts.trained import TrainedExpert
 
 SPEC = describe_task("cheetah", "run", hidden=16, action_repeat=2)
@@ -28,12 +28,12 @@ TINY = ExpertConfig(
     updates_per_step=0.02,
     batch_size=16,
     hidden=16,
-    refine_frames=480,
-    refine_envs=4,
-    refine_steps=10,
-    refine_batch=20,
-    refine_warmup=1,
-    refine_every=3,
+    ppo_frames=480,
+    ppo_envs=4,
+    ppo_steps=10,
+    ppo_batch=20,
+    ppo_warmup=1,
+    ppo_every=3,
 )
 
 
@@ -44,11 +44,11 @@ def _one_thread() -> None:
 
 def _agent(config: ExpertConfig = TINY, seed: int = 0) -> PPOAgent:
     torch.manual_seed(5)
-    return PPOAgent(config, SPEC, make_actor_net(SPEC), seed)
+    return PPOAgent(config, SuitePractice(SPEC), make_actor_net(SPEC), seed)
 
 
-def _simulators(count: int = 4, spread: int = 500) -> Simulators:
-    return Simulators(SPEC, count, seed=3, spread=spread)
+def _simulators(count: int = 4, spread: int = 500) -> SuiteSimulators:
+    return SuiteSimulators(SPEC, count, seed=3, spread=spread)
 
 
 def test_simulators_play_what_dm_control_plays() -> None:
@@ -88,13 +88,13 @@ def test_what_is_collected_is_one_stretch_per_simulator() -> None:
     mean, std = agent.policy(played["observation"])
     density = torch.distributions.Normal(mean, std).log_prob(played[ACTION]).sum(-1)
     torch.testing.assert_close(played[f"{ACTION}_log_prob"], density)
-    noise = (played[ACTION] - mean) / TINY.refine_std
+    noise = (played[ACTION] - mean) / TINY.ppo_std
     assert 0.8 < float(noise.std()) < 1.2  # actions are drawn, not the mode
 
 
 def test_advantages_look_through_a_time_limit_and_not_through_a_termination() -> None:
-    agent = _agent(dataclasses.replace(TINY, discount=0.5, refine_lambda=1.0))
-    agent.value.settle(torch.randn(8, SPEC.obs_dim))
+    agent = _agent(dataclasses.replace(TINY, discount=0.5, ppo_lambda=1.0))
+    agent.value.scaling.settle(torch.randn(8, SPEC.obs_dim))
     played = agent.collect(_simulators())
     played["next", "reward"] = torch.ones(4, 10, 1)
     played["next", "done"][:, 4] = True
@@ -117,14 +117,14 @@ def test_the_critic_learns_alone_first_and_then_the_policy_too() -> None:
 
 
 def test_an_iteration_that_went_far_enough_leaves_the_policy_alone() -> None:
-    agent = _agent(dataclasses.replace(TINY, refine_kl=-1.0, refine_warmup=0))
+    agent = _agent(dataclasses.replace(TINY, ppo_kl=-1.0, ppo_warmup=0))
     before = [weight.clone() for weight in agent.policy.parameters()]
     agent.learn(agent.collect(_simulators()))
     assert all(torch.equal(old, new) for old, new in zip(before, agent.policy.parameters(), strict=True))
 
 
 def test_better_actions_become_likelier() -> None:
-    agent = _agent(dataclasses.replace(TINY, refine_warmup=0, refine_rate=1e-3, refine_kl=1.0, refine_steps=64))
+    agent = _agent(dataclasses.replace(TINY, ppo_warmup=0, ppo_rate=1e-3, ppo_kl=1.0, ppo_steps=64))
     for _ in range(3):
         played = agent.collect(_simulators())
         played["next", "reward"] = played[ACTION][..., :1].tanh()  # pays for the first action
@@ -135,7 +135,7 @@ def test_better_actions_become_likelier() -> None:
 
 def test_resumed_is_the_same_as_never_stopped_and_the_card_tells_of_it(tmp_path: Path) -> None:
     whole = train_expert(TINY, "cheetah", tmp_path / "whole", seed=1, progress=False)
-    train_expert(dataclasses.replace(TINY, refine_frames=240), "cheetah", tmp_path / "parts", seed=1, progress=False)
+    train_expert(dataclasses.replace(TINY, ppo_frames=240), "cheetah", tmp_path / "parts", seed=1, progress=False)
     assert train_expert(TINY, "cheetah", tmp_path / "parts", seed=1, progress=False) == whole
     saved = [torch.load(tmp_path / name / "refine.pt", weights_only=True) for name in ("whole", "parts")]
     for part in ("policy", "value"):
@@ -151,7 +151,7 @@ def test_resumed_is_the_same_as_never_stopped_and_the_card_tells_of_it(tmp_path:
         _agent(seed=2).load(saved[0])
 
 
-@pytest.mark.parametrize("wrong", [{"refine_envs": 0}, {"return_steps": 0}, {"refine_every": 0}, {"refine_std": 0.0}])
+@pytest.mark.parametrize("wrong", [{"ppo_envs": 0}, {"return_steps": 0}, {"ppo_every": 0}, {"ppo_std": 0.0}])
 def test_a_setting_that_cannot_be_is_named_before_anything_is_written(wrong: dict[str, float], tmp_path: Path) -> None:
     config = dataclasses.replace(TINY, **wrong)  # type: ignore[arg-type]
     with pytest.raises(UserError, match=f"{next(iter(wrong))}=0"):
@@ -160,14 +160,14 @@ def test_a_setting_that_cannot_be_is_named_before_anything_is_written(wrong: dic
 
 
 def test_resumed_ppo_takes_the_rates_it_is_given() -> None:
-    stopped, again = _agent(), _agent(dataclasses.replace(TINY, refine_rate=1e-6, refine_critic_rate=1e-5))
+    stopped, again = _agent(), _agent(dataclasses.replace(TINY, ppo_rate=1e-6, ppo_critic_rate=1e-5))
     stopped.learn(stopped.collect(_simulators()))
     again.load(stopped.state())
     assert [group["lr"] for group in again.optimizer.param_groups] == [1e-6, 1e-5]
 
 
 def test_an_actor_that_ppo_made_worse_is_not_kept(tmp_path: Path) -> None:
-    config = dataclasses.replace(TINY, refine_frames=0)
+    config = dataclasses.replace(TINY, ppo_frames=0)
     train_expert(config, "cheetah", tmp_path, seed=0, progress=False)
     before, _ = load_actor(tmp_path / "actor.safetensors")
     checkpoint = torch.load(tmp_path / "checkpoint.pt", weights_only=True)

@@ -7,6 +7,7 @@ from typing import Literal
 
 from vmil.config.schema_expert import ExpertConfig
 from vmil.config.schema_planner import LearnedConfig, PlannerConfig
+from vmil.config.schema_ppo import HandPolicyConfig
 
 FormatName = Literal["auto", "npz", "robomimic", "minari", "lerobot"]
 ExportFormat = Literal["npz", "minari"]
@@ -61,8 +62,8 @@ class DemosOptions:
 
 
 @dataclass(frozen=True)
-class PlannedExpertOptions(LearnedConfig, PlannerConfig):
-    """How to plan, where the expert is a planner (env=baoding), and how many episodes measure it."""
+class PlannedExpertOptions(HandPolicyConfig, LearnedConfig, PlannerConfig):
+    """How to plan, where the expert is a planner (env=baoding) or a policy, and how many episodes measure it."""
 
     env: str = "baoding"
     seed: int = 0
@@ -72,7 +73,7 @@ class PlannedExpertOptions(LearnedConfig, PlannerConfig):
 
 
 @dataclass(frozen=True)
-class PlannedDemosOptions(LearnedConfig, PlannerConfig, DemosOptions):
+class PlannedDemosOptions(HandPolicyConfig, LearnedConfig, PlannerConfig, DemosOptions):
     """How to plan, and how many successful episodes to keep."""
 
     env: str = "baoding"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vmil.config.schema_refine import RefineConfig
+from vmil.config.schema_ppo import PPOConfig
 
 
 @dataclass(frozen=True)
-class ExpertConfig(RefineConfig):
+class ExpertConfig(PPOConfig):
     """Soft actor-critic from state; frames are environment frames, before the action repeat."""
 
     frames: int = 160_000
@@ -29,8 +29,6 @@ class ExpertConfig(RefineConfig):
     """Width of the two hidden layers of actor and critics. Source: the SAC paper, table 1."""
     learning_rate: float = 1e-3
     """Adam's step size for actor, critics and temperature. Source: Spinning Up (the paper: 3e-4)."""
-    discount: float = 0.99
-    """Discount per agent step. Source: the SAC paper, table 1."""
     return_steps: int = 1
     """Rewards summed before the critic bootstraps; 3 learns to run sooner. Source: D4PG (arXiv:1804.08617)."""
     target_entropy: float = -1.0

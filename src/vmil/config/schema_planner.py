@@ -1,5 +1,7 @@
 """Settings of the expert that plans: MPPI through the simulator, or through an ensemble that learns it (PDDM).
 
+`method` may name a policy in the planner's place; its settings are `schema_ppo.HandPolicyConfig`.
+
 Source, where no other is named: Nagabandi et al. 2019, "Deep dynamics models for learning dexterous manipulation", its
 baoding settings. A control step is 0.1 s; actions lie in [-1, 1].
 """
@@ -9,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+Method = Literal["mppi", "ppo"]
 Dynamics = Literal["simulator", "learned"]
 
 
@@ -16,6 +19,8 @@ Dynamics = Literal["simulator", "learned"]
 class PlannerConfig:
     """How each control step is planned."""
 
+    method: Method = "mppi"
+    """What chooses the actions: a plan, anew at every control step, or a policy that PPO taught in the simulator."""
     dynamics: Dynamics = "simulator"
     """What foresees the effect of actions: MuJoCo itself, or networks trained on what the planner has lived through."""
     horizon: int = 5

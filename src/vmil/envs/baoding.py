@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -14,7 +14,6 @@ from vmil.envs.baoding_scene import (
     CONTROL_SECONDS,
     MARKER_HEIGHT,
     RESTING_DEPTH,
-    SUBSTEPS,
     build_model,
     command,
     start_pose,
@@ -23,6 +22,9 @@ from vmil.envs.baoding_task import TOLERANCE, Floats, dropped, judge, palm_pose,
 from vmil.envs.cameras import View, find_camera
 from vmil.envs.episodes import EpisodicEnv, Outcome, seed_from
 from vmil.envs.rendering import Renderer
+
+if TYPE_CHECKING:
+    import mujoco
 
 log = logging.getLogger(__name__)
 
@@ -35,9 +37,12 @@ SCATTER = 0.003  # metres: each coordinate of a ball's start is drawn from ± th
 class Hand:
     """The physics of one hand with its balls, without a camera: put, hold, step, read."""
 
-    def __init__(self) -> None:
-        self.model = build_model()
+    def __init__(self, model: mujoco.MjModel | None = None) -> None:
+        """`model`: another than the task's own, which hands may share; a control step is 0.1 s in any."""
+        self.model = build_model() if model is None else model
         import mujoco
+
+        self._substeps = round(CONTROL_SECONDS / self.model.opt.timestep)
 
         self._mujoco = mujoco
         self.data = mujoco.MjData(self.model)
@@ -55,7 +60,7 @@ class Hand:
         """Hold an action (24,) for one control step; False if the simulation blew up, which leaves it as it was."""
         before = self.state()
         self.data.ctrl[:] = command(action)
-        self._mujoco.mj_step(self.model, self.data, SUBSTEPS)
+        self._mujoco.mj_step(self.model, self.data, self._substeps)
         warning = self._mujoco.mjtWarning
         blown = (warning.mjWARN_BADQPOS, warning.mjWARN_BADQVEL, warning.mjWARN_BADQACC)
         if not any(self.data.warning[kind].number for kind in blown):

@@ -33,10 +33,48 @@ class ActorSpec:
     action_dim: int
     hidden: int
     action_repeat: int
+    normalised: bool = False
+    """Whether the network scales its observations itself, and its first hidden layer."""
+
+
+class Scaling(nn.Module):
+    """Observations (..., O) less their mean, over their spread: those of the first ones that it is shown."""
+
+    centre: Tensor
+    spread: Tensor
+
+    def __init__(self, size: int, least: float) -> None:
+        """`least` is added to every spread: what hardly moves stays small."""
+        super().__init__()
+        self.least = least
+        self.register_buffer("centre", torch.zeros(size))
+        self.register_buffer("spread", torch.zeros(size))  # zero: not shown any yet
+
+    def settle(self, observation: Tensor) -> None:
+        """Take the scale from observations (..., O), the first time."""
+        if not self.spread.any():
+            flat = observation.flatten(0, -2)
+            self.centre.copy_(flat.mean(0))
+            self.spread.copy_(flat.std(0) + self.least)
+
+    def forward(self, observation: Tensor) -> Tensor:
+        """Scale them; before anything was shown they stay as they are."""
+        spread = torch.where(self.spread > 0, self.spread, 1.0)
+        return (observation - self.centre) / spread
 
 
 def make_actor_net(spec: ActorSpec) -> nn.Sequential:
     """Return the network (B, obs_dim) -> (B, 2 * action_dim): means before tanh, then raw scales."""
+    if spec.normalised:
+        return nn.Sequential(
+            Scaling(spec.obs_dim, least=0.05),
+            nn.Linear(spec.obs_dim, spec.hidden),
+            nn.LayerNorm(spec.hidden),
+            nn.SiLU(),
+            nn.Linear(spec.hidden, spec.hidden),
+            nn.SiLU(),
+            nn.Linear(spec.hidden, 2 * spec.action_dim),
+        )
     return nn.Sequential(
         nn.Linear(spec.obs_dim, spec.hidden),
         nn.ReLU(),

@@ -1,7 +1,8 @@
-"""What chooses the actions of a planning expert: MPPI, through the simulator or through an ensemble that learnt it."""
+"""What chooses the actions of baoding's expert: MPPI, through the simulator or a learned ensemble, or a policy."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -26,6 +27,10 @@ LEARNING_SEED = 88_000_000  # run seed of the episodes that the ensemble learns 
 class Planner(Protocol):
     """Chooses actions for one environment, one episode after the other."""
 
+    @property
+    def curve(self) -> Sequence[Mapping[str, object]]:
+        """Of the training behind it, where there is one."""
+
     def begin(self, seed: int) -> None:
         """Forget the last episode; `seed` decides the noise of the next."""
 
@@ -38,6 +43,8 @@ class Planner(Protocol):
 
 class SimulatorPlanner:
     """MPPI through MuJoCo."""
+
+    curve = ()
 
     def __init__(self, config: PlannerConfig) -> None:
         self.settings = mppi_settings(config)
@@ -64,6 +71,11 @@ class LearnedPlanner:
     def __init__(self, pddm: PDDM) -> None:
         self.pddm = pddm
         self.begin(0)
+
+    @property
+    def curve(self) -> list[dict[str, float]]:
+        """A line per round."""
+        return self.pddm.curve
 
     def begin(self, seed: int) -> None:
         """Start from a plan of zeros."""

@@ -10,8 +10,10 @@ from vmil.config.errors import UserError
 from vmil.config.schema import EnvConfig
 from vmil.config.schema_cli import PlannedDemosOptions, PlannedExpertOptions
 from vmil.config.schema_planner import LearnedConfig, PlannerConfig
+from vmil.config.schema_ppo import HandPolicyConfig
+from vmil.experts.hand_policy import ACTOR, PolicyPlanner, train_hand_policy
 from vmil.experts.plan import make_planner
-from vmil.experts.planned import PlannedExpert, measure_expert, plan_settings
+from vmil.experts.planned import PlannedExpert, measure_expert, plan_settings, policy_settings
 
 Options = PlannedExpertOptions | PlannedDemosOptions
 
@@ -39,13 +41,26 @@ LOWEST: dict[str, float] = {  # of every number, so that a wrong one is answered
 def planned_expert(options: Options, env: EnvConfig, directory: Path, provenance: Path) -> PlannedExpert:
     """The expert to record (it gives up what cannot succeed) or to measure (whole episodes; trained first).
 
-    directory: where the ensemble of dynamics=learned is. provenance: the measurement, for the card.
+    directory: where the ensemble of dynamics=learned is, or the actor of method=ppo, if not the one that came with
+    vmil. provenance: the measurement, for the card.
     """
     _check(options)
     measuring = isinstance(options, PlannedExpertOptions)
+    if options.method == "ppo":
+        return _policy_expert(options, env, directory, provenance)
     config, learned = _part(options, PlannerConfig), _part(options, LearnedConfig)
     planner = make_planner(env, config, learned, options.seed, directory, train=measuring)
     return PlannedExpert(env, planner, plan_settings(config, learned), provenance, not measuring, progress=True)
+
+
+def _policy_expert(options: Options, env: EnvConfig, directory: Path, provenance: Path) -> PlannedExpert:
+    config, actor = _part(options, HandPolicyConfig), directory / ACTOR
+    if isinstance(options, PlannedExpertOptions):
+        curve = train_hand_policy(config, directory, options.seed, options.eval_episodes)
+        planner, give_up = PolicyPlanner(actor, curve), False
+    else:
+        planner, give_up = PolicyPlanner(actor if actor.is_file() else provenance.with_name(ACTOR)), True
+    return PlannedExpert(env, planner, policy_settings(config), provenance, give_up, progress=True)
 
 
 def prepare_planned(options: PlannedExpertOptions, env: EnvConfig, out: Path) -> str:

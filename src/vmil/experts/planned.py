@@ -14,6 +14,7 @@ from tqdm import tqdm
 from vmil.config.errors import UserError
 from vmil.config.schema import EnvConfig
 from vmil.config.schema_planner import LearnedConfig, PlannerConfig
+from vmil.config.schema_ppo import HandPolicyConfig
 from vmil.envs.baoding import BaodingEnv
 from vmil.envs.baoding_task import SHARE_ON_TARGET
 from vmil.envs.episodes import seed_from
@@ -26,9 +27,8 @@ FINAL_SEED = 12_000  # episodes that measure it; demonstrations come from others
 
 
 class PlannedExpert(EpisodicExpert):
-    """MPPI, one control step after the other."""
+    """MPPI, or a policy in its place, one control step after the other."""
 
-    kind: ClassVar[Kind] = "planned"
     one_step_tolerance: ClassVar[float] = 1e-9  # the state holds the solver's warm start: 0 was met
 
     def __init__(
@@ -47,6 +47,7 @@ class PlannedExpert(EpisodicExpert):
         """
         self.env, self.planner = BaodingEnv(config, RECORDING_SEED), planner
         super().__init__(self.env)
+        self.kind: Kind = "ppo" if settings.get("method") == "ppo" else "planned"
         self.settings, self._provenance, self._give_up = settings, provenance, give_up
         self._misses = 0
         # A control step takes a good part of a second: a bar of its own, below that of the episodes.
@@ -93,21 +94,29 @@ class PlannedExpert(EpisodicExpert):
     def about(self) -> list[str]:
         """Its settings and, where it was measured, its scores."""
         listed = " ".join(f"{name}={value}" for name, value in self.settings.items())
-        through = "a learned ensemble" if self.settings.get("dynamics") == "learned" else "MuJoCo"
         lines = [
-            f"- MPPI (`vmil.experts.mppi`) through {through}, which reads the true state: {listed}.",
+            f"- {self._what}, which reads the true state: {listed}.",
             "- An episode was given up, and left out, as soon as a ball was dropped or more than a quarter of the "
-            "control steps was off target. The noise of the planner derives from the demonstration's seed.",
+            "control steps was off target. The noise of a planner derives from the demonstration's seed.",
             "- Each ball starts up to 3 mm from its place in every direction.",
         ]
         for path in self.files():
             made = json.loads(path.read_text())
+            if self.kind == "ppo":
+                lines.append(_training(made["curve"]))
             lines.append(
                 f"- Measured by `make expert ENV={made['env']}` on whole episodes {FINAL_SEED} ff., none of them a "
                 f"demonstration: **{summary(made)}**, {np.mean(made['seconds']):.0f} s each on a machine with "
                 f"{made['machine']}, settings {' '.join(f'{name}={value}' for name, value in made['planner'].items())}."
             )
         return lines
+
+    @property
+    def _what(self) -> str:
+        if self.kind == "ppo":
+            return "The mode of a policy that PPO taught in the simulator (`vmil.experts.hand_policy`)"
+        through = "a learned ensemble" if self.settings.get("dynamics") == "learned" else "MuJoCo"
+        return f"MPPI (`vmil.experts.mppi`) through {through}"
 
     def close(self) -> None:
         """Close environment and planner."""
@@ -116,10 +125,23 @@ class PlannedExpert(EpisodicExpert):
         self.planner.close()
 
 
+def _training(curve: list[dict[str, float]]) -> str:
+    best = max(curve, key=lambda point: point["mean"])
+    return (
+        f"- The policy is the best of {len(curve)} evaluations, after {best['frames']:,} of {curve[-1]['frames']:,} "
+        f"control steps: {best['mean']:.1f} of 100 on target; {curve[-1]['seconds'] / 60:.0f} minutes of one thread."
+    )
+
+
 def plan_settings(config: PlannerConfig, learned: LearnedConfig) -> dict[str, Any]:
     """What a planned episode depends on besides its seed; threads change nothing."""
-    settings = {name: value for name, value in asdict(config).items() if name != "threads"}
+    settings = {name: value for name, value in asdict(config).items() if name not in ("threads", "method")}
     return settings | (asdict(learned) if config.dynamics == "learned" else {})
+
+
+def policy_settings(config: HandPolicyConfig) -> dict[str, Any]:
+    """What the episode of a policy depends on besides its seed."""
+    return {"method": "ppo", **asdict(config)}
 
 
 def measure_expert(expert: PlannedExpert, path: Path, episodes: int, progress: bool = True) -> Score:
@@ -155,6 +177,7 @@ def _open_record(expert: PlannedExpert, path: Path) -> dict[str, Any]:
         return {
             "env": expert.env.config.name,
             "planner": expert.settings,
+            "curve": list(expert.planner.curve),
             "returns": [],
             "scores": [],
             "seconds": [],

@@ -21,9 +21,9 @@ from torchrl.objectives.value import GAE
 from tqdm import tqdm
 
 from vmil.config.errors import UserError
-from vmil.config.schema_expert import ExpertConfig
-from vmil.experts.actor import ActorSpec
-from vmil.experts.simulators import Simulators
+from vmil.config.schema_ppo import PPOConfig
+from vmil.experts.actor import ActorSpec, Scaling
+from vmil.experts.practice import Practice, Simulators
 
 ACTION = "action_before_tanh"
 
@@ -45,13 +45,9 @@ class Policy(nn.Module):
 class Value(nn.Module):
     """V(observation), (..., 1), on observations scaled by the first ones seen."""
 
-    centre: Tensor
-    spread: Tensor
-
     def __init__(self, spec: ActorSpec) -> None:
         super().__init__()
-        self.register_buffer("centre", torch.zeros(spec.obs_dim))
-        self.register_buffer("spread", torch.zeros(spec.obs_dim))  # zero: not seen any yet
+        self.scaling = Scaling(spec.obs_dim, least=0.01)
         self.net = nn.Sequential(
             nn.Linear(spec.obs_dim, spec.hidden),
             nn.LayerNorm(spec.hidden),
@@ -61,28 +57,21 @@ class Value(nn.Module):
             nn.Linear(spec.hidden, 1),
         )
 
-    def settle(self, observation: Tensor) -> None:
-        """Take the scale from observations (..., O), the first time."""
-        if not self.spread.any():
-            flat = observation.flatten(0, -2)
-            self.centre.copy_(flat.mean(0))
-            self.spread.copy_(flat.std(0) + 0.01)
-
     def forward(self, observation: Tensor) -> Tensor:
         """The value, in units of the rewards that it was taught."""
-        value: Tensor = self.net((observation - self.centre) / self.spread)
+        value: Tensor = self.net(self.scaling(observation))
         return value
 
 
 class PPOAgent:
     """Policy, critic and optimiser; `state` and `load` are the checkpoint."""
 
-    def __init__(self, config: ExpertConfig, spec: ActorSpec, net: nn.Module, seed: int) -> None:
+    def __init__(self, config: PPOConfig, practice: Practice, net: nn.Module, seed: int) -> None:
         """Takes the actor's network over, and moves its weights."""
         torch.manual_seed(seed)
-        self.config, self.spec, self.seed = config, spec, seed
-        self.actor_net = net
-        self.policy, self.value = Policy(net, spec, config.refine_std), Value(spec)
+        self.config, self.practice, self.seed = config, practice, seed
+        self.actor_net, spec = net, practice.spec
+        self.policy, self.value = Policy(net, spec, config.ppo_std), Value(spec)
         actor = ProbabilisticActor(
             TensorDictModule(self.policy, ["observation"], ["loc", "scale"]),
             in_keys=["loc", "scale"],
@@ -92,13 +81,11 @@ class PPOAgent:
             return_log_prob=True,
         )
         critic = ValueOperator(self.value, in_keys=["observation"])
-        self.advantage = GAE(gamma=config.discount, lmbda=config.refine_lambda, value_network=critic)
-        self.loss = ClipPPOLoss(
-            actor, critic, clip_epsilon=config.refine_clip, entropy_bonus=False, loss_critic_type="l2"
-        )
+        self.advantage = GAE(gamma=config.discount, lmbda=config.ppo_lambda, value_network=critic)
+        self.loss = ClipPPOLoss(actor, critic, clip_epsilon=config.ppo_clip, entropy_bonus=False, loss_critic_type="l2")
         self.loss.set_keys(action=ACTION, sample_log_prob=f"{ACTION}_log_prob")
         self.actor = actor
-        rates = ((self.policy, config.refine_rate), (self.value, config.refine_critic_rate))
+        rates = ((self.policy, config.ppo_rate), (self.value, config.ppo_critic_rate))
         groups = [{"params": list(part.parameters()), "lr": rate} for part, rate in rates]
         self.optimizer = torch.optim.Adam(groups, fused=True)
         self.iterations = 0
@@ -107,25 +94,25 @@ class PPOAgent:
     def frames(self) -> int:
         """Environment frames collected so far."""
         config = self.config
-        return self.iterations * config.refine_envs * config.refine_steps * config.action_repeat
+        return self.iterations * config.ppo_envs * config.ppo_steps * self.practice.spec.action_repeat
 
     def run_round(self, bar: tqdm[Any]) -> None:
-        """Collect and learn for `refine_every` iterations."""
+        """Collect and learn for `ppo_every` iterations."""
         config = self.config
         seed = (self.seed + 1) * 1_000_000 + self.frames
-        simulators = Simulators(self.spec, config.refine_envs, seed, spread=1000 // config.action_repeat)
+        simulators = self.practice.simulators(config.ppo_envs, seed, self.frames)
         try:
-            for _ in range(config.refine_every):
+            for _ in range(config.ppo_every):
                 self.learn(self.collect(simulators))
-                bar.update(config.refine_envs * config.refine_steps * config.action_repeat)
+                bar.update(config.ppo_envs * config.ppo_steps * self.practice.spec.action_repeat)
         finally:
             simulators.close()
 
     @torch.no_grad()
     def collect(self, simulators: Simulators) -> TensorDict:
-        """Play `refine_steps` steps (N, T) of every simulator by the policy as it is."""
+        """Play `ppo_steps` steps (N, T) of every simulator by the policy as it is."""
         steps = []
-        for _ in range(self.config.refine_steps):
+        for _ in range(self.config.ppo_steps):
             seen = torch.from_numpy(simulators.observation.copy())
             chosen = self.actor(TensorDict({"observation": seen}, [len(seen)]))
             following, reward, done, terminated = map(torch.from_numpy, simulators.step(chosen[ACTION].tanh().numpy()))
@@ -137,19 +124,30 @@ class PPOAgent:
     def learn(self, played: TensorDict) -> None:
         """Update policy and critic on steps (N, T); in the first iterations the critic alone."""
         config = self.config
-        self.value.settle(played["observation"])
+        for part in (*self.actor_net.modules(), self.value.scaling):
+            if isinstance(part, Scaling):
+                part.settle(played["observation"])
         with torch.no_grad():
             self.advantage(played)
         flat = played.reshape(-1)
         advantage = flat["advantage"]
         flat["advantage"] = (advantage - advantage.mean()) / (advantage.std() + 1e-6)
-        acting = self.iterations >= config.refine_warmup
-        for _ in range(config.refine_epochs):
-            for part in torch.randperm(len(flat)).split(config.refine_batch):
+        acting = self.iterations >= config.ppo_warmup
+        for _ in range(config.ppo_epochs):
+            for part in torch.randperm(len(flat)).split(config.ppo_batch):
                 losses = self.loss(flat[part])
-                acting = acting and float(losses["kl_approx"]) < config.refine_kl
+                acting = acting and float(losses["kl_approx"]) < config.ppo_kl
                 self._descend(losses["loss_critic"] + (losses["loss_objective"] if acting else 0.0))
         self.iterations += 1
+        self._bound_std()
+
+    def _bound_std(self) -> None:
+        config = self.config
+        if config.ppo_last_std > 0:
+            share = min(1.0, self.frames / config.ppo_frames)
+            bound = config.ppo_std + share * (config.ppo_last_std - config.ppo_std)
+            with torch.no_grad():
+                self.policy.log_std.clamp_(max=math.log(bound))
 
     def _descend(self, loss: Tensor) -> None:
         loss.backward()
@@ -176,11 +174,22 @@ class PPOAgent:
         self.policy.load_state_dict(state["policy"])
         self.value.load_state_dict(state["value"])
         self.optimizer.load_state_dict(state["optimizer"])
-        rates = (self.config.refine_rate, self.config.refine_critic_rate)  # not what it was stopped with
+        rates = (self.config.ppo_rate, self.config.ppo_critic_rate)  # not what it was stopped with
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
         self.iterations = state["iterations"]
         torch.set_rng_state(state["torch_rng"])
+
+
+def check_ppo(config: PPOConfig) -> None:
+    """UserError naming a setting that cannot be."""
+    for name in ("ppo_envs", "ppo_steps", "ppo_epochs", "ppo_batch", "ppo_every"):
+        if getattr(config, name) < 1:
+            raise UserError(f"{name}={getattr(config, name)} is outside [1, inf)")
+    if config.ppo_std <= 0:
+        raise UserError(f"ppo_std={config.ppo_std} is outside (0, inf)")
+    if config.ppo_last_std < 0:
+        raise UserError(f"ppo_last_std={config.ppo_last_std} is outside [0, inf)")
 
 
 def _diagonal_normal(loc: Tensor, scale: Tensor) -> Independent:

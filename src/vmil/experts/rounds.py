@@ -13,10 +13,8 @@ from tqdm import tqdm
 
 from vmil.config.errors import UserError
 from vmil.data.archives import read_archive
-from vmil.experts.actor import ActorSpec, deterministic_policy, save_actor
-from vmil.experts.state_task import score_episodes
-
-EVAL_SEED = 10_000  # initial states for choosing the best actor
+from vmil.experts.actor import save_actor
+from vmil.experts.practice import Practice
 
 
 class Evaluation(TypedDict):
@@ -31,7 +29,10 @@ class Evaluation(TypedDict):
 class Learner(Protocol):
     """What learns: `state` and `load` are its checkpoint, and a round starts from nothing but that."""
 
-    spec: ActorSpec
+    @property
+    def practice(self) -> Practice:
+        """What it learns."""
+        ...
 
     @property
     def actor_net(self) -> nn.Module:
@@ -104,10 +105,10 @@ def _train_round(
 ) -> None:
     started, spent, best = time.monotonic(), curve[-1]["seconds"] if curve else 0.0, max(best_return(curve), to_beat)
     learner.run_round(bar)
-    returns = score_episodes(deterministic_policy(learner.actor_net, learner.spec), learner.spec, episodes, EVAL_SEED)
+    returns = learner.practice.score(learner.actor_net, episodes)
     mean, low = float(np.mean(returns)), float(np.min(returns))
     if mean > best:
-        save_actor(actor, learner.actor_net, learner.spec)
+        save_actor(actor, learner.actor_net, learner.practice.spec)
     bar.set_postfix(last=f"{mean:.0f}", best=f"{max(mean, best):.0f}")
     seconds = spent + time.monotonic() - started
     curve.append({"frames": learner.frames, "mean": mean, "min": low, "seconds": seconds})

@@ -12,16 +12,16 @@ import torch
 
 from vmil.config.errors import UserError
 from vmil.config.schema_expert import ExpertConfig
-from vmil.config.schema_refine import REFINE_NAMES
+from vmil.config.schema_ppo import PPO_NAMES
 from vmil.envs.factory import dmc_task
 from vmil.experts.actor import deterministic_policy, load_actor
-from vmil.experts.ppo_agent import PPOAgent
+from vmil.experts.ppo_agent import PPOAgent, check_ppo
 from vmil.experts.provenance import machine, versions
 from vmil.experts.rounds import Evaluation, best_return, train_rounds
 from vmil.experts.sac_agent import SACAgent
 from vmil.experts.state_task import score_episodes
+from vmil.experts.suite_practice import SuitePractice
 
-COUNTS = ("return_steps", "refine_envs", "refine_steps", "refine_epochs", "refine_batch", "refine_every")
 FINAL_SEED = 12_000  # initial states that score the best actor; it was chosen on others
 
 
@@ -34,11 +34,9 @@ def train_expert(
     `expert.json` to `out_dir`. The best actor is chosen on one set of initial states and scored on another. Runs on one
     thread of the CPU: the networks are too small for more.
     """
-    for name in COUNTS:
-        if getattr(config, name) < 1:
-            raise UserError(f"{name}={getattr(config, name)} is outside [1, inf)")
-    if config.refine_std <= 0:
-        raise UserError(f"refine_std={config.refine_std} is outside (0, inf)")
+    check_ppo(config)
+    if config.return_steps < 1:
+        raise UserError(f"return_steps={config.return_steps} is outside [1, inf)")
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)  # Adam's moments decay into denormals, which are slow
     out_dir.mkdir(parents=True, exist_ok=True)
@@ -46,10 +44,10 @@ def train_expert(
     agent = SACAgent(config, *dmc_task(env_name), seed)
     target, episodes, refined = config.target_return, config.eval_episodes, list[Evaluation]()
     curve = train_rounds(agent, config.frames, out_dir, "checkpoint.pt", episodes, target=target, **how)
-    if config.refine_frames:
+    if config.ppo_frames:
         net, spec = load_actor(out_dir / "actor.safetensors")
-        ppo, to_beat = PPOAgent(config, spec, net.train(), seed), best_return(curve)
-        refined = train_rounds(ppo, config.refine_frames, out_dir, "refine.pt", episodes, to_beat=to_beat, **how)
+        ppo, to_beat = PPOAgent(config, SuitePractice(spec), net.train(), seed), best_return(curve)
+        refined = train_rounds(ppo, config.ppo_frames, out_dir, "refine.pt", episodes, to_beat=to_beat, **how)
     returns = _score_file(out_dir / "actor.safetensors", episodes)
     _write_provenance(out_dir / "expert.json", agent, env_name, curve, refined, returns)
     return float(np.mean(returns))
@@ -72,7 +70,7 @@ def _write_provenance(
     record: dict[str, Any] = {
         "env": env_name,
         "seed": agent.seed,
-        "config": {name: value for name, value in settings.items() if name not in REFINE_NAMES},
+        "config": {name: value for name, value in settings.items() if name not in PPO_NAMES},
         "stages": agent.stages,
         "frames": agent.frames,
         "actor_frames": max(curve, key=lambda point: point["mean"])["frames"],
@@ -85,7 +83,7 @@ def _write_provenance(
     }
     if refined:
         record["refined"] = {
-            "config": {name: settings[name] for name in REFINE_NAMES},
+            "config": {name: settings[name] for name in PPO_NAMES},
             "kept": best_return(refined) > best_return(curve),
             "curve": refined,
         }

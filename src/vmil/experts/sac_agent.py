@@ -22,9 +22,10 @@ from tqdm import tqdm
 
 from vmil.config.errors import UserError
 from vmil.config.schema_expert import ExpertConfig
-from vmil.config.schema_refine import REFINE_NAMES
+from vmil.config.schema_ppo import PPO_NAMES
 from vmil.experts.actor import ActorSpec, make_actor_net
 from vmil.experts.state_task import describe_task
+from vmil.experts.suite_practice import SuitePractice
 
 REPLAY_KEYS = (
     "observation",
@@ -109,6 +110,7 @@ class SACAgent:
         torch.manual_seed(seed)
         self.config, self.seed = config, seed
         self.spec = describe_task(domain, task, config.hidden, config.action_repeat)
+        self.practice = SuitePractice(self.spec)
         self.env = make_state_env(self.spec)
         self.actor_net = make_actor_net(self.spec)
         self.actor = make_actor(self.actor_net, self.env)
@@ -174,7 +176,7 @@ class SACAgent:
 
     def load(self, state: dict[str, Any]) -> None:
         """Take up what `state` returned; UserError when it belongs to another task, seed or size."""
-        if (state["seed"], state["spec"]) != (self.seed, asdict(self.spec)):
+        if (state["seed"], ActorSpec(**state["spec"])) != (self.seed, self.spec):
             raise UserError(
                 f"The checkpoint is of seed {state['seed']}, {state['spec']}, not of seed {self.seed}, {self.spec}."
             )
@@ -195,5 +197,5 @@ class SACAgent:
 
 def _learning(config: ExpertConfig) -> dict[str, Any]:
     """The settings that decide what SAC learns, not how long."""
-    others = {"frames", "target_return", *REFINE_NAMES}
+    others = {"frames", "target_return", *PPO_NAMES}
     return {name: value for name, value in asdict(config).items() if name not in others}

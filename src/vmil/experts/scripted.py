@@ -6,7 +6,6 @@ import json
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 from tqdm import tqdm
@@ -51,7 +50,7 @@ class Measured:
 class ScriptedPegExpert(EpisodicExpert):
     """Meta-World's controller: hover over the peg, grasp it, go in front of the hole, push."""
 
-    kind: ClassVar[Kind] = "scripted"
+    kind: Kind = "scripted"
 
     def __init__(self, config: EnvConfig, provenance: Path | None = None) -> None:
         """provenance: the `expert.json` that `measure_expert` wrote, for the card."""

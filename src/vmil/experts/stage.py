@@ -14,7 +14,7 @@ from vmil.envs.episodes import EpisodicEnv
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 Action: TypeAlias = npt.NDArray[np.float32]
-Kind = Literal["sac", "scripted", "planned"]
+Kind = Literal["sac", "scripted", "planned", "ppo"]
 
 # Run seed of the environments that experts are recorded in: no training run or evaluation of a usual seed begins an
 # episode where a demonstration does.
@@ -84,7 +84,7 @@ class Expert(Protocol):
 class EpisodicExpert(ABC):
     """An expert that reads the state of one of our environments; a subclass says what it does."""
 
-    kind: ClassVar[Kind]
+    kind: Kind
     # Metres, radians, and those a second; 4e-6 was met, in a peg's velocity while it touches three things at once. An
     # action one step off makes a hundred times as much.
     one_step_tolerance: ClassVar[float] = 1e-4

@@ -1,36 +1,49 @@
-"""Many copies of one dm_control task, stepped together: what an on-policy learner collects from."""
+"""dm_control as an expert's learner practises it: many copies of one task, stepped together."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from torch import nn
 
-from vmil.experts.actor import ActorSpec
-from vmil.experts.state_task import load_task, repeat_action
+from vmil.experts.actor import ActorSpec, deterministic_policy
+from vmil.experts.practice import Flags, Floats, first_lengths
+from vmil.experts.state_task import load_task, repeat_action, score_episodes
 
-Floats = npt.NDArray[np.float32]
-Flags = npt.NDArray[np.bool_]
+EPISODE_FRAMES = 1000  # of dm_control's tasks
+EVAL_SEED = 10_000  # initial states for choosing the best actor
 
 
-class Simulators:
-    """N environments in one process; whoever reaches the end of an episode is reset at once."""
+class SuitePractice:
+    """One dm_control task."""
+
+    def __init__(self, spec: ActorSpec) -> None:
+        self.spec = spec
+
+    def simulators(self, count: int, seed: int, frames: int) -> SuiteSimulators:
+        """Start so many; they are the same however much was seen."""
+        return SuiteSimulators(self.spec, count, seed, EPISODE_FRAMES // self.spec.action_repeat)
+
+    def score(self, net: nn.Module, episodes: int) -> list[float]:
+        """Returns of deterministic episodes."""
+        return score_episodes(deterministic_policy(net, self.spec), self.spec, episodes, EVAL_SEED)
+
+
+class SuiteSimulators:
+    """N environments in one process."""
 
     def __init__(self, spec: ActorSpec, count: int, seed: int, spread: int) -> None:
         """Start N episodes, of initial states that derive from `seed`.
 
-        spread: agent steps of a whole episode. The first episode of each environment is broken off early, evenly
-        between 1 and that many, so that from then on the N are never all at the same time of an episode.
+        spread: agent steps of a whole episode; first ones are broken off early, as `first_lengths` says.
         """
         self._spec = spec
         self._envs = [load_task(spec.domain, spec.task, seed + index) for index in range(count)]
-        self._left = [max(1, spread * (index + 1) // count) for index in range(count)]
+        self._left = first_lengths(count, spread)
         self.observation: Floats = np.stack([self._flat(env.reset().observation) for env in self._envs])  # (N, O)
 
     def step(self, actions: Floats) -> tuple[Floats, Floats, Flags, Flags]:
-        """Act (N, A) in [-1, 1]: the state it leads to (N, O), rewards (N,) of the whole repeat, done and terminated.
-
-        `observation` is then what to act on next: of an episode that is done, the first of the one after it.
-        """
+        """Act (N, A) in [-1, 1]: the states after it (N, O), rewards (N,) of the whole repeat, done and terminated."""
         following = np.empty_like(self.observation)
         rewards = np.empty(len(self._envs), np.float32)
         done, terminated = (np.zeros(len(self._envs), np.bool_) for _ in range(2))

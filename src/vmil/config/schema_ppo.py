@@ -1,0 +1,75 @@
+"""Settings of PPO from state (Schulman et al. 2017, arXiv:1707.06347): from a given actor on, or from nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+
+@dataclass(frozen=True)
+class PPOConfig:
+    """Proximal policy optimisation, many simulators at once; frames are environment frames.
+
+    The defaults are for an actor that SAC made: dm_control's tasks.
+    """
+
+    discount: float = 0.99
+    """Discount per agent step, of SAC and PPO. Source: the SAC paper, table 1."""
+    ppo_frames: int = 0
+    """Budget [environment frames]; 0 leaves the actor as SAC made it. Source: ours; cheetah gains 40 in 3 million."""
+    ppo_envs: int = 128
+    """Simulators that are stepped together, one policy evaluation for all. Source: ours."""
+    ppo_steps: int = 64
+    """Agent steps of each simulator per iteration. Source: ours."""
+    ppo_epochs: int = 5
+    """Passes over an iteration's steps. Source: the PPO paper, table 3: 10, halved."""
+    ppo_batch: int = 1024
+    """Agent steps per update. Source: ours; the paper's 64 is for a single simulator."""
+    ppo_rate: float = 7e-5
+    """Adam's step size for the actor. Source: ours, what holds an iteration's KL near 0.01 here (the paper: 3e-4)."""
+    ppo_critic_rate: float = 1e-3
+    """Adam's step size for the critic, which starts from nothing. Source: ours."""
+    ppo_std: float = 0.15
+    """Initial standard deviation of the actions before tanh, learnt from there on. Source: ours."""
+    ppo_last_std: float = 0.0
+    """What it may be at the end; a bound falls to it from `ppo_std`, linearly in frames; 0: no bound. Source: ours."""
+    ppo_clip: float = 0.2
+    """How far a probability ratio counts from 1. Source: the PPO paper, table 3."""
+    ppo_kl: float = 0.03
+    """KL from the policy that collected at which an iteration leaves the actor alone. Source: Spinning Up, doubled."""
+    ppo_lambda: float = 0.95
+    """λ of the advantages. Source: the PPO paper, table 3."""
+    ppo_warmup: int = 10
+    """Iterations in which the critic alone learns; its first advantages would undo what SAC learnt. Source: ours."""
+    ppo_every: int = 50
+    """Iterations between evaluations, each followed by a checkpoint. Source: ours."""
+
+
+PPO_NAMES = tuple(item.name for item in fields(PPOConfig) if item.name.startswith("ppo_"))
+
+
+@dataclass(frozen=True)
+class HandPolicyConfig(PPOConfig):
+    """PPO of the hand, from nothing; a frame is a control step."""
+
+    discount: float = 0.96
+    """Discount per control step: it looks 2.5 s ahead. Source: ours."""
+    ppo_hidden: int = 256
+    """Width of the two hidden layers of actor and critic. Source: ours."""
+    ppo_light_frames: int = 3_500_000
+    """Frames in the planner's light simulator, 2.7 times as fast, before those in the real one. Source: ours."""
+    ppo_reference: str | None = None
+    """Directory of recordings (demo_*.npz) that episodes may start in; null: those that came with vmil."""
+    ppo_reference_share: float = 0.7
+    """Of the episodes, begin in a state of the recordings. Source: DeepMimic (arXiv:1804.02717), section 6.1."""
+    ppo_off_target: float = 0.06
+    """Metres from its target at which a ball counts as lost: else it is parked, in safety. Source: DeepMimic, 6.2."""
+    ppo_frames: int = 6_000_000
+    """Budget [environment frames], the light ones included. Source: ours."""
+    ppo_envs: int = 64
+    ppo_steps: int = 50
+    ppo_batch: int = 800
+    ppo_rate: float = 1e-4
+    ppo_std: float = 0.2
+    ppo_last_std: float = 0.05
+    ppo_warmup: int = 3
+    ppo_every: int = 20

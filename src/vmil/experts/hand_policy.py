@@ -1,0 +1,89 @@
+"""The expert of baoding that does not plan: a policy that PPO taught in the simulator, and its training.
+
+MPPI's actions are noise to a good part: a network that sees the true state explains a quarter of their variance, and a
+clone of them loses the balls within two seconds. This expert acts alike in like states, which can be imitated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from vmil.config.errors import UserError
+from vmil.config.schema_ppo import HandPolicyConfig
+from vmil.data.recording import read_recording
+from vmil.envs.baoding import STATE_SIZE, BaodingEnv
+from vmil.experts.actor import deterministic_policy, load_actor, make_actor_net
+from vmil.experts.hand_practice import HandPractice, hand_spec, observe_hand
+from vmil.experts.ppo_agent import PPOAgent, check_ppo
+from vmil.experts.rounds import Evaluation, train_rounds
+
+Floats = NDArray[np.float64]
+
+ACTOR, CHECKPOINT = "actor.safetensors", "ppo.pt"
+LAST_STEPS = 6  # of a recording: an episode that starts there has hardly begun when it ends
+
+
+class PolicyPlanner:
+    """The mode of a trained actor, in a planner's place."""
+
+    def __init__(self, actor: Path, curve: Sequence[Evaluation] = ()) -> None:
+        """curve: of its training. UserError if the file is not an actor of the hand."""
+        net, spec = load_actor(actor)
+        if spec != hand_spec(spec.hidden):
+            raise UserError(f"{actor} is an actor for {spec.domain}-{spec.task}, or of another version of the hand's.")
+        self._policy = deterministic_policy(net, spec)
+        self.curve = curve
+
+    def begin(self, seed: int) -> None:
+        """Nothing is carried from one episode to the next, and nothing is drawn."""
+
+    def act(self, env: BaodingEnv) -> Floats:
+        """The action (24,) for the hand as it is."""
+        return self._policy({"hand": observe_hand(env.hand)}).astype(np.float64)
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+def train_hand_policy(
+    config: HandPolicyConfig, out_dir: Path, seed: int, episodes: int, progress: bool = True
+) -> list[Evaluation]:
+    """Run the rounds of PPO that are missing; `out_dir` holds `ppo.pt` and the best actor, `actor.safetensors`.
+
+    Returns the curve: control steps on target of whole episodes. Runs on one thread.
+    """
+    check_ppo(config)
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    practice = HandPractice(config, reference_states(config.ppo_reference))
+    torch.manual_seed(seed)
+    agent = PPOAgent(config, practice, timid_net(practice), seed)
+    return train_rounds(agent, config.ppo_frames, out_dir, CHECKPOINT, episodes, progress=progress)
+
+
+def timid_net(practice: HandPractice) -> nn.Sequential:
+    """An actor that holds still to begin with: whoever flails loses the balls, and learns nothing else."""
+    net = make_actor_net(practice.spec)
+    last = net[-1]
+    assert isinstance(last, nn.Linear)
+    nn.init.normal_(last.weight, std=0.003)
+    nn.init.zeros_(last.bias)
+    return net
+
+
+def reference_states(directory: str | None) -> Floats:
+    """The physics states (R, 111) of recordings; UserError where there are none."""
+    where = Path(str(files("vmil"))) / "assets" / "baoding" / "demos" if directory is None else Path(directory)
+    states = [read_recording(path).physics for path in sorted(where.glob("demo_*.npz"))]
+    found = [each[:-LAST_STEPS] for each in states if each is not None and each.shape[1] == STATE_SIZE]
+    if not found:
+        raise UserError(f"there is no recording of baoding's states in '{where}'")
+    return np.concatenate(found)
