@@ -19,11 +19,12 @@ from vmil.envs.baoding import BaodingEnv, Hand
 from vmil.envs.baoding_task import TOLERANCE, palm_pose, targets, tracking_errors
 from vmil.experts.hand_learned import BaodingTask, observe
 from vmil.experts.hand_model import HandSimulator, cost
+from vmil.experts.hand_policy import PolicyPlanner
 from vmil.experts.plan import LearnedPlanner, SimulatorPlanner, make_planner
 from vmil.experts.planned import FINAL_SEED, PlannedExpert, measure_expert, plan_settings
 
 ASSETS = Path(vmil.__file__).parent / "assets" / "baoding"
-SHIPPED = sorted((ASSETS / "demos").glob("demo_*.npz"))
+SETS = {"policy": ASSETS, "planner": ASSETS / "planned"}  # whose demonstrations are shipped, and where
 ENV = EnvConfig(**{**vars(load_config(["env=baoding"]).env), "episode_frames": 4})
 TINY = PlannerConfig(horizon=2, samples=4, timestep=0.01, threads=1)
 LEARNED = LearnedConfig(rounds=2, rollouts=2, epochs=1, hidden=8, batch_size=8)
@@ -261,13 +262,19 @@ def test_no_knob_of_the_planner_is_dead():
 # ---- what is shipped ----------------------------------------------------------------------
 
 
-def test_the_shipped_demonstrations_succeed_and_step_by_step_are_what_they_say(tmp_path):
-    assert len(SHIPPED) == 25
-    assert sum(path.stat().st_size for path in SHIPPED) < 5_000_000
+def shipped(who: str) -> list[Path]:
+    return sorted((SETS[who] / "demos").glob("demo_*.npz"))
+
+
+@pytest.mark.parametrize("who", SETS)
+def test_the_shipped_demonstrations_succeed_and_step_by_step_are_what_they_say(who, tmp_path):
+    assert len(shipped(who)) == 25
+    assert sum(path.stat().st_size for path in shipped(who)) < 5_000_000
     ours, starts = expert(tmp_path), set()
-    for path in SHIPPED:
+    for path in shipped(who):
         recording = read_recording(path)
         assert (recording.physics.shape, recording.action.shape) == ((101, 111), (100, 24))
+        assert recording.meta["expert"] == {"policy": "ppo", "planner": "planned"}[who]
         assert recording.meta["scores"]["success"] == 1.0
         assert recording.reward.sum() >= 75
         errors = tracking_errors(recording.physics[1:, 1:3], balls_of(recording.physics[1:]), np.arange(1, 101))
@@ -279,14 +286,29 @@ def test_the_shipped_demonstrations_succeed_and_step_by_step_are_what_they_say(t
         ours.execute(recording.action[t])
         assert ours.state() == pytest.approx(recording.physics[t + 1], abs=1e-3)  # another processor rounds otherwise
     ours.close()
-    assert len(starts) == len(SHIPPED)
+    assert len(starts) == len(shipped(who))
 
 
-def test_the_card_names_every_file_and_its_digest():
-    card = (ASSETS / "CARD.md").read_text()
-    for path in SHIPPED:
+@pytest.mark.parametrize("who", SETS)
+def test_the_card_names_every_file_and_its_digest(who):
+    card = (SETS[who] / "CARD.md").read_text()
+    others = [ASSETS / "actor.safetensors", ASSETS / "expert.json"] if who == "policy" else []
+    for path in [*shipped(who), *others]:
         assert f"| {path.name} | `{hashlib.sha256(path.read_bytes()).hexdigest()}` |" in card
-    assert (ASSETS / "contact_sheet.png").is_file()
+    assert (SETS[who] / "contact_sheet.png").is_file()
+
+
+def test_the_shipped_policy_plays_an_episode_that_no_one_has_seen():
+    env = BaodingEnv(load_config(["env=baoding"]).env, seed=5)
+    policy = PolicyPlanner(ASSETS / "actor.safetensors")
+    on_target = []
+    for _ in range(3):
+        env.open_episode()
+        while not env.over:
+            env.advance(policy.act(env))
+        on_target.append(env.last_scores["on_target"])
+    env.close()
+    assert np.mean(on_target) > 0.6  # 0.75 and no drop is a success
 
 
 def balls_of(states: np.ndarray) -> np.ndarray:

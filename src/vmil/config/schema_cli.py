@@ -68,6 +68,7 @@ class PlannedExpertOptions(HandPolicyConfig, LearnedConfig, PlannerConfig):
     env: str = "baoding"
     seed: int = 0
     eval_episodes: int = 10
+    note: str = ""  # for the card, what a reader must know: a training that began with other code
     out: str | None = None  # null: <root>/expert-<env>-s<seed>
     root: str = "runs"
 

@@ -58,7 +58,7 @@ class HandPolicyConfig(PPOConfig):
     ppo_light_frames: int = 3_500_000
     """Frames in the planner's light simulator, 2.7 times as fast, before those in the real one. Source: ours."""
     ppo_reference: str | None = None
-    """Directory of recordings (demo_*.npz) that episodes may start in; null: those that came with vmil."""
+    """Directory of recordings (demo_*.npz) that episodes may start in; null: the planner's, which came with vmil."""
     ppo_reference_share: float = 0.7
     """Of the episodes, begin in a state of the recordings. Source: DeepMimic (arXiv:1804.02717), section 6.1."""
     ppo_off_target: float = 0.06

@@ -43,7 +43,7 @@ def write_card(
     parts = [
         [f"# Expert and demonstrations: {env_name}", "", "Written by `vmil.experts.card` from measurements."],
         ["## Expert", "", *about] if about else [],
-        _demo_part(lines, env_name, recipe, rejected),
+        _demo_part(lines, env_name, expert, recipe, rejected),
         _replay_part(lines),
         _digest_part([*expert.files(), *(line.path for line in lines)]),
     ]
@@ -52,7 +52,7 @@ def write_card(
     return card
 
 
-def _demo_part(lines: list[DemoLine], env_name: str, recipe: Recipe, rejected: int) -> list[str]:
+def _demo_part(lines: list[DemoLine], env_name: str, expert: Expert, recipe: Recipe, rejected: int) -> list[str]:
     totals = np.asarray([line.total for line in lines])
     names = list(lines[0].scores)
     chosen = ["succeed"] if "success" in names else []
@@ -68,7 +68,7 @@ def _demo_part(lines: list[DemoLine], env_name: str, recipe: Recipe, rejected: i
         "## Demonstrations",
         "",
         f"Made by `make demos ENV={env_name} N={len(lines)} SEED={recipe.seed} "
-        f'ARGS="{_arguments(recipe)}"` (`vmil.experts.record.record_demos`): episodes of the expert plus '
+        f'ARGS="{_arguments(expert, recipe)}"` (`vmil.experts.record.record_demos`): episodes of the expert plus '
         f"Gaussian noise of scale {recipe.action_noise:g} on its actions, clipped, from that seed on"
         f"{', those that ' + ' and '.join(chosen) if chosen else ''}; {rejected} left out. "
         f"Mean return **{totals.mean():.1f}**. "
@@ -81,9 +81,10 @@ def _demo_part(lines: list[DemoLine], env_name: str, recipe: Recipe, rejected: i
     ]
 
 
-def _arguments(recipe: Recipe) -> str:
+def _arguments(expert: Expert, recipe: Recipe) -> str:
+    method = ["method=ppo"] if expert.kind == "ppo" else []
     threshold = [] if recipe.min_return is None else [f"min_return={recipe.min_return:g}"]
-    return " ".join([*threshold, f"action_noise={recipe.action_noise:g}"])
+    return " ".join([*method, *threshold, f"action_noise={recipe.action_noise:g}"])
 
 
 def _replay_part(lines: list[DemoLine]) -> list[str]:

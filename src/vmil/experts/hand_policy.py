@@ -81,7 +81,9 @@ def timid_net(practice: HandPractice) -> nn.Sequential:
 
 def reference_states(directory: str | None) -> Floats:
     """The physics states (R, 111) of recordings; UserError where there are none."""
-    where = Path(str(files("vmil"))) / "assets" / "baoding" / "demos" if directory is None else Path(directory)
+    where = (
+        Path(str(files("vmil"))) / "assets" / "baoding" / "planned" / "demos" if directory is None else Path(directory)
+    )
     states = [read_recording(path).physics for path in sorted(where.glob("demo_*.npz"))]
     found = [each[:-LAST_STEPS] for each in states if each is not None and each.shape[1] == STATE_SIZE]
     if not found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -57,17 +58,16 @@ def _policy_expert(options: Options, env: EnvConfig, directory: Path, provenance
     config, actor = _part(options, HandPolicyConfig), directory / ACTOR
     if isinstance(options, PlannedExpertOptions):
         curve = train_hand_policy(config, directory, options.seed, options.eval_episodes)
-        planner, give_up = PolicyPlanner(actor, curve), False
-    else:
-        planner, give_up = PolicyPlanner(actor if actor.is_file() else provenance.with_name(ACTOR)), True
-    return PlannedExpert(env, planner, policy_settings(config), provenance, give_up, progress=True)
+        return PlannedExpert(env, PolicyPlanner(actor, curve), policy_settings(config), provenance, False, True)
+    settings = json.loads(provenance.read_text())["planner"] if provenance.is_file() else {"method": "ppo"}
+    return PlannedExpert(env, PolicyPlanner(provenance.with_name(ACTOR)), settings, provenance, True, True)
 
 
 def prepare_planned(options: PlannedExpertOptions, env: EnvConfig, out: Path) -> str:
     """Train what has to be trained, measure the expert, and return what to tell."""
     expert = planned_expert(options, env, out, out / "expert.json")
     try:
-        measured = measure_expert(expert, out / "expert.json", options.eval_episodes)
+        measured = measure_expert(expert, out / "expert.json", options.eval_episodes, note=options.note)
     finally:
         expert.close()
     return f"{measured}; written to {out / 'expert.json'}"

@@ -19,6 +19,7 @@ from vmil.envs.baoding import BaodingEnv
 from vmil.envs.baoding_task import SHARE_ON_TARGET
 from vmil.envs.episodes import seed_from
 from vmil.evaluation.scores import Score, score
+from vmil.experts.hand_policy import ACTOR
 from vmil.experts.plan import Planner
 from vmil.experts.provenance import machine, versions
 from vmil.experts.stage import RECORDING_SEED, Action, EpisodicExpert, Kind
@@ -88,8 +89,9 @@ class PlannedExpert(EpisodicExpert):
         return super().scores() if self.env.over else {"success": 0.0}
 
     def files(self) -> list[Path]:
-        """The measurement, where there is one."""
-        return [self._provenance] if self._provenance.exists() else []
+        """The policy's weights, and the measurement, where there is one."""
+        actor = [self._provenance.with_name(ACTOR)] if self.kind == "ppo" else []
+        return [path for path in actor if path.exists()] + ([self._provenance] if self._measurement() else [])
 
     def about(self) -> list[str]:
         """Its settings and, where it was measured, its scores."""
@@ -97,19 +99,28 @@ class PlannedExpert(EpisodicExpert):
         lines = [
             f"- {self._what}, which reads the true state: {listed}.",
             "- An episode was given up, and left out, as soon as a ball was dropped or more than a quarter of the "
-            "control steps was off target. The noise of a planner derives from the demonstration's seed.",
+            "control steps was off target."
+            + (" The noise of the planner derives from the demonstration's seed." if self.kind == "planned" else ""),
             "- Each ball starts up to 3 mm from its place in every direction.",
         ]
-        for path in self.files():
-            made = json.loads(path.read_text())
+        if made := self._measurement():
             if self.kind == "ppo":
                 lines.append(_training(made["curve"]))
+            if made.get("note"):
+                lines.append(f"- {made['note']}")
             lines.append(
                 f"- Measured by `make expert ENV={made['env']}` on whole episodes {FINAL_SEED} ff., none of them a "
-                f"demonstration: **{summary(made)}**, {np.mean(made['seconds']):.0f} s each on a machine with "
+                f"demonstration: **{summary(made)}**, {np.mean(made['seconds']):.1f} s each on a machine with "
                 f"{made['machine']}, settings {' '.join(f'{name}={value}' for name, value in made['planner'].items())}."
             )
         return lines
+
+    def _measurement(self) -> dict[str, Any]:
+        """What `measure_expert` wrote; nothing if it is another kind of expert's, or not there."""
+        if not self._provenance.exists():
+            return {}
+        made: dict[str, Any] = json.loads(self._provenance.read_text())
+        return made if made["planner"].get("method") == self.settings.get("method") else {}
 
     @property
     def _what(self) -> str:
@@ -144,12 +155,12 @@ def policy_settings(config: HandPolicyConfig) -> dict[str, Any]:
     return {"method": "ppo", **asdict(config)}
 
 
-def measure_expert(expert: PlannedExpert, path: Path, episodes: int, progress: bool = True) -> Score:
+def measure_expert(expert: PlannedExpert, path: Path, episodes: int, progress: bool = True, note: str = "") -> Score:
     """Play whole episodes and write what they score to `path`, after each; those that it holds are not repeated.
 
-    UserError when it holds episodes of other settings.
+    note: written along. UserError when it holds episodes of other settings.
     """
-    made = _open_record(expert, path)
+    made = _open_record(expert, path) | {"note": note}
     path.parent.mkdir(parents=True, exist_ok=True)
     with tqdm(total=episodes, initial=min(len(made["returns"]), episodes), unit="episode", disable=not progress) as bar:
         while len(made["returns"]) < episodes:
@@ -173,7 +184,9 @@ def summary(made: dict[str, Any]) -> Score:
 
 
 def _open_record(expert: PlannedExpert, path: Path) -> dict[str, Any]:
-    if not path.exists():
+    made: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    further = expert.kind == "ppo" and made.get("curve") != list(expert.planner.curve)  # trained on since
+    if not made or further:
         return {
             "env": expert.env.config.name,
             "planner": expert.settings,
@@ -184,7 +197,6 @@ def _open_record(expert: PlannedExpert, path: Path) -> dict[str, Any]:
             "machine": machine(),
             "versions": versions("mujoco", "gymnasium-robotics"),
         }
-    made: dict[str, Any] = json.loads(path.read_text())
     if made.get("planner") != expert.settings:
         raise UserError(f"{path} was measured with other settings: choose another out=")
     return made
