@@ -44,9 +44,7 @@ TINY = HandPolicyConfig(
 ENV = EnvConfig(**{**vars(load_config(["env=baoding"]).env), "episode_frames": 4})
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def _states(steps: int = 12) -> np.ndarray:
@@ -225,6 +223,16 @@ def test_a_policy_acts_on_what_it_sees_and_another_tasks_is_refused(tmp_path: Pa
     save_actor(tmp_path / "walker.safetensors", make_actor_net(other), other)
     with pytest.raises(UserError, match="actor for walker-walk"):
         PolicyPlanner(tmp_path / "walker.safetensors")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"ppo_frames": 0}, {"ppo_reference_share": 1.5}, {"ppo_off_target": 0.0}, {"ppo_every": 0}]
+)
+def test_a_setting_that_cannot_be_is_named_before_anything_is_written(wrong: dict[str, float], tmp_path: Path) -> None:
+    config = dataclasses.replace(TINY, **wrong)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=f"{next(iter(wrong))}="):
+        train_hand_policy(config, tmp_path / "out", seed=0, episodes=1, progress=False)
+    assert not (tmp_path / "out").exists()
 
 
 def test_without_recordings_there_is_one_sentence(tmp_path: Path) -> None:

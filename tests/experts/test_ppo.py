@@ -37,9 +37,7 @@ TINY = ExpertConfig(
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def _agent(config: ExpertConfig = TINY, seed: int = 0) -> PPOAgent:

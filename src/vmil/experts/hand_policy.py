@@ -60,6 +60,7 @@ def train_hand_policy(
     Returns the curve: control steps on target of whole episodes. Runs on one thread.
     """
     check_ppo(config)
+    _check(config)
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     out_dir.mkdir(parents=True, exist_ok=True)
@@ -67,6 +68,16 @@ def train_hand_policy(
     torch.manual_seed(seed)
     agent = PPOAgent(config, practice, timid_net(practice), seed)
     return train_rounds(agent, config.ppo_frames, out_dir, CHECKPOINT, episodes, progress=progress)
+
+
+def _check(config: HandPolicyConfig) -> None:
+    for name in ("ppo_frames", "ppo_hidden"):
+        if getattr(config, name) < 1:
+            raise UserError(f"{name}={getattr(config, name)} is outside [1, inf)")
+    if not 0 <= config.ppo_reference_share <= 1:
+        raise UserError(f"ppo_reference_share={config.ppo_reference_share} is outside [0, 1]")
+    if config.ppo_off_target <= 0:
+        raise UserError(f"ppo_off_target={config.ppo_off_target} is outside (0, inf)")
 
 
 def timid_net(practice: HandPractice) -> nn.Sequential:

@@ -1,4 +1,4 @@
-"""What a learner asks of a task that it learns from state: copies to practise on, a score, a file for the actor."""
+"""What a learner asks of a task that it learns from state: copies to practise on, and a score."""
 
 from __future__ import annotations
 
