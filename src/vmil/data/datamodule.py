@@ -11,23 +11,21 @@ import lightning
 import numpy as np
 import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from tensordict import TensorDict
 from torch.utils.data import DataLoader
 
 from vmil.config.errors import UserError
-from vmil.config.learners import collects, lead_in, sees_stacks
+from vmil.config.learners import lead_in
 from vmil.config.schema import Config
 from vmil.data.collect import Collects, Policy
 from vmil.data.demos import Demonstrations, load_demonstrations
 from vmil.data.footprint import choose_scratch, estimate, replay_steps
-from vmil.data.generators import global_states, set_global_states
+from vmil.data.gathering import Gathering
 from vmil.data.mixing import mixed_batch
 from vmil.data.pace import Pace
 from vmil.data.parallel import make_collector
-from vmil.data.ranks import ALONE, Rank, gathered, own_state, rank_seed, states_of_all
+from vmil.data.ranks import ALONE, Rank, own_state, rank_seed, states_of_all
 from vmil.data.replay import Replay
 from vmil.data.rounds import Rounds
-from vmil.data.tally import Tally
 from vmil.data.transition import Batch
 from vmil.envs.factory import EnvInfo, env_info
 
@@ -63,32 +61,30 @@ class VMILDataModule(lightning.LightningDataModule):
         self.info: EnvInfo = env_info(config.env)
         self.footprint = estimate(config, self.info)
         self.pace = Pace(config)
-        self.tally = Tally()  # of the last collection
         self.metrics: dict[str, float] = {}  # of the last collection, and the mean time to sample
         self.on_collect: Callable[[int], None] | None = None
         self.demos: Demonstrations | None = None
         self._policy = policy
         self._pinned = config.compute.device != "cpu" and torch.cuda.is_available()
-        self._collector: Collects | None = None
+        self._gathering: Gathering | None = None
         self._pending: dict[str, Any] | None = None
         self._restored = False
-        self._sliceable: bool | None = None  # see _can_slice; None: not known since the replay has changed
 
     # ---- Lightning's hooks
 
     def setup(self, stage: str = "fit") -> None:
         """Opens the environment and loads the demonstrations; UserError if either cannot be had."""
-        if self._collector is not None:
+        if self._gathering is not None:
             return
-        config, info = self.config, self.info
-        seed = self.seed
+        config, info, seed = self.config, self.info, self.seed
         self.demos = load_demonstrations(config.env, config.demos, config.seed, _stream(seed, _DEMOS), self.rank)
         self.demos.check_length(config.training.batch_length - lead_in(config))
         if config.debug.use_ground_truth_reward:
             self.demos.check_rewards()
         scratch = choose_scratch(self.footprint, self.replay_dir, config.compute.devices)
         self.replay = Replay(replay_steps(config), info.frames_per_step, _stream(seed, _REPLAY), scratch=scratch)
-        self._collector = make_collector(config, seed, _stream(seed, _RANDOM_ACTIONS), self._policy)
+        collector = make_collector(config, seed, _stream(seed, _RANDOM_ACTIONS), self._policy)
+        self._gathering = Gathering(config, collector, self.replay, self.pace, self.rank)
         if self._pending is not None:
             self.load_state_dict(self._pending)
 
@@ -117,8 +113,8 @@ class VMILDataModule(lightning.LightningDataModule):
 
     def close(self) -> None:
         """Closes the environment; may be called twice. A checkpoint can still be taken, nothing be collected."""
-        if self._collector is not None:
-            self._collector.close()
+        if self._gathering is not None:
+            self._gathering.collector.close()
             self.replay.close()
 
     # ---- the plan
@@ -153,17 +149,22 @@ class VMILDataModule(lightning.LightningDataModule):
         return min(training.batch_size, max(1, round(training.batch_size * training.demo_fraction)))
 
     @property
+    def gathering(self) -> Gathering:
+        """What plays the rounds' episodes, once set up."""
+        if self._gathering is None:
+            raise RuntimeError("the data module is not set up")
+        return self._gathering
+
+    @property
     def collector(self) -> Collects:
         """The collector, once set up."""
-        if self._collector is None:
-            raise RuntimeError("the data module is not set up")
-        return self._collector
+        return self.gathering.collector
 
     def set_policy(self, policy: Policy) -> None:
         """Whose actions are collected from now on."""
         self._policy = policy
-        if self._collector is not None:
-            self._collector.policy = policy
+        if self._gathering is not None:
+            self._gathering.collector.policy = policy
 
     def epoch(self) -> Iterator[Batch]:
         """Finishes the epoch that a checkpoint interrupted, or else begins the next: collects, then yields batches.
@@ -172,13 +173,13 @@ class VMILDataModule(lightning.LightningDataModule):
         """
         pace = self.pace
         if pace.owed == 0:
-            pace.begin_round()
-            self.tally, self.metrics = Tally(), {}
+            self.gathering.begin_round()
+            self.metrics = {}
         experts = self.experts if pace.goal > 0 else self.config.training.batch_size
         yielded, seconds = 0, 0.0
         while pace.owed > 0:
-            while not self._earned():
-                self._collect()
+            while not self.gathering.earned():
+                self.metrics |= self.gathering.play(self._on_frames)
             started = time.perf_counter()
             batch = self.sample(experts)
             seconds += time.perf_counter() - started
@@ -187,66 +188,11 @@ class VMILDataModule(lightning.LightningDataModule):
             pace.owed -= 1
             yield batch
 
-    def _earned(self) -> bool:
-        """Whether one more of the round's batches can be made, and may be; UserError if none ever can."""
-        if not self.pace.earned:
-            return False
-        if self.pace.goal == 0 or not collects(self.config) or self._can_slice():
-            return True
-        if self.pace.missing:
-            return False
-        raise UserError("every episode ended in fewer agent steps than training.batch_length: lower it")
-
-    def _can_slice(self) -> bool:
-        """Whether a sequence fits into an episode of the replay, of every rank's: they go on together."""
-        if self._sliceable is None:
-            shortest, ends = self.config.training.batch_length - lead_in(self.config), sees_stacks(self.config)
-            fits = any(shelf.length + (ends and shelf.terminated) >= shortest for shelf in self.replay.shelves)
-            self._sliceable = fits if self.rank.count == 1 else all(gathered(int(fits)))
-        return self._sliceable
-
-    def _collect(self) -> None:
-        """Plays an episode, or as many as there are workers to play them at once."""
-        if not collects(self.config):
-            self.pace.frames = self.pace.goal
-            return
-        pace, collector, started, own, before = self.pace, self.collector, time.perf_counter(), 0, self.frames
-        collector.on_step = self._report_step
-        pace.begin_wave()
-        while pace.wave > 0 and pace.missing:
-            episode = self._collect_episode(random=self.frames < self.config.training.seed_frames)
-            self.replay.extend(episode)
-            own += len(episode) * self.info.frames_per_step
-            pace.frames += len(episode) * self.info.frames_per_step * self.rank.count  # as if the others did the same
-            self.tally.add(float(episode["reward"].sum()), collector.scores, collector.seconds)
-            pace.wave -= 1
-        pace.wave = 0
-        if self.rank.count > 1:
-            pace.frames = before + sum(gathered(own))
-        self._sliceable = None
-        self.tally.add_seconds({"time/collect": time.perf_counter() - started})
-        self.metrics |= {
-            **self.tally.metrics(),
-            "collect/episodes": float(collector.episode),
-            "replay/frames": float(self.replay.frames),  # of this rank
-            "replay/episodes": float(self.replay.episodes),
-        }
-
-    def _collect_episode(self, random: bool) -> TensorDict:
-        """The next one. If the run is asked to stop it is broken off, and the resumed run plays it from its start."""
-        own, shared = self.collector.state_dict(), global_states()
-        try:
-            return self.collector.collect_episode(random)
-        except SIGTERMException:
-            self.collector.load_state_dict(own)
-            set_global_states(shared)
-            raise
-
-    def _report_step(self, frames_of_episode: int) -> None:
+    def _on_frames(self, frames: int) -> None:
         if self.trainer is not None and self.trainer.received_sigterm:
             raise SIGTERMException
         if self.on_collect is not None:
-            self.on_collect(self.frames + frames_of_episode * self.rank.count)
+            self.on_collect(frames)
 
     def sample(self, experts: int) -> Batch:
         """A batch whose first `experts` columns are demonstrations and the others replay."""
@@ -279,10 +225,9 @@ class VMILDataModule(lightning.LightningDataModule):
         return {
             **self.pace.state_dict(),
             "metrics": self.metrics,  # of the running epoch: a run stopped within it still has to report them
-            "tally": self.tally.state_dict(),
             "replay": self.replay.state_dict(),
             "demos": self.demos.state_dict(),
-            "collector": self.collector.state_dict(),
+            **self.gathering.state_dict(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -290,7 +235,7 @@ class VMILDataModule(lightning.LightningDataModule):
 
         Lightning's call changes nothing if the same state was taken back before, and nothing has been done since.
         """
-        if self._collector is None:
+        if self._gathering is None:
             self._pending = state_dict
             return
         if self._restored:
@@ -302,9 +247,9 @@ class VMILDataModule(lightning.LightningDataModule):
             raise UserError("this checkpoint cannot be resumed without its replay directory")
         self.demos.load_state_dict(state_dict["demos"])
         self.replay.load(self.replay_dir, state_dict["replay"])
-        self.collector.load_state_dict(state_dict["collector"])
+        self.gathering.load_state_dict(state_dict)
         self.pace.load_state_dict(state_dict)
-        self.metrics, self.tally = dict(state_dict.get("metrics", {})), Tally(**state_dict.get("tally", {}))
+        self.metrics = dict(state_dict.get("metrics", {}))
         self._pending = None
 
     def restore(self, state_dict: dict[str, Any]) -> None:

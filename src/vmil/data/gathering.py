@@ -1,0 +1,108 @@
+"""A round's episodes, played into the replay between its batches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from tensordict import TensorDict
+
+from vmil.config.errors import UserError
+from vmil.config.learners import collects, lead_in, sees_stacks
+from vmil.config.schema import Config
+from vmil.data.collect import Collects
+from vmil.data.generators import global_states, set_global_states
+from vmil.data.pace import Pace
+from vmil.data.ranks import Rank, gathered
+from vmil.data.replay import Replay
+from vmil.data.tally import Tally
+
+
+class Gathering:
+    """Plays this rank's part of a round, and says when one more batch may be drawn.
+
+    `on_frames(frames)` is called after every agent step with the frames that all ranks have collected so far; what it
+    raises breaks the episode off.
+    """
+
+    def __init__(self, config: Config, collector: Collects, replay: Replay, pace: Pace, rank: Rank) -> None:
+        self.collector, self.tally = collector, Tally()  # of the running round
+        self._config, self._replay, self._pace, self._rank = config, replay, pace, rank
+        self._shortest = config.training.batch_length - lead_in(config)
+        self._sliceable: bool | None = None  # see _can_slice; None: not known since the replay has changed
+
+    def begin_round(self) -> None:
+        """Asks for the next round's frames and batches."""
+        self._pace.begin_round()
+        self.tally = Tally()
+
+    def earned(self) -> bool:
+        """Whether one more of the round's batches can be made, and may be; UserError if none ever can."""
+        if not self._pace.earned:
+            return False
+        if self._pace.goal == 0 or not collects(self._config) or self._can_slice():
+            return True
+        if self._pace.missing:
+            return False
+        raise UserError("every episode ended in fewer agent steps than training.batch_length: lower it")
+
+    def play(self, on_frames: Callable[[int], None]) -> dict[str, float]:
+        """Plays an episode, or as many as there are workers to play at once; returns the round's metrics so far."""
+        pace, started, own, before = self._pace, time.perf_counter(), 0, self._pace.frames
+        if not collects(self._config):
+            pace.frames = pace.goal
+            return {}
+        self.collector.on_step = lambda frames: on_frames(pace.frames + frames * self._rank.count)
+        pace.begin_wave()
+        while pace.wave > 0 and pace.missing:
+            episode = self._episode(random=pace.frames < self._config.training.seed_frames)
+            frames = len(episode) * self._replay.frames_per_step
+            self._replay.extend(episode)
+            own += frames
+            pace.frames += frames * self._rank.count  # as if the others did the same
+            self.tally.add(float(episode["reward"].sum()), self.collector.scores, self.collector.seconds)
+            pace.wave -= 1
+        pace.wave = 0
+        if self._rank.count > 1:
+            pace.frames = before + sum(gathered(own))
+        self._sliceable = None
+        self.tally.add_seconds({"time/collect": time.perf_counter() - started})
+        return self._metrics()
+
+    def state_dict(self) -> dict[str, Any]:
+        """For a checkpoint, beside the pace's and the replay's."""
+        return {"tally": self.tally.state_dict(), "collector": self.collector.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continues where `state_dict` was taken."""
+        self.collector.load_state_dict(state["collector"])
+        self.tally = Tally(**state.get("tally", {}))
+        self._sliceable = None
+
+    def _can_slice(self) -> bool:
+        """Whether a sequence fits into an episode of the replay, of every rank's: they go on together."""
+        if self._sliceable is None:
+            ends = sees_stacks(self._config)
+            fits = any(shelf.length + (ends and shelf.terminated) >= self._shortest for shelf in self._replay.shelves)
+            self._sliceable = fits if self._rank.count == 1 else all(gathered(int(fits)))
+        return self._sliceable
+
+    def _episode(self, random: bool) -> TensorDict:
+        """The next one. If the run is asked to stop it is broken off, and the resumed run plays it from its start."""
+        own, shared = self.collector.state_dict(), global_states()
+        try:
+            return self.collector.collect_episode(random)
+        except SIGTERMException:
+            self.collector.load_state_dict(own)
+            set_global_states(shared)
+            raise
+
+    def _metrics(self) -> dict[str, float]:
+        return {
+            **self.tally.metrics(),
+            "collect/episodes": float(self.collector.episode),
+            "replay/frames": float(self._replay.frames),  # of this rank
+            "replay/episodes": float(self._replay.episodes),
+        }
