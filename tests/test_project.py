@@ -18,9 +18,10 @@ from packaging.utils import canonicalize_name
 
 from vmil.cli import COMMANDS
 from vmil.config.keys import leaves, sections
-from vmil.config.load import conf_dir, load_config
+from vmil.config.load import load_config
 from vmil.config.schema import Config
 from vmil.config.schema_cli import ImportOptions
+from vmil.config.sources import conf_dir
 
 ROOT = Path(__file__).parents[1]
 GUIDE = ROOT / "src/vmil/OWN_DEMOS.md"

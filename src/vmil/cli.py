@@ -12,7 +12,7 @@ from vmil.commands import COMMANDS
 from vmil.commands.settings import FAILED
 from vmil.config import keys
 from vmil.config.errors import NonFiniteError, StoppedError, UserError
-from vmil.config.load import presets
+from vmil.config.sources import presets
 
 MISUSED, INTERRUPTED, STOPPED = 2, 130, 143  # exit codes besides; the shell's for Ctrl-C and SIGTERM
 

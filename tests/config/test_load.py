@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from vmil.config import load
+from vmil.config import load, sources
 from vmil.config.errors import UserError
 from vmil.config.keys import flatten, leaves, nearest
-from vmil.config.load import load_config, load_saved_config, presets, save_config
+from vmil.config.load import load_config, load_saved_config, save_config
 from vmil.config.schema import Config
+from vmil.config.sources import presets
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def own_conf(tmp_path, monkeypatch):
     (tmp_path / "env" / "walker.yaml").write_text("env: {camera: 2}\nbehaviour: {horizon: 3}\n")
     (tmp_path / "algo" / "a.yaml").write_text("behaviour: {horizon: 4}\nworld_model: {deter: 4}\n")
     (tmp_path / "compute" / "cpu.yaml").write_text("world_model: {deter: 5, stoch: 5}\n")
-    monkeypatch.setattr(load, "conf_dir", lambda: tmp_path)
+    monkeypatch.setattr(sources, "conf_dir", lambda: tmp_path)
     monkeypatch.setattr(load, "cuda_present", lambda: False)
     return tmp_path
 
@@ -39,6 +40,21 @@ def test_later_layers_win(own_conf):
     assert config.world_model.deter == 5  # compute over algo
     assert config.world_model.stoch == 6  # command line over all
     assert config.discriminator == Config().discriminator  # the schema where nothing is said
+
+
+def test_an_algorithm_may_have_settings_for_one_task(own_conf):
+    (own_conf / "env" / "cheetah.yaml").write_text("env: {camera: 2}\n")
+    (own_conf / "algo" / "a").mkdir()
+    (own_conf / "algo" / "a" / "cheetah.yaml").write_text(
+        "behaviour: {horizon: 9}\nworld_model: {deter: 9, hidden: 9}\n"
+    )
+    config = load_config(["env=cheetah"])
+    assert config.behaviour.horizon == 9  # over the algorithm's own
+    assert config.world_model.deter == 5  # compute over it
+    assert config.world_model.hidden == 9
+    assert load_config(["env=walker"]).behaviour.horizon == 4
+    assert load_config(["env=cheetah"], preset=False).behaviour.horizon == 2
+    assert sources.presets("algo") == ["a"]
 
 
 def test_a_yaml_with_a_wrong_key_is_named(own_conf):

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from vmil.config.errors import UserError
-from vmil.config.load import conf_dir, load_config, presets, save_config
+from vmil.config.load import load_config, save_config
+from vmil.config.sources import conf_dir, presets
 from vmil.experiments import cell as cells
 from vmil.experiments import grid
 from vmil.experiments.cell import CHECKPOINT, Place, command, standing

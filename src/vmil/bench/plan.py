@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from vmil.config import keys
 from vmil.config.commands import split_known
 from vmil.config.errors import UserError
-from vmil.config.load import SELECTORS, cuda_present, load_config
+from vmil.config.load import cuda_present, load_config
 from vmil.config.schema import Config
 from vmil.config.schema_cli import BenchOptions
+from vmil.config.sources import SELECTORS
 
 PARTS = (
     "update", "floor", "memory", "end_to_end", "acting", "rendering", "environment", "collection", "workers",

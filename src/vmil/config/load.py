@@ -1,6 +1,7 @@
 """From schema, `conf/*.yaml` and the command line to one validated `Config`.
 
-Later wins: schema.py ← default.yaml ← env/<env>.yaml ← algo/<algo>.yaml ← compute/<compute>.yaml ← key=value.
+Later wins: schema.py ← default.yaml ← env/<env>.yaml ← algo/<algo>.yaml ← algo/<algo>/<env>.yaml ←
+compute/<compute>.yaml ← key=value. An algorithm has a file for a task where that wants other settings of it;
 `compute` follows `algo` because its `debug` preset must shrink whatever the algorithm asks for.
 """
 
@@ -11,43 +12,19 @@ import importlib.util
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
-import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import AliasEvent, YAMLError
+from yaml import YAMLError
 
-import vmil
-from vmil.config import keys, learners, validate
+from vmil.config import keys, learners, sources, validate
 from vmil.config.errors import UserError
 from vmil.config.keys import flatten as flatten
 from vmil.config.schema import Config
+from vmil.config.sources import SELECTORS, Setting, check_key, presets, read_yaml
 
-SELECTORS = ("env", "algo", "compute", "tracking")  # `env=walker` picks a preset, `env.camera=1` sets a leaf
-MAX_BYTES = 256 * 1024  # of a YAML file: a whole configuration is 6 KiB
 T = TypeVar("T")
-
-
-class Setting(NamedTuple):
-    """A value for one leaf and where it came from."""
-
-    value: object
-    source: str  # "" for the command line, else the file
-
-
-def conf_dir() -> Path:
-    """The directory of the YAML presets: package data when installed, `conf/` of the checkout when editable."""
-    package = Path(vmil.__file__).parent
-    for candidate in (package / "conf", package.parents[1] / "conf"):
-        if (candidate / "default.yaml").is_file():
-            return candidate
-    raise UserError(f"the presets conf/*.yaml are missing beside {package}: install vmil again")
-
-
-def presets(group: str) -> list[str]:
-    """Names of the presets of a group (`env`, `algo` or `compute`)."""
-    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
 
 
 def load_config(overrides: Sequence[str] = (), *, preset: bool = True) -> Config:
@@ -57,15 +34,18 @@ def load_config(overrides: Sequence[str] = (), *, preset: bool = True) -> Config
     unknown key, value or preset and for anything `validate.check` refuses.
     """
     chosen, dotlist = split_selectors(overrides)
-    settings = _read_yaml(conf_dir() / "default.yaml")
+    conf = sources.conf_dir()
+    settings = read_yaml(conf / "default.yaml")
     env = chosen.get("env", str(settings["env.name"].value))
     algo = chosen.get("algo", str(settings["algo"].value))
     _check_env_name(env)
     _check_preset("algo", algo)
     if env in presets("env"):
-        settings |= _read_yaml(conf_dir() / "env" / f"{env}.yaml")
+        settings |= read_yaml(conf / "env" / f"{env}.yaml")
     if preset:
-        settings |= _read_yaml(conf_dir() / "algo" / f"{algo}.yaml")
+        settings |= read_yaml(conf / "algo" / f"{algo}.yaml")
+        fitted = conf / "algo" / algo / f"{env}.yaml"
+        settings |= read_yaml(fitted) if fitted.is_file() else {}
     from_command_line = parse_dotlist(Config, dotlist)
     settings |= _compute_settings(chosen.get("compute", "auto"), from_command_line)
     settings |= {"env.name": Setting(env, ""), "algo": Setting(algo, "")}
@@ -98,7 +78,7 @@ def load_saved_config(path: Path, overrides: Sequence[str] = ()) -> Config:
             raise UserError(f"{name}={chosen[name]} cannot change a run that exists: start a new one")
     if not path.is_file():
         raise UserError(f"{path.parent} is not a run: it has no {path.name}")
-    settings = _read_yaml(path)
+    settings = read_yaml(path)
     from_command_line = parse_dotlist(Config, dotlist)
     if "compute" in chosen:
         settings |= _compute_settings(chosen["compute"], from_command_line)
@@ -148,18 +128,6 @@ def _parse_value(raw: str, hint: Any) -> object:
     return raw if is_text and value is not None and not isinstance(value, str) else value
 
 
-def check_key(schema: type, key: str, source: str = "") -> None:
-    """Raise `UserError` unless `key` is a leaf of `schema`, naming the nearest that is."""
-    known = keys.leaves(schema)
-    if key in known:
-        return
-    if key in keys.sections(schema):
-        first = next(name for name in known if name.startswith(f"{key}."))
-        raise UserError(f"{source}'{key}' is a group of keys, such as '{first}': set one of them")
-    candidates = [*known, *(name for name in SELECTORS if schema is Config)]
-    raise UserError(f"{source}unknown key '{key}'{keys.nearest(key, candidates)}")
-
-
 def build(schema: type[T], settings: Mapping[str, Setting]) -> T:
     """Make a `schema` from its defaults and `settings`; raises `UserError` on a value of the wrong type."""
     nested: dict[str, Any] = {}
@@ -189,41 +157,6 @@ def _value_error(schema: type, settings: Mapping[str, Setting], error: OmegaConf
     return UserError(f"{source}{key}={shown} is not {keys.describe(hint)}{suggestion}")
 
 
-def _read_yaml(path: Path) -> dict[str, Setting]:
-    """The leaves of a YAML file; raises `UserError` naming the file if it is no YAML or has an unknown key."""
-    source = f"{path.parent.name}/{path.name}: "
-    try:
-        _refuse_to_unfold(path)
-        content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    except Exception as error:  # besides YAML's and OmegaConf's own errors: bad dates, endless nesting, bad text
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{source}cannot be read ({reason})") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{source}must hold keys and values")
-    settings: dict[str, Setting] = {}
-    _flatten_yaml(content, "", source, settings)
-    return settings
-
-
-def _refuse_to_unfold(path: Path) -> None:
-    """ValueError for what would grow when it is read: aliases of aliases fill any memory from a few lines."""
-    if path.stat().st_size > MAX_BYTES:
-        raise ValueError(f"larger than {MAX_BYTES >> 10} KiB")
-    if any(isinstance(event, AliasEvent) for event in yaml.parse(path.read_text(encoding="utf-8"), yaml.SafeLoader)):
-        raise ValueError("aliases are not allowed")
-
-
-def _flatten_yaml(node: Mapping[Any, Any], prefix: str, source: str, into: dict[str, Setting]) -> None:
-    groups = keys.sections(Config)
-    for name, value in node.items():
-        key = f"{prefix}{name}"
-        if key in groups and (value is None or isinstance(value, dict)):
-            _flatten_yaml(value or {}, f"{key}.", source, into)
-        else:
-            check_key(Config, key, source)
-            into[key] = Setting(value, source)
-
-
 def _check_preset(group: str, name: str, also: Sequence[str] = ()) -> None:
     known = [*also, *presets(group)]
     if name not in known:
@@ -247,7 +180,7 @@ def _compute_settings(name: str, command_line: Mapping[str, Setting]) -> dict[st
     if name == "auto":
         wished = command_line.get("compute.device", Setting("auto", "")).value
         name = "gpu" if wished == "cuda" or (wished == "auto" and cuda_present()) else "cpu"
-    return _read_yaml(conf_dir() / "compute" / f"{name}.yaml")
+    return read_yaml(sources.conf_dir() / "compute" / f"{name}.yaml")
 
 
 def cuda_present() -> bool:

@@ -12,9 +12,10 @@ import yaml
 
 from vmil.config import keys, validate
 from vmil.config.errors import UserError
-from vmil.config.load import conf_dir, load_config
+from vmil.config.load import load_config
 from vmil.config.runs import BASE, run_name
 from vmil.config.schema import Config
+from vmil.config.sources import conf_dir
 
 # What a cell sets itself, or what changes no result: a run is the same run whatever stands there.
 APART = re.compile(r"run\..*|tracking\..*|compute\..*|training\.frames|demos\.cache_dir")

@@ -1,0 +1,87 @@
+"""Where settings come from: the YAML presets of `conf/`, and what a file of them may hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+from omegaconf import OmegaConf
+from yaml import AliasEvent
+
+import vmil
+from vmil.config import keys
+from vmil.config.errors import UserError
+from vmil.config.schema import Config
+
+SELECTORS = ("env", "algo", "compute", "tracking")  # `env=walker` picks a preset, `env.camera=1` sets a leaf
+MAX_BYTES = 256 * 1024  # of a YAML file: a whole configuration is 6 KiB
+
+
+class Setting(NamedTuple):
+    """A value for one leaf and where it came from."""
+
+    value: object
+    source: str  # "" for the command line, else the file
+
+
+def conf_dir() -> Path:
+    """The directory of the YAML presets: package data when installed, `conf/` of the checkout when editable."""
+    package = Path(vmil.__file__).parent
+    for candidate in (package / "conf", package.parents[1] / "conf"):
+        if (candidate / "default.yaml").is_file():
+            return candidate
+    raise UserError(f"the presets conf/*.yaml are missing beside {package}: install vmil again")
+
+
+def presets(group: str) -> list[str]:
+    """Names of the presets of a group (`env`, `algo` or `compute`)."""
+    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+
+
+def check_key(schema: type, key: str, source: str = "") -> None:
+    """Raise `UserError` unless `key` is a leaf of `schema`, naming the nearest that is."""
+    known = keys.leaves(schema)
+    if key in known:
+        return
+    if key in keys.sections(schema):
+        first = next(name for name in known if name.startswith(f"{key}."))
+        raise UserError(f"{source}'{key}' is a group of keys, such as '{first}': set one of them")
+    candidates = [*known, *(name for name in SELECTORS if schema is Config)]
+    raise UserError(f"{source}unknown key '{key}'{keys.nearest(key, candidates)}")
+
+
+def read_yaml(path: Path) -> dict[str, Setting]:
+    """The leaves of a YAML file; raises `UserError` naming the file if it is no YAML or has an unknown key."""
+    source = f"{path.parent.name}/{path.name}: "
+    try:
+        _refuse_to_unfold(path)
+        content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    except Exception as error:  # besides YAML's and OmegaConf's own errors: bad dates, endless nesting, bad text
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{source}cannot be read ({reason})") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{source}must hold keys and values")
+    settings: dict[str, Setting] = {}
+    _flatten_yaml(content, "", source, settings)
+    return settings
+
+
+def _refuse_to_unfold(path: Path) -> None:
+    """ValueError for what would grow when it is read: aliases of aliases fill any memory from a few lines."""
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError(f"larger than {MAX_BYTES >> 10} KiB")
+    if any(isinstance(event, AliasEvent) for event in yaml.parse(path.read_text(encoding="utf-8"), yaml.SafeLoader)):
+        raise ValueError("aliases are not allowed")
+
+
+def _flatten_yaml(node: Mapping[Any, Any], prefix: str, source: str, into: dict[str, Setting]) -> None:
+    groups = keys.sections(Config)
+    for name, value in node.items():
+        key = f"{prefix}{name}"
+        if key in groups and (value is None or isinstance(value, dict)):
+            _flatten_yaml(value or {}, f"{key}.", source, into)
+        else:
+            check_key(Config, key, source)
+            into[key] = Setting(value, source)
