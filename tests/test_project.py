@@ -402,21 +402,22 @@ def test_the_presets_are_the_checkout_s():
     assert conf_dir() == ROOT / "conf"
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "conf").rglob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((ROOT / "conf").rglob("*.yaml")), ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_every_yaml_changes_something(path):
     group, name = path.parent.name, path.stem
+    fitted = path.parent.parent.name == "algo"  # one algorithm's settings for one task
     if group == "conf":
         return  # default.yaml: composed by every other case
     if group == "experiment":
         return  # grids of runs: tests/experiments reads them
-    assert group in ("env", "algo", "compute")
+    assert fitted or group in ("env", "algo", "compute")
     content = yaml.safe_load(path.read_text())
-    config = load_config([f"{group}={name}"])
+    config = load_config([f"algo={group}", f"env={name}"] if fitted else [f"{group}={name}"])
     known = leaves(Config)
     given = [f"{section}.{key}" for section, keys in content.items() if isinstance(keys, dict) for key in keys]
     given += [key for key, value in content.items() if not isinstance(value, dict)]
     assert set(given) <= set(known)
-    if group == "compute":  # nothing but the command line comes after it
+    if fitted or group == "compute":  # they share no key, and nothing but the command line comes after them
         for key in given:
             section, _, leaf = key.partition(".")
             assert getattr(getattr(config, section), leaf) == content[section][leaf]
