@@ -402,7 +402,9 @@ def test_the_presets_are_the_checkout_s():
     assert conf_dir() == ROOT / "conf"
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "conf").rglob("*.yaml")), ids=lambda path: f"{path.parent.name}/{path.stem}")
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "conf").rglob("*.yaml")), ids=lambda path: f"{path.parent.name}/{path.stem}"
+)
 def test_every_yaml_changes_something(path):
     group, name = path.parent.name, path.stem
     fitted = path.parent.parent.name == "algo"  # one algorithm's settings for one task

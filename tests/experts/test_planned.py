@@ -5,6 +5,7 @@ import json
 import re
 from dataclasses import fields
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,14 +14,14 @@ import vmil
 from vmil.config.errors import UserError
 from vmil.config.load import load_config
 from vmil.config.schema import EnvConfig
-from vmil.config.schema_planner import LearnedConfig, PlannerConfig
+from vmil.config.schema_planner import Dynamics, LearnedConfig, PlannerConfig
 from vmil.data.demos import read_recording
 from vmil.envs.baoding import BaodingEnv, Hand
 from vmil.envs.baoding_task import TOLERANCE, palm_pose, targets, tracking_errors
 from vmil.experts.hand_learned import BaodingTask, observe
 from vmil.experts.hand_model import HandSimulator, cost
 from vmil.experts.hand_policy import PolicyPlanner
-from vmil.experts.plan import LearnedPlanner, SimulatorPlanner, make_planner
+from vmil.experts.plan import LearnedPlanner, SimulatorPlanner, make_planner, mppi_settings
 from vmil.experts.planned import FINAL_SEED, PlannedExpert, measure_expert, plan_settings
 
 ASSETS = Path(vmil.__file__).parent / "assets" / "baoding"
@@ -249,6 +250,15 @@ def test_settings_leave_out_what_changes_nothing():
     assert "threads" not in plan_settings(simulator, LEARNED)
     assert "hidden" not in plan_settings(simulator, LEARNED)
     assert plan_settings(learned, LEARNED)["hidden"] == 8
+
+
+def test_an_ensemble_is_planned_through_with_less_noise():
+    simulator, learned = (plan_settings(PlannerConfig(dynamics=kind), LEARNED) for kind in get_args(Dynamics))
+    assert 0 < learned["sigma"] < simulator["sigma"]
+    assert 0 < learned["fine_sigma"] < simulator["fine_sigma"]
+    given = PlannerConfig(dynamics="learned", sigma=0.9)
+    assert plan_settings(given, LEARNED)["sigma"] == mppi_settings(given).sigma == 0.9
+    assert mppi_settings(given).fine_sigma == learned["fine_sigma"]
 
 
 def test_no_knob_of_the_planner_is_dead():

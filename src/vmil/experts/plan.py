@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vmil.config.errors import UserError
 from vmil.config.schema import EnvConfig
-from vmil.config.schema_planner import LearnedConfig, PlannerConfig
+from vmil.config.schema_planner import NOISE, LearnedConfig, PlannerConfig
 from vmil.envs.baoding import ACTION_SIZE, BaodingEnv
 from vmil.experts.hand_learned import BaodingTask, observe
 from vmil.experts.hand_model import HandSimulator, cost
@@ -90,6 +90,15 @@ class LearnedPlanner:
         self.pddm.task.close()
 
 
+def noise_scales(config: PlannerConfig) -> dict[str, float]:
+    """`sigma` and `fine_sigma`, as they are or as the dynamics want them."""
+    sigma, fine = NOISE[config.dynamics]
+    return {
+        "sigma": sigma if config.sigma is None else config.sigma,
+        "fine_sigma": fine if config.fine_sigma is None else config.fine_sigma,
+    }
+
+
 def mppi_settings(config: PlannerConfig) -> MPPIConfig:
     """The part of the settings that MPPI itself reads."""
     return MPPIConfig(
@@ -98,9 +107,8 @@ def mppi_settings(config: PlannerConfig) -> MPPIConfig:
         iterations=config.iterations,
         kappa=config.kappa,
         beta=config.beta,
-        sigma=config.sigma,
         fine_share=config.fine_share,
-        fine_sigma=config.fine_sigma,
+        **noise_scales(config),
     )
 
 

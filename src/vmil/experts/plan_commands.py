@@ -79,8 +79,9 @@ def _part(options: Options, schema: type[Any]) -> Any:
 
 def _check(options: Options) -> None:
     for name, low in LOWEST.items():
-        if not getattr(options, name) >= low:
-            raise UserError(f"{name}={getattr(options, name)} is outside [{low:g}, inf)")
+        value = getattr(options, name)
+        if value is not None and not value >= low:
+            raise UserError(f"{name}={value} is outside [{low:g}, inf)")
     for name in ("beta", "fine_share"):
         if getattr(options, name) > 1:
             raise UserError(f"{name}={getattr(options, name)} is outside [0, 1]")
