@@ -1,5 +1,6 @@
 """The learned planner on a point in the plane whose dynamics it does not know."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from vmil.experts.ensemble import Ensemble, StackedLinear
 from vmil.experts.mppi import MPPIConfig
 from vmil.experts.pddm import PDDM, train_pddm
 
-LEARNED = LearnedConfig(rounds=3, rollouts=4, epochs=60, hidden=32, batch_size=64, learning_rate=3e-3)
+LEARNED = LearnedConfig(rounds=3, rollouts=4, updates=200, hidden=32, batch_size=64, learning_rate=3e-3)
 PLANNER = MPPIConfig(horizon=8, samples=64, kappa=5.0, sigma=0.7)
 
 
@@ -71,10 +72,16 @@ def test_the_ensemble_learns_a_linear_map_in_units_of_any_size():
     action = torch.rand(512, 1, generator=generator)
     following = observation + torch.cat([100 * action, 1e-4 * (1 - action)], -1)
     ensemble = Ensemble(2, 1, LEARNED, seed=0)
-    losses: list[float] = []
-    last = ensemble.fit(observation, action, following, losses.append)
-    assert len(losses) == LEARNED.epochs
-    assert last == losses[-1] < 0.01 < losses[0]
+    losses = ensemble.fit(observation, action, following)
+    assert len(losses) == LEARNED.updates
+    assert losses[-1] < 0.01 < losses[0]
+    assert ensemble.optimizer.param_groups[0]["lr"] < 1e-6  # fallen to nothing
+    assert ensemble.fit(observation, action, following)[-1] < losses[-1]  # and raised again
+
+
+def test_the_papers_network_can_be_had():
+    plain = Ensemble(2, 1, replace(LEARNED, norm=False, layers=2), seed=0).net
+    assert [type(layer) for layer in plain] == [StackedLinear, nn.ReLU, StackedLinear, nn.ReLU, StackedLinear]
 
 
 def test_planning_through_what_was_learnt_beats_chance(tmp_path: Path):
@@ -87,7 +94,7 @@ def test_planning_through_what_was_learnt_beats_chance(tmp_path: Path):
 
 
 def test_a_stopped_training_goes_on_as_if_never_stopped(tmp_path: Path):
-    small = LearnedConfig(rounds=2, rollouts=2, epochs=2, hidden=8, batch_size=16)
+    small = LearnedConfig(rounds=2, rollouts=2, updates=4, hidden=8, batch_size=16)
     straight = train_pddm(PDDM(Point(), small, PLANNER, seed=3), tmp_path / "straight.pt", progress=False)
     half = LearnedConfig(**{**vars(small), "rounds": 1})
     train_pddm(PDDM(Point(), half, PLANNER, seed=3), tmp_path / "halved.pt", progress=False)

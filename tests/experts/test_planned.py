@@ -28,7 +28,7 @@ ASSETS = Path(vmil.__file__).parent / "assets" / "baoding"
 SETS = {"policy": ASSETS, "planner": ASSETS / "planned"}  # whose demonstrations are shipped, and where
 ENV = EnvConfig(**{**vars(load_config(["env=baoding"]).env), "episode_frames": 4})
 TINY = PlannerConfig(horizon=2, samples=4, timestep=0.01, threads=1)
-LEARNED = LearnedConfig(rounds=2, rollouts=2, epochs=1, hidden=8, batch_size=8)
+LEARNED = LearnedConfig(rounds=2, rollouts=2, updates=1, hidden=8, batch_size=8)
 
 
 # ---- the model and its cost ---------------------------------------------------------------

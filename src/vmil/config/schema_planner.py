@@ -58,12 +58,16 @@ class LearnedConfig:
     """Times that rollouts are collected and the ensemble is trained on all there are."""
     rollouts: int = 40
     """Episodes per round; one ends at its time limit or when the task is lost. The first round acts at random."""
-    epochs: int = 40
-    """Passes over all transitions per round."""
+    updates: int = 1000
+    """Gradient steps per round, of networks that go on learning from one round to the next."""
     ensemble: int = 3
     """Networks, trained on the same data in different order from different starts."""
-    hidden: int = 250
-    """Width of the two hidden layers."""
+    hidden: int = 500
+    """Width of the hidden layers. Source: ours; the paper's two of 250, with ReLU, leave twice as much unexplained."""
+    layers: int = 3
+    """Hidden layers. Source: ours; the paper has 2."""
+    norm: bool = True
+    """LayerNorm and SiLU after each of them; false: ReLU, as in the paper. Source: ours."""
     batch_size: int = 512
     """Transitions per update."""
     learning_rate: float = 1e-3

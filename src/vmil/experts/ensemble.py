@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -41,14 +40,12 @@ class Ensemble(nn.Module):
     def __init__(self, observation_size: int, action_size: int, config: LearnedConfig, seed: int) -> None:
         super().__init__()
         self.config, self.generator = config, torch.Generator().manual_seed(seed)
-        inputs, hidden, networks = observation_size + action_size, config.hidden, config.ensemble
-        self.net = nn.Sequential(
-            StackedLinear(networks, inputs, hidden, self.generator),
-            nn.ReLU(),
-            StackedLinear(networks, hidden, hidden, self.generator),
-            nn.ReLU(),
-            StackedLinear(networks, hidden, observation_size, self.generator),
-        )
+        inputs, networks = observation_size + action_size, config.ensemble
+        layers: list[nn.Module] = []
+        for width in [inputs, *[config.hidden] * (config.layers - 1)]:
+            layers.append(StackedLinear(networks, width, config.hidden, self.generator))
+            layers += [nn.LayerNorm(config.hidden, elementwise_affine=False), nn.SiLU()] if config.norm else [nn.ReLU()]
+        self.net = nn.Sequential(*layers, StackedLinear(networks, config.hidden, observation_size, self.generator))
         self.register_buffer("centre", torch.zeros(inputs))
         self.register_buffer("spread", torch.ones(inputs))
         self.register_buffer("change_centre", torch.zeros(observation_size))
@@ -61,24 +58,25 @@ class Ensemble(nn.Module):
         change: Tensor = self.net(inputs) * self.change_spread + self.change_centre
         return observation + change
 
-    def fit(
-        self, observation: Tensor, action: Tensor, following: Tensor, on_epoch: Callable[[float], None] | None = None
-    ) -> float:
-        """Train on transitions (B, S), (B, A), (B, S) for `epochs`; the mean squared error of the last, normalised.
+    def fit(self, observation: Tensor, action: Tensor, following: Tensor) -> list[float]:
+        """`updates` steps of Adam on transitions (B, S), (B, A), (B, S); each step's mean squared error, normalised.
 
-        Each network sees all the data in an order of its own.
+        Each network draws batches of its own. The step size falls from `learning_rate` to 0 along a cosine (Loshchilov
+        & Hutter 2017), and begins anew with each call.
         """
         self._normalise(observation, action, following)
-        size, networks, loss = len(observation), self.config.ensemble, math.nan
         wanted = (following - observation - self.change_centre) / self.change_spread
         inputs = (torch.cat([observation, action], -1) - self.centre) / self.spread
-        for _ in range(self.config.epochs):
-            order = torch.stack([torch.randperm(size, generator=self.generator) for _ in range(networks)])
-            losses = [self._update(inputs[part], wanted[part]) for part in order.split(self.config.batch_size, dim=1)]
-            loss = float(np.mean(losses))
-            if on_epoch is not None:
-                on_epoch(loss)
-        return loss
+        shape = (self.config.ensemble, min(self.config.batch_size, len(inputs)))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate
+        fall = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, self.config.updates)
+        losses = []
+        for _ in range(self.config.updates):
+            drawn = torch.randint(len(inputs), shape, generator=self.generator)
+            losses.append(self._update(inputs[drawn], wanted[drawn]))
+            fall.step()
+        return losses
 
     def _update(self, inputs: Tensor, wanted: Tensor) -> float:
         """One step of Adam on (K, b, S + A) and (K, b, S)."""

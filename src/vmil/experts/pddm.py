@@ -117,12 +117,13 @@ class PDDM:
         return act
 
     def learn(self) -> float:
-        """Train the ensemble on everything; its last loss."""
+        """Train the ensemble on everything; its mean loss over the last tenth of the updates."""
         before = np.concatenate([episode[:-1] for episode in self.observations])
         after = np.concatenate([episode[1:] for episode in self.observations])
         columns = (before, np.concatenate(self.actions), after)
         observation, action, following = (torch.from_numpy(column).float() for column in columns)
-        return self.ensemble.fit(observation, action, following)
+        losses = self.ensemble.fit(observation, action, following)
+        return float(np.mean(losses[-max(1, len(losses) // 10) :]))
 
     def state(self) -> dict[str, Any]:
         """All that the next round depends on."""

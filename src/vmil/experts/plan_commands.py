@@ -31,9 +31,10 @@ LOWEST: dict[str, float] = {  # of every number, so that a wrong one is answered
     "threads": 1,
     "rounds": 1,
     "rollouts": 1,
-    "epochs": 1,
+    "updates": 1,
     "ensemble": 1,
     "hidden": 1,
+    "layers": 1,
     "batch_size": 1,
     "learning_rate": 0,
 }
