@@ -252,10 +252,10 @@ def test_settings_leave_out_what_changes_nothing():
     assert plan_settings(learned, LEARNED)["hidden"] == 8
 
 
-def test_an_ensemble_is_planned_through_with_less_noise():
+def test_an_ensemble_is_planned_through_more_cautiously():
     simulator, learned = (plan_settings(PlannerConfig(dynamics=kind), LEARNED) for kind in get_args(Dynamics))
-    assert 0 < learned["sigma"] < simulator["sigma"]
-    assert 0 < learned["fine_sigma"] < simulator["fine_sigma"]
+    for name in ("kappa", "sigma", "fine_sigma"):
+        assert 0 < learned[name] < simulator[name]
     given = PlannerConfig(dynamics="learned", sigma=0.9)
     assert plan_settings(given, LEARNED)["sigma"] == mppi_settings(given).sigma == 0.9
     assert mppi_settings(given).fine_sigma == learned["fine_sigma"]

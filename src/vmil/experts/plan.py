@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vmil.config.errors import UserError
 from vmil.config.schema import EnvConfig
-from vmil.config.schema_planner import NOISE, LearnedConfig, PlannerConfig
+from vmil.config.schema_planner import FITTED, LearnedConfig, PlannerConfig
 from vmil.envs.baoding import ACTION_SIZE, BaodingEnv
 from vmil.experts.hand_learned import BaodingTask, observe
 from vmil.experts.hand_model import HandSimulator, cost
@@ -90,13 +90,10 @@ class LearnedPlanner:
         self.pddm.task.close()
 
 
-def noise_scales(config: PlannerConfig) -> dict[str, float]:
-    """`sigma` and `fine_sigma`, as they are or as the dynamics want them."""
-    sigma, fine = NOISE[config.dynamics]
-    return {
-        "sigma": sigma if config.sigma is None else config.sigma,
-        "fine_sigma": fine if config.fine_sigma is None else config.fine_sigma,
-    }
+def fitted(config: PlannerConfig) -> dict[str, float]:
+    """`kappa`, `sigma` and `fine_sigma`, as they are or as the dynamics want them."""
+    usual, given = FITTED[config.dynamics], (config.kappa, config.sigma, config.fine_sigma)
+    return {name: usual[name] if value is None else value for name, value in zip(usual, given, strict=True)}
 
 
 def mppi_settings(config: PlannerConfig) -> MPPIConfig:
@@ -105,10 +102,9 @@ def mppi_settings(config: PlannerConfig) -> MPPIConfig:
         horizon=config.horizon,
         samples=config.samples,
         iterations=config.iterations,
-        kappa=config.kappa,
         beta=config.beta,
         fine_share=config.fine_share,
-        **noise_scales(config),
+        **fitted(config),
     )
 
 

@@ -20,7 +20,7 @@ from vmil.envs.baoding_task import SHARE_ON_TARGET
 from vmil.envs.episodes import seed_from
 from vmil.evaluation.scores import Score, score
 from vmil.experts.hand_policy import ACTOR
-from vmil.experts.plan import Planner, noise_scales
+from vmil.experts.plan import Planner, fitted
 from vmil.experts.provenance import machine, versions
 from vmil.experts.stage import RECORDING_SEED, Action, EpisodicExpert, Kind
 
@@ -146,7 +146,7 @@ def _training(curve: list[dict[str, float]]) -> str:
 
 def plan_settings(config: PlannerConfig, learned: LearnedConfig) -> dict[str, Any]:
     """What a planned episode depends on besides its seed; threads change nothing."""
-    given = asdict(config) | noise_scales(config)
+    given = asdict(config) | fitted(config)
     settings = {name: value for name, value in given.items() if name not in ("threads", "method")}
     return settings | (asdict(learned) if config.dynamics == "learned" else {})
 
