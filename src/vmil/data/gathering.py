@@ -21,11 +21,7 @@ from vmil.data.tally import Tally
 
 
 class Gathering:
-    """Plays this rank's part of a round, and says when one more batch may be drawn.
-
-    `on_frames(frames)` is called after every agent step with the frames that all ranks have collected so far; what it
-    raises breaks the episode off.
-    """
+    """Plays this rank's part of a round, and says when one more batch may be drawn."""
 
     def __init__(self, config: Config, collector: Collects, replay: Replay, pace: Pace, rank: Rank) -> None:
         self.collector, self.tally = collector, Tally()  # of the running round
@@ -49,7 +45,11 @@ class Gathering:
         raise UserError("every episode ended in fewer agent steps than training.batch_length: lower it")
 
     def play(self, on_frames: Callable[[int], None]) -> dict[str, float]:
-        """Plays an episode, or as many as there are workers to play at once; returns the round's metrics so far."""
+        """Plays an episode, or as many as there are workers to play at once; returns the round's metrics so far.
+
+        `on_frames(frames)` hears after every agent step of the frames that all ranks have collected so far; what it
+        raises breaks the episode off.
+        """
         pace, started, own, before = self._pace, time.perf_counter(), 0, self._pace.frames
         if not collects(self._config):
             pace.frames = pace.goal
