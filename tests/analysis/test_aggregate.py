@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vmil.analysis.aggregate import align, band, bootstrap, decline, final_score, interquartile_means
+from vmil.analysis.aggregate import align, band, bootstrap, common_budget, decline, final_score, interquartile_means
 from vmil.analysis.plots import apart
 from vmil.analysis.results import Card, Curve, Run
 from vmil.evaluation.scores import interquartile_mean
@@ -73,7 +73,17 @@ def test_the_final_score_is_the_last_fifth_s_or_the_last_one() -> None:
     assert final_score(make_run({20: 1, 40: 2, 60: 3, 80: 4, 100: 8})) == 6
     assert final_score(make_run({20: 1, 40: 2}, frames=100)) == 2
     assert final_score(make_run({20: 1}, metric="collect/return")) is None
+    long = make_run({20: 1, 40: 2, 60: 3, 80: 4, 100: 8})
+    assert final_score(long, budget=50) == 2
+    assert final_score(long, budget=10) is None
+    assert final_score(long, budget=500) == 6
     assert final_score(make_run({20: 0.25}, metric="eval/success")) == 0.25  # a task with success is scored by it
+
+
+def test_runs_are_compared_at_what_all_that_were_evaluated_came_to() -> None:
+    runs = [make_run({20: 1, 100: 8}), make_run({30: 1}, frames=40), make_run({9: 1}, metric="model/kl")]
+    assert common_budget(runs) == 40
+    assert common_budget(runs[2:]) is None
 
 
 def test_the_decline_from_the_best() -> None:

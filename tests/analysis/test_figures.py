@@ -64,6 +64,31 @@ def test_a_learning_curve_has_each_seed_their_mean_the_expert_and_the_others(res
     assert "Others 800" in [text.get_text() for text in figure.axes[2].texts]
 
 
+def test_another_metric_than_the_score_stands_beside_neither_expert_nor_others(results: Results) -> None:
+    collected = make_run("walker", "vmil", "base", 7, "collect/return", 20, 30)
+    figure = learning.learning_curves(replace(results, runs=(collected,)), "walker", metric="collect/return")
+    assert figure is not None
+    assert len(figure.axes) == 2
+    assert {tuple(line) for line in lines_of(figure, 0)} == {(20, 30)}
+
+
+def test_scores_are_compared_at_the_same_frames(results: Results) -> None:
+    long = make_run("walker", "vmil", "base", 0, "eval/return", 100, 500, 800, 800)
+    figure = learning.ablations(replace(results, runs=(long, *results.runs[2:])), "walker", "vmil")
+    assert [500.0] in lines_of(figure, 0)
+    assert figure is not None
+    assert figure.get_suptitle() == "walker, VMIL, at 2,000 frames"
+
+
+def test_a_try_stands_beside_the_preset_and_no_grid_s_cell_does(results: Results) -> None:
+    tried = make_run("walker", "vmil", "slow-clock", 0, "eval/return", 7, 8)
+    figure = learning.tries(replace(results, runs=(*results.runs, tried)), "walker")
+    assert figure is not None
+    _, labels = figure.axes[0].get_legend_handles_labels()
+    assert labels == ["slow-clock (1 seed)", "as it is (2 seeds)", "demonstrations"]
+    assert learning.tries(results, "walker") is None
+
+
 def test_a_task_with_successes_is_drawn_by_them(results: Results) -> None:
     figure = learning.learning_curves(results, "sawyer")
     assert figure is not None
@@ -102,8 +127,9 @@ def test_what_was_not_measured_is_not_drawn(results: Results) -> None:
 
 def test_the_table_names_every_run(results: Results) -> None:
     table = learning.measured(results)
-    assert len(table) == len(results.runs)
+    assert len(table) == 2 * len(results.runs)  # the second line: on which machine
     assert "final success 0.6" in table[0]
+    assert table[1].strip() == "a machine"
 
 
 def test_figures_come_as_png_and_pdf(results: Results, tmp_path: Path) -> None:

@@ -58,6 +58,15 @@ def test_a_published_run_says_what_it_is_and_how_it_was_made(run_dir: Path, tmp_
     ]
 
 
+def test_what_learnt_from_the_true_reward_is_not_the_preset(run_dir: Path, tmp_path: Path) -> None:
+    settings = ["env=walker", "algo=sqil_drq", "debug.use_ground_truth_reward=true"]
+    save_config(load_config(settings), run_dir / "config.yaml")
+    out = str(tmp_path / "results")
+    publish_run(run_dir, PublishOptions(out=out, latents=False))
+    publish_run(run_dir, PublishOptions(out=out, latents=False, variant="drq"))
+    assert [run.card.variant for run in read_published(tmp_path / "results")] == ["drq", "true-reward"]
+
+
 def test_publishing_again_replaces_and_a_run_without_checkpoint_has_no_latents(
     run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

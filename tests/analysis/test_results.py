@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -42,8 +43,6 @@ def test_a_published_run_comes_back_with_its_curves(tmp_path: Path) -> None:
 
 
 def test_of_two_runs_of_one_seed_the_longer_counts(tmp_path: Path) -> None:
-    from dataclasses import replace
-
     publish(tmp_path, "a", replace(CARD, frames=1000))
     publish(tmp_path, "b", CARD)
     publish(tmp_path, "c", replace(CARD, frames=500))
@@ -51,6 +50,18 @@ def test_of_two_runs_of_one_seed_the_longer_counts(tmp_path: Path) -> None:
     assert [run.name for run in longest(read_published(tmp_path))] == ["b", "d"]
     assert [run.name for run in load_results(str(tmp_path)).select("walker", "vmil", "base")] == ["b", "d"]
     assert load_results(str(tmp_path)).select("cheetah") == []
+
+
+def test_files_beside_a_run_count_though_a_longer_one_stands_for_its_seed(tmp_path: Path) -> None:
+    publish(tmp_path, "long", replace(CARD, frames=9000))
+    (publish(tmp_path, "short") / "open_loop.png").touch()
+    (publish(tmp_path, "shorter", replace(CARD, frames=100)) / "open_loop.png").touch()
+    (publish(tmp_path, "changed", replace(CARD, frames=10_000, variant="changed")) / "open_loop.png").touch()
+    results = load_results(str(tmp_path))
+    found = results.longest_with("open_loop*", "walker", "vmil")
+    assert found is not None
+    assert (found[0].name, found[1]) == ("short", [tmp_path / "short" / "open_loop.png"])
+    assert results.longest_with("latents.csv", "walker") is None
 
 
 @pytest.mark.parametrize(
@@ -99,18 +110,18 @@ def test_the_source_may_come_from_the_environment(tmp_path: Path, monkeypatch: p
 
 def test_mlflow_gives_the_same_curves_as_the_run_s_own_file(tmp_path: Path) -> None:
     pytest.importorskip("mlflow")
-    config = load_config(["env=walker", "algo=vmil", "seed=5", "run.variant=demos2", "demos.count=2"])
+    config = load_config(["env=walker", "algo=vmil", "seed=5", "debug.use_ground_truth_reward=true"])
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     tracker = make_tracker(TrackingConfig(uri=uri), tmp_path / "runs" / "one")
     tracker.params(flatten(config))
-    tracker.tags({"env": "walker", "algo": "vmil", "commit": "0123abc"})
+    tracker.tags({"env": "walker", "algo": "vmil", "commit": "0123abc", "demonstrations": "10"})
     for frames, value in ((1000, 10.0), (2000, 30.0)):
         tracker.metrics({"run/seconds": 3.6 * frames, "time/act": 1.0, "model/kl": 2.0}, frames)
         tracker.metrics({"eval/return": value, "eval/normalised": value / 900}, frames)
     tracker.finish("FINISHED")
     [run] = load_results(uri).runs
     assert (run.card.env, run.card.algo, run.card.variant, run.card.seed, run.card.demos) == (
-        *("walker", "vmil", "demos2", 5, 2),
+        *("walker", "vmil", "true-reward", 5, 10),
     )
     assert (run.card.frames, run.card.hours, run.card.status, run.card.commit) == (2000, 2.0, "FINISHED", "0123abc")
     assert run.card.expert_return == pytest.approx(900)

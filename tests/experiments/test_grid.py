@@ -1,6 +1,7 @@
 """From a file of tasks, algorithms and variants to single runs."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,7 @@ def test_a_part_of_a_grid(conf: Path) -> None:
         ("study", Request((0,), algo=("bc",)), "algo='bc' is not in this experiment (vmil, vmil_plus)"),
         ("study", Request((0,), overrides=("seed=3",)), "seed is set by the experiment itself: leave it out"),
         ("study", Request((0,), overrides=("tracking=none",)), "tracking.kind=none keeps none"),
+        ("study", Request((0,), overrides=("demos.count=2",)), "demos.count is what experiment/study.yaml varies in"),
     ],
 )
 def test_what_cannot_be_asked_is_one_sentence(conf: Path, name: str, request_: Request, sentence: str) -> None:
@@ -215,6 +217,22 @@ def test_a_finished_cell_is_done_until_the_budget_is_raised(cell: grid.Cell, pla
     assert standing(cell, place) == "begun"
     save_config(load_config([*cell.settings, "compute.threads=7"]), place.run_dir(cell) / "config.yaml")
     assert standing(cell, place) == "done"  # with more threads it is the same run
+
+
+@pytest.mark.parametrize(("frames", "expected"), [(20_000, "begun"), (21_000, "done")])
+def test_a_longer_run_that_was_stopped_beyond_the_budget_is_done(
+    cell: grid.Cell, place: Place, frames: int, expected: str
+) -> None:
+    run_dir = begin(cell, place, "training.frames=60000", status="KILLED", checkpoint=True)
+    (run_dir / "metrics.csv").write_text(f"frames,seconds,name,value\n{frames},9,eval/return,1\n{frames // 2},5,a,1\n")
+    assert standing(cell, place) == expected
+
+
+def test_threads_that_a_person_chose_stay(cell: grid.Cell, place: Place) -> None:
+    chosen = replace(cell, settings=(*cell.settings, "compute.threads=1"))
+    assert [item for item in command(chosen, place, threads=2) if item.startswith("compute.threads")] == [
+        "compute.threads=1"
+    ]
 
 
 def test_a_run_of_other_settings_is_not_taken_for_the_cell(cell: grid.Cell, place: Place) -> None:

@@ -150,6 +150,10 @@ def test_the_children_are_shown_under_one_parent_which_is_taken_up_again(tmp_pat
     runs = {run.name: run for run in stored_runs(str(tracking.uri))}
     assert runs["child"].tags["mlflow.parentRunId"] == ids[0]
     assert (runs["figure3"].run_id, runs["figure3"].status) == (ids[0], "FINISHED")
+    make_tracker(TrackingConfig(uri=tracking.uri, parent="another"), tmp_path / "child").finish("FINISHED")
+    assert {run.name: run.tags.get("mlflow.parentRunId") for run in stored_runs(str(tracking.uri))} == {
+        "figure3": None, "child": "another",  # taken up by another experiment
+    }  # fmt: skip
 
 
 def test_without_a_server_the_runs_are_made_all_the_same(

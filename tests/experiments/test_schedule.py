@@ -127,6 +127,19 @@ def test_a_second_ctrl_c_kills_what_does_not_end() -> None:
     assert deaf.asked == ["stop", "kill"]
 
 
+def test_if_the_view_breaks_no_run_is_left_alone() -> None:
+    busy = Fake()
+    world = World({"a": [busy], "b": [Fake(0)]})
+
+    def broken(jobs: Sequence[Job]) -> None:
+        raise ValueError("no such style")
+
+    world.show = broken  # type: ignore[method-assign]
+    with pytest.raises(ValueError, match="no such style"):
+        world.run(slots=1)
+    assert busy.asked == ["stop"]
+
+
 # ---- what is shown --------------------------------------------------------------------------------------------
 
 
@@ -179,6 +192,14 @@ def test_a_terminal_gets_the_table_and_a_pipe_the_lines(tmp_path: Path) -> None:
         view(some_jobs())
         view.close(some_jobs())
     assert "walker-vmil-d-s0" in (tmp_path / "out").read_text()
+
+
+def test_what_a_run_says_is_no_markup(tmp_path: Path) -> None:
+    job = make_job("a")
+    job.state, job.line = "failed", "[enforce fail at alloc.cpp:117] cannot open [/data/x.ckpt]"
+    with (tmp_path / "out").open("w") as file:
+        make_view("x", Console(file=file, soft_wrap=True))([job])
+    assert f"failed, {job.line}\n" in (tmp_path / "out").read_text()
 
 
 @pytest.mark.parametrize(("jobs", "text"), [([], ""), (some_jobs()[:1], "1 done")])

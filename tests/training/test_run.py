@@ -187,6 +187,7 @@ def test_the_run_directory_holds_everything(whole: SimpleNamespace) -> None:
     assert record["seconds"] > 0
     assert re.fullmatch(r"[0-9a-f]{40}\+?|unknown", record["tags"]["commit"])
     assert (record["tags"]["env"], record["tags"]["algo"]) == ("counting", "vmil_plus")
+    assert record["tags"]["demonstrations"] == "2"
     config = load_saved_config(run / "config.yaml")
     assert (config.training.frames, config.world_model.deter) == (FRAMES, 16)
     said = (run / "run.log").read_text()

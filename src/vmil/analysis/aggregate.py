@@ -90,14 +90,24 @@ def band(runs: Sequence[Run], metric: str, axis: Axis, resamples: int = RESAMPLE
     return Band(x, values.mean(0), interquartile_means(values), low, high, len(curves))
 
 
-def final_score(run: Run, metric: str | None = None) -> float | None:
-    """Mean of the evaluations in the last fifth of a run's frames, at least the last one; None: never evaluated."""
+def final_score(run: Run, metric: str | None = None, budget: int | None = None) -> float | None:
+    """Mean of the evaluations in the last fifth of a run's frames, at least the last one; None: never evaluated.
+
+    budget: frames of which later evaluations do not count; None: all that the run came to.
+    """
     curve = run.curve(metric or run.score)
-    if curve is None:
+    end = run.card.frames if budget is None else min(budget, run.card.frames)
+    if curve is None or not (curve.frames <= end).any():
         return None
-    late = curve.frames >= (1 - LAST_SHARE) * run.card.frames
+    values, frames = curve.values[curve.frames <= end], curve.frames[curve.frames <= end]
+    late = frames >= (1 - LAST_SHARE) * end
     late[-1] = True
-    return float(curve.values[late].mean())
+    return float(values[late].mean())
+
+
+def common_budget(runs: Sequence[Run]) -> int | None:
+    """The frames that all of the evaluated runs came to, at which they can be compared; None: none was evaluated."""
+    return min((run.card.frames for run in runs if run.curve(run.score) is not None), default=None)
 
 
 class Decline(NamedTuple):

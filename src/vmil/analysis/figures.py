@@ -9,7 +9,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from vmil.analysis.insight import discriminator, latent_overlap, opinions, reconstruction
-from vmil.analysis.learning import TASKS, ablations, data_regimes, learning_curves, success_rates
+from vmil.analysis.learning import TASKS, ablations, data_regimes, learning_curves, success_rates, tries
 from vmil.analysis.results import Results, load_results
 
 Draw = Callable[[Results], Figure | None]
@@ -25,6 +25,7 @@ def all_figures() -> dict[str, Draw]:
         found[f"latents_{env}"] = partial(latent_overlap, env=env)
         found[f"discriminator_{env}"] = partial(discriminator, env=env)
         found[f"opinions_{env}"] = partial(opinions, env=env)
+        found[f"tries_{env}"] = partial(tries, env=env)
     for env in ("walker", "cheetah"):
         found[f"figure4_{env}"] = partial(data_regimes, env=env)
     found["figure4_success"] = success_rates

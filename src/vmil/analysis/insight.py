@@ -20,13 +20,14 @@ HUES = {"expert": "#000000", "agent": "#D55E00"}
 
 def open_loop_picture(results: Results, env: str) -> Path | None:
     """The open-loop prediction of the longest run on a task: truth, dream, error, for expert and agent."""
-    return _longest_with(results, env, OPEN_LOOP)
+    found = results.longest_with(OPEN_LOOP, env)
+    return found[1][-1] if found else None
 
 
 def reward_histograms(results: Results, env: str) -> list[Path]:
     """Histograms of the reward that the dreams of one run got, in order of time."""
-    path = _longest_with(results, env, "reward_histogram_*.png")
-    return sorted(path.parent.glob("reward_histogram_*.png")) if path else []
+    found = results.longest_with("reward_histogram_*.png", env)
+    return found[1] if found else []
 
 
 def reconstruction(results: Results) -> Figure | None:
@@ -36,8 +37,8 @@ def reconstruction(results: Results) -> Figure | None:
     for place, env in enumerate(sorted({run.card.env for run in results.runs})):
         for algo in results.algorithms(env):
             runs = results.select(env, algo, BASE)
-            text = f"{env}, {plots.label(algo)}"
-            drawn |= plots.draw_seeds(panel, runs, "model/reconstruction", "frames", f"C{place}", text)
+            hue, style, text = f"C{place}", plots.style(algo), f"{env}, {plots.label(algo)}"
+            drawn |= plots.draw_seeds(panel, runs, "model/reconstruction", "frames", hue, text, style)
     if not drawn:
         return None
     panel.set_xlabel(plots.AXES["frames"])
@@ -84,21 +85,27 @@ def opinions(results: Results, env: str) -> Figure | None:
 
 
 def discriminator(results: Results, env: str) -> Figure | None:
-    """D over time: how sure it is, whether it knows the agent or only the dream, what reward it gives."""
+    """D over time: how sure it is, whether it knows the agent or only the dream, what reward it gives.
+
+    What has no D, such as SQIL, is left out; where nothing is dreamt, as in DAC, D's opponent is the replay itself.
+    """
     figure, (sure, right, reward) = plots.panels(3)
     drawn = False
     for algo in results.algorithms(env):
         for run in results.select(env, algo, BASE):
+            if run.curve("disc/accuracy") is None:
+                continue
+            trained_on = "dreams" if run.curve("disc/replay_accuracy") is not None else "replay"
             hue, name = plots.colour(algo), f"{plots.label(algo)}, seed {run.card.seed}"
             drawn |= _line(sure, run, "disc/expert_prob", hue, f"{name}: expert", "-")
             drawn |= _line(sure, run, "disc/policy_prob", hue, "policy", "--")
-            drawn |= _line(right, run, "disc/accuracy", hue, f"{name}: expert against dreams", "-")
+            drawn |= _line(right, run, "disc/accuracy", hue, f"{name}: expert against {trained_on}", "-")
             drawn |= _line(right, run, "disc/replay_accuracy", hue, "expert against replay", "--")
             drawn |= _line(reward, run, "reward/mean", hue, name, "-")
             _spread(reward, run, hue)
     if not drawn:
         return None
-    for panel, title in ((sure, "mean D"), (right, "share sorted rightly"), (reward, "reward of dreams ± std")):
+    for panel, title in ((sure, "mean D"), (right, "share sorted rightly"), (reward, "reward ± std")):
         panel.set_title(title, fontsize=9)
         panel.set_xlabel(plots.AXES["frames"])
         plots.legend(panel)
@@ -139,24 +146,5 @@ def _spread(panel: Axes, run: Run, hue: str) -> None:
 
 def _with_latents(results: Results, env: str) -> list[tuple[Run, list[LatentPoint]]]:
     """The longest run of each algorithm that published its states."""
-    found = []
-    for algo in results.algorithms(env):
-        paths = [
-            (run.card.frames, run.name, run)
-            for run in results.select(env, algo, BASE)
-            if run.directory and (run.directory / LATENTS).is_file()
-        ]
-        if paths:
-            run = max(paths)[2]
-            assert run.directory is not None
-            found.append((run, read_latents(run.directory / LATENTS)))
-    return found
-
-
-def _longest_with(results: Results, env: str, pattern: str) -> Path | None:
-    found = [
-        (run.card.frames, sorted(run.directory.glob(pattern))[-1])
-        for run in results.select(env, variant=BASE)
-        if run.directory and any(run.directory.glob(pattern))
-    ]
-    return max(found)[1] if found else None
+    found = [results.longest_with(LATENTS, env, algo) for algo in results.algorithms(env)]
+    return [(run, read_latents(files[-1])) for run, files in filter(None, found)]

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vmil.analysis import plots
-from vmil.analysis.aggregate import Axis, bootstrap, final_score, interquartile_means
+from vmil.analysis.aggregate import Axis, bootstrap, common_budget, final_score, interquartile_means
 from vmil.analysis.results import RETURN, SUCCESS, Results, Run
 from vmil.config.runs import BASE
 
@@ -25,7 +25,7 @@ PARTS = {
 
 
 def measured(results: Results) -> list[str]:
-    """One line per run: what it is, how long it was, how it ended."""
+    """What each run is, how long it was, how it ended, on which machine, and what must be known of it."""
     lines = []
     for run in sorted(results.runs, key=lambda run: (run.card.env, run.card.algo, run.card.variant, run.card.seed)):
         card, score = run.card, final_score(run)
@@ -36,32 +36,37 @@ def measured(results: Results) -> list[str]:
             else f"final {'success' if run.score == SUCCESS else 'return'} {score:.4g}"
         )
         lines.append(f"{what}  {card.frames:>9,} frames  {card.hours:5.2f} h  {card.status.lower():9} {end}")
-        if card.note:
-            lines.append(f"{'':8} {card.note}")
+        lines += [f"{'':8} {text}" for text in (card.machine, card.note) if text]
     return lines
 
 
 def learning_curves(results: Results, env: str, metric: str | None = None) -> Figure | None:
-    """A task's score against frames, against hours, and beside what others published; None: not measured."""
+    """A task's score against frames, against hours, and beside what others published; None: not measured.
+
+    metric: another one than the score, which is then set beside neither expert nor others.
+    """
     runs = results.select(env, variant=BASE)
     if not runs:
         return None
     shown = metric or (SUCCESS if any(run.score == SUCCESS for run in runs) else RETURN)
-    figure, (frames, hours, others) = plots.panels(3, share_y=True)
+    figure, axes = plots.panels(3 if metric is None else 2, share_y=True)
+    frames, hours = axes[:2]
     drawn = _groups(frames, results, env, shown, "frames") and _groups(hours, results, env, shown, "hours")
     if not drawn:
         return None
-    _groups(others, results, env, shown, "frames")
-    _published(others, results, env, shown)
     figure.suptitle(env if metric is None else f"{env}, {metric}", fontsize=11)
-    for panel in (frames, hours, others):
-        plots.draw_expert(panel, runs, shown)
+    for panel in axes:
+        if metric is None:
+            plots.draw_expert(panel, runs, shown)
         plots.name_axes(panel, "hours" if panel is hours else "frames", shown)
-    for panel in (hours, others):
+    for panel in axes[1:]:
         panel.set_ylabel("")
-    others.set_title("beside published results", fontsize=9)
-    others.set_xscale("log")
-    others.set_xlim(1, max(1000.0, others.get_xlim()[1]))
+    for others in axes[2:]:
+        _groups(others, results, env, shown, "frames")
+        _published(others, results, env, shown)
+        others.set_title("beside published results", fontsize=9)
+        others.set_xscale("log")
+        others.set_xlim(1, max(1000.0, others.get_xlim()[1]))
     plots.legend(frames)
     return figure
 
@@ -90,7 +95,8 @@ def _published(panel: Axes, results: Results, env: str, metric: str) -> None:
             panel.plot([reference.frames[0] / 1000], mean, color="grey", marker="x", markersize=4)
         else:
             panel.axhline(float(mean[0]), color="grey", linewidth=0.8, linestyle="-.")
-        name = reference.method if "pre-training" in reference.method else reference.method.partition(" (")[0]
+        whole = "pre-training" in reference.method or not reference.frames  # else a bound would be taken for a number
+        name = reference.method if whole else reference.method.partition(" (")[0]
         short = name + ("" if reference.imitates else ", true reward")
         ends.append((float(mean[-1]), f"{short} {mean[-1]:.3g}"))
     ends.sort()
@@ -102,21 +108,22 @@ def _published(panel: Axes, results: Results, env: str, metric: str) -> None:
 def data_regimes(results: Results, env: str) -> Figure | None:
     """Final score against the number of demonstrations; None: not measured with two different numbers."""
     figure, [panel] = plots.panels(1)
-    counted = False
+    counted: list[Run] = []
     for algo in results.algorithms(env):
         runs = [run for run in results.select(env, algo) if run.card.variant == BASE or run.card.variant[:5] == "demos"]
-        by_count = {count: [run for run in runs if run.card.demos == count] for count in {r.card.demos for r in runs}}
-        scored = {count: scores for count, group in sorted(by_count.items()) if (scores := _finals(group))}
-        if len(scored) > 1:
-            counted = True
-            _points(panel, list(scored), list(scored.values()), plots.colour(algo), plots.label(algo), line=True)
-    if not counted:
+        counted += runs if len({run.card.demos for run in runs if final_score(run) is not None}) > 1 else []
+    budget = common_budget(counted)
+    if budget is None:
         return None
-    runs = results.select(env)
-    plots.draw_expert(panel, runs, runs[0].score)
-    plots.name_axes(panel, "frames", runs[0].score)
+    for algo in dict.fromkeys(run.card.algo for run in counted):
+        own = [run for run in counted if run.card.algo == algo]
+        by_count = {count: [run for run in own if run.card.demos == count] for count in {r.card.demos for r in own}}
+        scored = {count: scores for count, group in sorted(by_count.items()) if (scores := _finals(group, budget))}
+        _points(panel, list(scored), list(scored.values()), plots.colour(algo), plots.label(algo), line=True)
+    plots.draw_expert(panel, counted, counted[0].score)
+    plots.name_axes(panel, "frames", counted[0].score)
     panel.set_xlabel("demonstrations")
-    panel.set_title(env, fontsize=10)
+    panel.set_title(f"{env}, {_up_to(budget)}", fontsize=10)
     plots.legend(panel)
     return figure
 
@@ -129,8 +136,9 @@ def success_rates(results: Results, envs: Sequence[str] = ("sawyer", "baoding"))
     figure, axes = plots.panels(len(with_runs), share_y=True)
     for panel, env in zip(axes, with_runs, strict=True):
         algorithms = results.algorithms(env)
+        budget = common_budget(results.select(env, variant=BASE))
         for place, algo in enumerate(algorithms):
-            scores = _finals(results.select(env, algo, BASE))
+            scores = _finals(results.select(env, algo, BASE), budget)
             if scores:
                 _points(panel, [place], [scores], plots.colour(algo), plots.label(algo))
         for reference in results.references:
@@ -140,18 +148,20 @@ def success_rates(results: Results, envs: Sequence[str] = ("sawyer", "baoding"))
         panel.set_xticks(range(len(algorithms)), [plots.label(algo) for algo in algorithms], fontsize=7)
         panel.set_xlim(-0.5, len(algorithms) - 0.5)
         panel.set_ylim(0, 1)
-        panel.set_title(env, fontsize=10)
+        panel.set_title(f"{env}, {_up_to(budget)}", fontsize=10)
     axes[0].set_ylabel("success rate")
     return figure
 
 
 def ablations(results: Results, env: str, algo: str) -> Figure | None:
     """Final score of each variant beside the unchanged algorithm's, part by part; None: no variant measured."""
-    base = _finals(results.select(env, algo, BASE))
+    runs = [run for run in results.select(env, algo) if run.card.variant == BASE or _part(run.card.variant)]
+    budget = common_budget(runs)
+    base = _finals(results.select(env, algo, BASE), budget)
     groups: dict[str, dict[str, list[float]]] = {}
     for part, title in PARTS.items():
-        names = sorted({run.card.variant for run in results.select(env, algo) if run.card.variant.startswith(part)})
-        found = {name: scores for name in names if (scores := _finals(results.select(env, algo, name)))}
+        names = sorted({run.card.variant for run in runs if _part(run.card.variant) == part})
+        found = {name: scores for name in names if (scores := _finals(results.select(env, algo, name), budget))}
         if found:
             groups[title] = {name.removeprefix(f"{part}-"): scores for name, scores in found.items()}
     if not groups:
@@ -167,12 +177,43 @@ def ablations(results: Results, env: str, algo: str) -> Figure | None:
         panel.set_ylim(bottom=0)
         panel.set_title(title, fontsize=9)
     axes[0].set_ylabel("final score")
-    figure.suptitle(f"{env}, {plots.label(algo)}", fontsize=11)
+    figure.suptitle(f"{env}, {plots.label(algo)}, {_up_to(budget)}", fontsize=11)
     return figure
 
 
-def _finals(runs: Sequence[Run]) -> list[float]:
-    return [score for score in (final_score(run) for run in runs) if score is not None]
+def tries(results: Results, env: str) -> Figure | None:
+    """What was tried on a task beside the grids, each against the preset as it is now; None: nothing was."""
+    tried = [run for run in results.select(env) if not (_part(run.card.variant) or run.card.variant[:5] == "demos")]
+    groups = {algo: [run for run in tried if run.card.algo == algo] for algo in results.algorithms(env)}
+    groups = {algo: own for algo, own in groups.items() if any(run.card.variant != BASE for run in own)}
+    if not groups:
+        return None
+    figure, axes = plots.panels(len(groups), width=5.6, share_y=True)
+    for panel, (algo, own) in zip(axes, groups.items(), strict=True):
+        names = sorted({run.card.variant for run in own} - {BASE})
+        for place, name in enumerate([*names, BASE]):
+            runs = [run for run in own if run.card.variant == name]
+            hue, text = (plots.OTHER, "as it is") if name == BASE else (f"C{place % 10}", name)
+            if runs:
+                plots.draw_seeds(panel, runs, runs[0].score, "frames", hue, text)
+        plots.draw_expert(panel, own, own[0].score)
+        plots.name_axes(panel, "frames", own[0].score)
+        panel.set_title(f"{env}, {plots.label(algo)}", fontsize=10)
+        plots.legend(panel)
+    return figure
+
+
+def _part(variant: str) -> str | None:
+    """The ablated part that a variant is of."""
+    return next((part for part in PARTS if variant.startswith(part)), None)
+
+
+def _up_to(budget: int | None) -> str:
+    return "" if budget is None else f"at {budget:,} frames"
+
+
+def _finals(runs: Sequence[Run], budget: int | None = None) -> list[float]:
+    return [score for score in (final_score(run, budget=budget) for run in runs) if score is not None]
 
 
 def _points(

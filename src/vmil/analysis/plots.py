@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -21,6 +22,7 @@ LABELS = {
 }
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
 COLOURS = dict(zip(LABELS, ("#0072B2", "#D55E00", "#56B4E9", "#009E73", "#CC79A7", "#E69F00"), strict=True))
+STYLES = dict(zip(LABELS, ("-", "--", ":", "-.", (0, (1, 3)), (0, (5, 5))), strict=True))
 OTHER = "#555555"
 AXES = {"frames": "environment frames (thousands)", "hours": "hours of wall-clock"}
 SCALE = {"frames": 1e-3, "hours": 1.0}
@@ -36,6 +38,11 @@ def colour(algo: str) -> str:
     return COLOURS.get(algo, OTHER)
 
 
+def style(algo: str) -> Any:
+    """An algorithm's kind of line, where colours are taken."""
+    return STYLES.get(algo, "-")
+
+
 def panels(count: int, width: float = 4.4, height: float = 3.4, share_y: bool = False) -> tuple[Figure, list[Axes]]:
     """A figure of `count` panels side by side, without pyplot, whose state outlives a figure."""
     figure = Figure(figsize=(width * count, height), layout="constrained", dpi=90)
@@ -46,7 +53,9 @@ def panels(count: int, width: float = 4.4, height: float = 3.4, share_y: bool = 
     return figure, list(axes)
 
 
-def draw_seeds(panel: Axes, runs: Sequence[Run], metric: str, axis: Axis, hue: str, text: str) -> bool:
+def draw_seeds(
+    panel: Axes, runs: Sequence[Run], metric: str, axis: Axis, hue: str, text: str, linestyle: Any = "-"
+) -> bool:
     """Draws one metric of one group of seeds; whether there was anything to draw.
 
     Thin: each seed. Thick: their interquartile mean, up to where the first seed ends; dashed: their mean; shaded: the
@@ -62,7 +71,10 @@ def draw_seeds(panel: Axes, runs: Sequence[Run], metric: str, axis: Axis, hue: s
             panel.plot(x, curve.values, color=hue, linewidth=0.8, alpha=0.6, marker=".", markersize=3)
     x = SCALE[axis] * together.x
     seeds = f"{together.seeds} seed{'s' if together.seeds > 1 else ''}"
-    panel.plot(x, together.iqm, color=hue, linewidth=2.2, marker="o", markersize=3, label=f"{text} ({seeds})")
+    panel.plot(
+        x, together.iqm, color=hue, linewidth=2.2, linestyle=linestyle, marker="o", markersize=3,
+        label=f"{text} ({seeds})",
+    )  # fmt: skip
     if together.seeds > 1:
         panel.plot(x, together.mean, color=hue, linewidth=1, linestyle="--")
         panel.fill_between(x, together.low, together.high, color=hue, alpha=0.15, linewidth=0)

@@ -15,7 +15,7 @@ import yaml
 from PIL import Image
 
 from vmil.analysis.latents import latent_points, write_latents
-from vmil.analysis.results import CARD, METRICS, Card, checkout_dir, write_card
+from vmil.analysis.results import CARD, METRICS, Card, checkout_dir, variant_of, write_card
 from vmil.analysis.stored import expert_return
 from vmil.config.errors import UserError
 from vmil.config.keys import flatten
@@ -93,7 +93,7 @@ def make_card(run_dir: Path, config: Config, points: Sequence[Point], options: P
     return Card(
         env=config.env.name,
         algo=config.algo,
-        variant=options.variant or config.run.variant,
+        variant=options.variant or variant_of(config.run.variant, config.debug.use_ground_truth_reward),
         seed=config.seed,
         demos=len(find_demos(config.env.name, config.demos, config.seed)),
         frames=max(point.frames for point in points),

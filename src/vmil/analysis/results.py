@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import NamedTuple, get_type_hints
 
@@ -19,11 +19,13 @@ from numpy.typing import NDArray
 import vmil
 from vmil.analysis.references import Reference, read_references
 from vmil.config.errors import UserError
+from vmil.config.runs import BASE
 from vmil.tracking.curves import Point, read_points
 
 CARD, METRICS, REFERENCES = "run.yaml", "metrics.csv", "published_curves.csv"
 SOURCE_VARIABLE = "VMIL_RESULTS"  # a directory of results, `mlflow`, or an MLflow URI
 MAX_CARD_BYTES, MAX_CSV_BYTES = 2**16, 2**25
+TRUE_REWARD = "true-reward"  # the variant of a preset's run that learnt from the environment's reward
 # What a task is scored by: the share of successes where the task has one, the return elsewhere.
 SUCCESS, RETURN = "eval/success", "eval/return"
 
@@ -87,11 +89,12 @@ class Run:
 
 @dataclass(frozen=True)
 class Results:
-    """Everything there is to draw."""
+    """Everything there is to draw: `runs` for curves, `shorter` for the files that lie beside some of them."""
 
-    runs: tuple[Run, ...]
+    runs: tuple[Run, ...]  # one for each task, algorithm, variant and seed
     references: tuple[Reference, ...]
     source: str
+    shorter: tuple[Run, ...] = ()  # in whose place one of `runs` stands, which came further
 
     def select(self, env: str | None = None, algo: str | None = None, variant: str | None = None) -> list[Run]:
         """The runs of a task, algorithm and variant; None: of any."""
@@ -105,6 +108,16 @@ class Results:
     def algorithms(self, env: str) -> list[str]:
         """Algorithms that have a run on a task, in the order of their names."""
         return sorted({run.card.algo for run in self.runs if run.card.env == env})
+
+    def longest_with(self, pattern: str, env: str, algo: str | None = None) -> tuple[Run, list[Path]] | None:
+        """Of the runs of the presets that published such files, the one that came furthest, and its files by name."""
+        everything = replace(self, runs=(*self.runs, *self.shorter))
+        found = [
+            (run.card.frames, run.name, run, files)
+            for run in everything.select(env, algo, BASE)
+            if run.directory and (files := sorted(run.directory.glob(pattern)))
+        ]
+        return max(found)[2:] if found else None
 
 
 def checkout_dir() -> Path:
@@ -128,7 +141,8 @@ def load_results(source: str | None = None) -> Results:
         runs = read_mlflow(None if chosen == "mlflow" else chosen)
     else:
         runs = read_published(Path(chosen).expanduser())
-    return Results(tuple(longest(runs)), tuple(references), chosen)
+    drawn = longest(runs)
+    return Results(tuple(drawn), tuple(references), chosen, tuple(run for run in runs if run not in drawn))
 
 
 def read_published(directory: Path) -> list[Run]:
@@ -152,6 +166,11 @@ def longest(runs: Sequence[Run]) -> list[Run]:
         if key not in best or run.card.frames > best[key].card.frames:
             best[key] = run
     return list(best.values())
+
+
+def variant_of(named: str, true_reward: bool) -> str:
+    """A run's variant as it was named; what learnt from the environment's reward imitates nobody, and is never base."""
+    return TRUE_REWARD if true_reward and named == BASE else named
 
 
 def read_card(path: Path) -> Card:

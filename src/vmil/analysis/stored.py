@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from vmil.analysis.results import Card, Run
+from vmil.analysis.results import Card, Run, variant_of
 from vmil.config.errors import UserError
+from vmil.config.runs import BASE
 from vmil.config.schema import TrackingConfig
 from vmil.tracking.curves import Point
 from vmil.tracking.tracker import tracking_uri
@@ -65,9 +66,9 @@ def _card(params: Mapping[str, str], tags: Mapping[str, str], status: str, point
     return Card(
         env=tags["env"],
         algo=tags["algo"],
-        variant=params.get("run.variant", "base"),
+        variant=variant_of(params.get("run.variant", BASE), params.get("debug.use_ground_truth_reward") == "True"),
         seed=int(params.get("seed", 0)),
-        demos=int(params.get("demos.count", 0)),
+        demos=int(tags.get("demonstrations", 0)),
         frames=max(point.frames for point in points),
         hours=max(point.seconds for point in points) / 3600,
         status=status,

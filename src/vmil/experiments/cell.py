@@ -11,7 +11,9 @@ from vmil.config.errors import UserError
 from vmil.config.load import load_saved_config
 from vmil.config.runs import CONFIG_FILE
 from vmil.experiments.grid import Cell, essence
+from vmil.tracking.curves import read_points
 from vmil.tracking.record import read_record
+from vmil.tracking.tracker import CSV_NAME
 
 CHECKPOINT = Path("checkpoints") / "last.ckpt"  # what a run is resumed from
 Standing = Literal["fresh", "begun", "done"]
@@ -54,12 +56,22 @@ def standing(cell: Cell, place: Place) -> Standing:
     finished = read_record(run_dir).get("status") == "FINISHED"
     if finished and saved.training.frames >= cell.config.training.frames:
         return "done"
-    return "begun" if (run_dir / CHECKPOINT).is_file() else "fresh"
+    if not (run_dir / CHECKPOINT).is_file():
+        return "fresh"
+    # A longer run of the same settings holds this one, though it was stopped.
+    return "done" if _frames(run_dir) > cell.config.training.frames else "begun"
+
+
+def _frames(run_dir: Path) -> int:
+    """Environment frames that a run has reported."""
+    points = read_points(run_dir) if (run_dir / CSV_NAME).is_file() else ()
+    return max((point.frames for point in points), default=0)
 
 
 def command(cell: Cell, place: Place, threads: int) -> list[str]:
     """The process that brings the cell to its end: `train`, or `resume` where there is a checkpoint."""
-    own = [f"compute.threads={threads}"] if threads else []
+    chosen = any(item.startswith("compute.threads=") for item in cell.settings)
+    own = [f"compute.threads={threads}"] if threads and not chosen else []
     own += [] if place.uri is None else [f"tracking.uri={place.uri}"]
     own += [] if place.parent is None else [f"tracking.parent={place.parent}"]
     if standing(cell, place) == "begun":

@@ -118,6 +118,9 @@ def _cells(block: Block, seed: int, request: Request, source: str) -> Iterator[C
 def _cell(
     env: str, algo: str, variant: str, seed: int, own: Mapping[str, object], request: Request, source: str
 ) -> Cell:
+    for item in request.overrides:
+        if (key := item.partition("=")[0]) in own:
+            raise UserError(f"{key} is what {source} varies in '{variant}': leave it out, or choose another experiment")
     settings = [f"env={env}", f"algo={algo}", f"seed={seed}", f"run.variant={variant}"]
     settings += [f"{key}={_text(value)}" for key, value in own.items()]
     settings += request.overrides

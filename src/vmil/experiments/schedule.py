@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -63,20 +64,33 @@ def work_off(
         pause: waits between two looks.
         retries: how often a job is taken up again that ended neither well nor by a person's mistake.
     """
-    while True:
+    with _attended(jobs):
+        while True:
+            for job in jobs:
+                if job.handle is not None:
+                    _look_after(job, said, haste(), retries)
+            running = sum(job.handle is not None for job in jobs)
+            for job in jobs:
+                if job.state == "waiting" and running < slots and haste() == "no":
+                    _begin(job, start)
+                    running += job.handle is not None
+            show(jobs)
+            ended = not any(job.handle is not None for job in jobs)
+            if ended and (haste() != "no" or not any(job.state == "waiting" for job in jobs)):
+                return
+            pause()
+
+
+@contextmanager
+def _attended(jobs: Sequence[Job]) -> Iterator[None]:
+    """Asks the jobs that run to end, should the block raise: nobody would look after them any more."""
+    try:
+        yield
+    except BaseException:
         for job in jobs:
             if job.handle is not None:
-                _look_after(job, said, haste(), retries)
-        running = sum(job.handle is not None for job in jobs)
-        for job in jobs:
-            if job.state == "waiting" and running < slots and haste() == "no":
-                _begin(job, start)
-                running += job.handle is not None
-        show(jobs)
-        ended = not any(job.handle is not None for job in jobs)
-        if ended and (haste() != "no" or not any(job.state == "waiting" for job in jobs)):
-            return
-        pause()
+                job.handle.stop()
+        raise
 
 
 def _begin(job: Job, start: Callable[[Job], Handle | None]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol, get_args
 
 from rich.console import Console
@@ -37,7 +38,9 @@ class View(Protocol):
 
 def make_view(title: str, console: Console) -> View:
     """A live table if `console` is a terminal, else plain lines."""
-    return LiveTable(title, console) if console.is_terminal else Lines(console.print)
+    if console.is_terminal:
+        return LiveTable(title, console)
+    return Lines(partial(console.print, markup=False, highlight=False))  # a run may say [anything]
 
 
 def summary(jobs: Sequence[Job]) -> str:

@@ -143,6 +143,8 @@ class MLflowTracker(CsvTracker):
             if not _is_hopeless(error):
                 raise
             return None  # another server, or deleted there
+        if self._config.parent is not None:  # an experiment takes up what was begun by itself, or under another one
+            client.set_tag(run_id, MLFLOW_PARENT_RUN_ID, self._config.parent)
         self._continued = True
         return run_id
 

@@ -17,6 +17,7 @@ from vmil.training.checkpoint import Checkpoint
 from vmil.training.evaluate import Evaluate
 from vmil.training.flush import TrackingFlush, Watchdog
 from vmil.training.progress import Progress
+from vmil.training.reporter import Reporter
 from vmil.training.stopping import GracefulStop, finishing
 from vmil.training.together import StopTogether
 
@@ -39,6 +40,7 @@ def make_callbacks(
     if rank.index > 0:
         return [stop, flush, checkpoint]
     beside = Beside() if evaluates_beside(config) else None
-    evaluate = Evaluate(config.training, tracker, make_env, config.seed, fps, config.env.score, watchdog, beside)
-    progress = Progress(config, flush, evaluate)
+    reporter = Reporter(tracker, config.training.image_log_every_frames, fps, config.env.score, watchdog)
+    evaluate = Evaluate(config.training, reporter, make_env, config.seed, beside)
+    progress = Progress(config, flush, reporter)
     return [stop, flush, evaluate, progress, checkpoint]

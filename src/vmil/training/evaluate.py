@@ -1,4 +1,4 @@
-"""Evaluation during training: the score, a film, and what the model and the discriminator think."""
+"""Evaluation during training: when, by whom, and so that a run that is stopped within one loses nothing."""
 
 from __future__ import annotations
 
@@ -14,14 +14,12 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.seed import isolate_rng
 from torchrl.envs import EnvBase
 
-from vmil.config.schema import ScoreName, TrainingConfig
+from vmil.config.schema import TrainingConfig
 from vmil.evaluation.beside import Beside, Job
-from vmil.evaluation.rollout import Rollout, evaluate
-from vmil.evaluation.scores import Score, score
+from vmil.evaluation.rollout import evaluate
 from vmil.learner.examination import Examination
 from vmil.learner.interfaces import answer, crossed, data_of, learner_of
-from vmil.tracking.tracker import Tracker
-from vmil.training.pictures import log_pictures
+from vmil.training.reporter import Reporter
 
 log = logging.getLogger(__name__)
 
@@ -52,24 +50,16 @@ class Evaluate(Callback):
     def __init__(
         self,
         config: TrainingConfig,
-        tracker: Tracker,
+        reporter: Reporter,
         make_env: Callable[[int], EnvBase],
         seed: int,
-        fps: float = 20.0,
-        headline: ScoreName = "return",
-        watch: Callable[[dict[str, float], int], object] = lambda values, frames: None,
         beside: Beside | None = None,
     ) -> None:
-        self.config, self.tracker, self.make_env, self.seed, self.fps = config, tracker, make_env, seed, fps
-        self.headline: ScoreName = headline
-        self.watch = watch  # looks at the numbers of every evaluation
-        self.last: Score | None = None
-        self.scored_frames = -1  # frames that it is of
+        self.config, self.reporter, self.make_env, self.seed = config, reporter, make_env, seed
         self.last_frames = -1  # frames at the last evaluation that was begun
         self._beside = beside
         self._pending: _Pending | None = None
         self._left_over: dict[str, Any] | None = None  # what was pending in the checkpoint that is resumed
-        self._pictured_frames = -1
         self._batch: Any = None
         self._in_round = False  # its evaluation, if one is due, comes at its end
 
@@ -121,19 +111,16 @@ class Evaluate(Callback):
     def state_dict(self) -> dict[str, Any]:
         """When the last evaluation and the last pictures were made, the last returns' summary, whether a round runs."""
         return {
+            **self.reporter.state_dict(),
             "last_frames": self.last_frames,
-            "pictured_frames": self._pictured_frames,
-            "last": None if self.last is None else dict(vars(self.last)),
-            "scored_frames": self.scored_frames,
             "in_round": self._in_round,
             "pending": None if self._pending is None else self._pending_state(self._pending),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes it back."""
-        self.last_frames, self._pictured_frames = state_dict["last_frames"], state_dict["pictured_frames"]
-        self.last = None if state_dict["last"] is None else Score(**state_dict["last"])
-        self.scored_frames = state_dict.get("scored_frames", self.last_frames)
+        self.reporter.load_state_dict(state_dict)
+        self.last_frames = state_dict["last_frames"]
         self._in_round = state_dict.get("in_round", False)
         self._left_over = state_dict.get("pending")
 
@@ -156,24 +143,24 @@ class Evaluate(Callback):
 
     def _evaluate(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, frames: int) -> None:
         """Here and now."""
-        film = self._wants_pictures(frames)
+        film = self.reporter.wants_pictures(frames)
         policy = learner_of(pl_module).evaluation_policy()
         episodes = self.config.eval_episodes
         rollout = evaluate(policy, self.make_env, episodes, self.seed, video=film, on_step=_stopper(trainer))
-        self._report(trainer, rollout, answer(pl_module, "evaluation_metrics", rollout) or {}, frames)
+        self.reporter.report(trainer, rollout, answer(pl_module, "evaluation_metrics", rollout) or {}, frames)
         if film:
-            self._log_pictures(trainer, pl_module, frames)
+            self._draw(trainer, pl_module, frames)
 
     # ---- beside training
 
     def _begin(
         self, beside: Beside, trainer: lightning.Trainer, pl_module: lightning.LightningModule, frames: int
     ) -> None:
-        film = self._wants_pictures(frames)
+        film = self.reporter.wants_pictures(frames)
         self._pending = _Pending(frames, film, learner_of(pl_module).examination())
         beside.start(self._job(self._pending))
         if film:
-            self._log_pictures(trainer, pl_module, frames)
+            self._draw(trainer, pl_module, frames)
 
     def _take_up(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Makes the evaluation again that was under way when the checkpoint was made."""
@@ -193,7 +180,7 @@ class Evaluate(Callback):
         with isolate_rng(), suppress(_Stopped):  # what is pending stays so
             rollout, judged = self._job(self._pending).run(_stopper(trainer))
             frames, self._pending = self._pending.frames, None
-            self._report(trainer, rollout, judged, frames)
+            self.reporter.report(trainer, rollout, judged, frames)
 
     def _finish(self, trainer: lightning.Trainer) -> None:
         """Waits for what is pending, unless the run is asked to stop."""
@@ -208,7 +195,7 @@ class Evaluate(Callback):
         with isolate_rng():
             rollout, judged = beside.take(_stopper(trainer))
         frames, self._pending = self._pending.frames, None
-        self._report(trainer, rollout, judged, frames)
+        self.reporter.report(trainer, rollout, judged, frames)
 
     def _job(self, pending: _Pending) -> Job:
         return Job(pending.examination, self.make_env, self.config.eval_episodes, self.seed, pending.film)
@@ -224,39 +211,9 @@ class Evaluate(Callback):
         if self._beside is not None:
             self._beside.close()
 
-    # ---- what is said of it
-
-    def _wants_pictures(self, frames: int) -> bool:
-        return self._pictured_frames < 0 or crossed(self._pictured_frames, frames, self.config.image_log_every_frames)
-
-    def _report(self, trainer: lightning.Trainer, rollout: Rollout, judged: dict[str, float], frames: int) -> None:
-        demos = data_of(trainer).demos
-        expert = None if demos is None else demos.mean_return
-        self.last, self.scored_frames = score(rollout.returns, expert, rollout.scores, self.headline), frames
-        values = self._metrics(self.last, rollout) | judged
-        self.tracker.metrics(values, frames)
-        self.watch(values, frames)
-        log.info("evaluation after %d frames: %s", frames, self.last)
-        if rollout.video is not None:
-            self.tracker.video("eval/episode", rollout.video, frames, self.fps)
-
-    @staticmethod
-    def _metrics(result: Score, rollout: Rollout) -> dict[str, float]:
-        values = {
-            "eval/return": result.mean,
-            "eval/return_std": result.std,
-            "eval/episodes": float(result.episodes),
-            "eval/seconds": rollout.seconds,
-            **{f"eval/{name}": value for name, value in result.extras.items()},
-        }
-        if result.normalised is not None:
-            values["eval/normalised"] = result.normalised
-        return values
-
-    def _log_pictures(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, frames: int) -> None:
-        self._pictured_frames = frames
+    def _draw(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, frames: int) -> None:
         batch = answer(data_of(trainer), "peek") if self._batch is None else self._batch  # none yet after a resume
-        log_pictures(self.tracker, pl_module, batch, frames)
+        self.reporter.draw(pl_module, batch, frames)
 
 
 def _stopper(trainer: lightning.Trainer) -> Callable[[int], None]:

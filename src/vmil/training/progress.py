@@ -16,8 +16,8 @@ from tqdm import tqdm
 from vmil.config.schema import Config
 from vmil.data.footprint import collected_env
 from vmil.learner.interfaces import data_of
-from vmil.training.evaluate import Evaluate
 from vmil.training.flush import TrackingFlush
+from vmil.training.reporter import Reporter
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +28,8 @@ WINDOW = 600.0  # seconds over which the speed is measured
 class Progress(Callback):
     """Frames, updates per second, time left and the last evaluation."""
 
-    def __init__(self, config: Config, flush: TrackingFlush, evaluate: Evaluate, bar: bool | None = None) -> None:
-        self.config, self._flush, self._evaluate = config.training, flush, evaluate
+    def __init__(self, config: Config, flush: TrackingFlush, reporter: Reporter, bar: bool | None = None) -> None:
+        self.config, self._flush, self._reporter = config.training, flush, reporter
         collected, scored = collected_env(config).episode_frames, config.env.episode_frames
         self._broken_off = collected if collected < scored else None  # frames
         self._wants_bar = sys.stderr.isatty() if bar is None else bar
@@ -100,8 +100,8 @@ class Progress(Callback):
             # else a reader would hold it against whole, evaluated episodes
             within = f" in {self._broken_off:,} frames at most" if self._broken_off else ""
             parts.append(f"collected {self._flush.latest['collect/return']:.0f}{within}")
-        if self._evaluate.last is not None:
-            parts.append(f"evaluation {self._evaluate.last.brief} at {self._evaluate.scored_frames:,}")
+        if self._reporter.last is not None:
+            parts.append(f"evaluation {self._reporter.last.brief} at {self._reporter.scored_frames:,}")
         return " · ".join(part for part in parts if part)
 
     def _speed(self) -> float:

@@ -16,6 +16,7 @@ from vmil.config.errors import NonFiniteError, StoppedError, UserError
 from vmil.config.load import flatten, load_saved_config
 from vmil.config.runs import CONFIG_FILE
 from vmil.config.schema import Config
+from vmil.data.demos import find_demos
 from vmil.data.ranks import rank_of, started_outside
 from vmil.envs.rendering import prepare_rendering
 from vmil.training.assembly import LearnerFactory, Parts, assemble
@@ -115,8 +116,9 @@ def _fit(config: Config, make_learner: LearnerFactory, run_dir: Path, checkpoint
 def _train(config: Config, parts: Parts, checkpoint: Path | None) -> None:
     if checkpoint is None:
         parts.tracker.params(flatten(config))
-    tags = {"commit": git_commit(), "demos": parts.data.digest, "algo": config.algo, "env": config.env.name}
-    parts.tracker.tags(tags)
+    chosen = find_demos(config.env.name, config.demos, config.seed)
+    tags = {"commit": git_commit(), "algo": config.algo, "env": config.env.name}
+    parts.tracker.tags(tags | {"demos": parts.data.digest, "demonstrations": str(len(chosen))})
     parts.trainer.fit(parts.learner, datamodule=parts.data, ckpt_path=checkpoint, weights_only=True)
     if not _saved(parts.trainer):
         raise UserError(
