@@ -183,7 +183,7 @@ def test_compute_is_chosen_by_the_machine_unless_the_device_is_named(monkeypatch
     monkeypatch.setattr(load, "cuda_present", lambda: present)
     assert load_config().compute.device == device
     assert load_config(["compute.device=cpu"]).compute.precision == "auto"
-    assert load_config(["compute.device=cuda"]).compute.precision == "bf16"
+    assert load_config(["compute.device=cuda"]).compute.precision == "auto"
 
 
 def test_a_cpu_build_of_torch_is_no_cuda(monkeypatch, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 
 from vmil.config.errors import UserError
 from vmil.envs import rendering
-from vmil.envs.rendering import PROFILES, BackendReport, Renderer, choose_backend, probe_backend
+from vmil.envs.rendering import PROFILES, BackendReport, Renderer, choose_backend, probe_backend, renderer_name
 
 RED_ABOVE_BLUE = """
 <mujoco><visual><headlight ambient="1 1 1"/></visual><worldbody>
@@ -22,7 +22,7 @@ RED_ABOVE_BLUE = """
 def no_choice_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MUJOCO_GL", "")
     monkeypatch.setattr(rendering, "BACKENDS", ("egl", "osmesa", "glfw"))
-    monkeypatch.setattr(rendering, "_found_working", set())
+    monkeypatch.setattr(rendering, "_found_working", {})
 
 
 def _fake_probe(monkeypatch: pytest.MonkeyPatch, working: set[str]) -> list[str]:
@@ -87,6 +87,8 @@ def test_probe_times_the_chosen_backend() -> None:
     assert report.error == ""
     assert report.ms_per_frame is not None
     assert report.ms_per_frame > 0
+    assert renderer_name() == f"{report.name} {report.renderer}"
+    assert len(report.renderer) > len("llvmpipe")
 
 
 def _scene(size: int = 32, profile: str = "fast") -> tuple:
@@ -144,7 +146,7 @@ def test_closed_or_forgotten_renderers_leave_others_alone() -> None:
 EXIT_WITHOUT_CLOSING = """
 import os
 from vmil.envs import rendering
-rendering._found_working.add(os.environ["MUJOCO_GL"])  # the test has probed it
+rendering._found_working[os.environ["MUJOCO_GL"]] = ""  # the test has probed it
 from vmil.config.schema import EnvConfig
 from vmil.envs.factory import make_env
 config = EnvConfig(image_size=16)

@@ -16,6 +16,7 @@ from vmil.config.load import load_config
 from vmil.data.transition import Batch
 from vmil.learner.graphs import WARM_UP, clip_and_step, use_graphs
 from vmil.learner.module import NonFiniteError, Part
+from vmil.learner.nonfinite import PATIENCE, LeftOut
 from vmil.training.vmil import VMIL
 
 T, B, EXPERTS, A = 6, 4, 2, 3
@@ -152,6 +153,19 @@ def test_a_step_that_cannot_be_recorded_goes_on_eagerly(
         learner.training_step(make_batch(update), 0)
     assert "not recorded as CUDA graphs (operation not permitted when stream is capturing)" in caplog.text
     assert learner.updates == WARM_UP + 2
+
+    class Half(TapeRecorder):
+        def record(self, work: Callable[[], None]) -> Callable[[], None]:
+            try:
+                raise RuntimeError("the step's own failure")
+            finally:
+                raise RuntimeError("previous error during capture")  # as ending the capture does
+
+    half = make_learner("algo=vmil_plus")
+    half.record_with(Half())
+    for update in range(WARM_UP + 1):
+        half.training_step(make_batch(update), 0)
+    assert "not recorded as CUDA graphs (the step's own failure)" in caplog.text
     strict = make_learner("algo=vmil_plus", "compute.graphs=always")
     strict.record_with(Broken())
     for update in range(WARM_UP):
@@ -176,21 +190,52 @@ def test_a_recorded_gradient_that_is_no_number_moves_no_weight_and_is_told(
     assert all(torch.equal(old, new) for old, new in zip(before, learner.world_model.parameters(), strict=True))
     if skip:
         learner.drain_metrics()
+        assert learner.guard.skipped > 0
         learner.training_step(make_batch(10), 0)
         assert not all(torch.equal(old, new) for old, new in zip(before, learner.world_model.parameters(), strict=True))
     else:
-        with pytest.raises(NonFiniteError, match=r"not finite in \d+ optimiser steps"):
+        with pytest.raises(NonFiniteError, match=r"the gradient of the model loss was not finite in 1 of the updates"):
             learner.drain_metrics()
 
 
+def test_steps_that_are_judged_on_the_device_are_not_left_out_for_ever(make_learner: Callable[..., VMIL]) -> None:
+    """Unrecorded too: what a GPU does, so that nobody waits for it."""
+    learner = make_learner("algo=vmil_plus", "training.skip_nonfinite=true")
+    learner.judge_on_device()
+    bad = make_batch(9)
+    bad.action[2] = float("nan")
+    for update in range(PATIENCE - 1):
+        learner.training_step(bad, update)
+    learner.drain_metrics()
+    learner.training_step(bad, PATIENCE)
+    with pytest.raises(NonFiniteError, match=f"the last {PATIENCE} in a row"):
+        learner.drain_metrics()
+
+
+def test_plain_updates_judged_on_the_device_are_the_same(make_learner: Callable[..., VMIL]) -> None:
+    weights = []
+    for on_device in (False, True):
+        learner = make_learner("algo=vmil_plus")
+        if on_device:
+            learner.judge_on_device()
+        torch.manual_seed(1)
+        for update in range(2):
+            learner.training_step(make_batch(update), 0)
+        weights.append(learner.state_dict())
+    torch.testing.assert_close(*weights, rtol=1e-6, atol=1e-7)
+
+
 def test_a_step_left_out_does_not_count_for_adam() -> None:
-    layer, left_out = torch.nn.Linear(2, 1), torch.zeros(())
+    layer, steps = torch.nn.Linear(2, 1), LeftOut(torch.device("cpu"))
     adam = torch.optim.Adam(layer.parameters(), fused=True)
-    for inputs, told in ((torch.ones(1, 2), 0), (torch.full((1, 2), float("inf")), 1), (torch.ones(1, 2), 1)):
+    broken = torch.full((1, 2), float("inf"))
+    for inputs, told in ((torch.ones(1, 2), [0, 0]), (broken, [1, 1]), (broken, [2, 2]), (torch.ones(1, 2), [2, 0])):
         adam.zero_grad()
         layer(inputs).sum().backward()
-        clip_and_step(adam, [Part("layer", layer, 1.0)], left_out)
-        assert int(left_out) == told
+        clip_and_step(adam, [Part("layer", layer, 1.0)], steps.of("layer"))
+        assert steps.of("layer").tolist() == told
+    assert steps.read() == {"layer": (2, 0)}
+    assert steps.read() == {}
     assert {int(state["step"]) for state in adam.state.values()} == {2}
     assert adam.param_groups[0]["capturable"] is False
 

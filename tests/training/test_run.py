@@ -451,6 +451,17 @@ def test_a_run_is_scored_and_filmed_without_any_tracking(
     assert film.stat().st_size > 0
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_run_that_was_trained_on_a_gpu_is_scored_without_one(
+    stopped: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = stopped.root / "run" / "config.yaml"
+    path.write_text(path.read_text().replace("device: cpu", "device: cuda").replace("device: auto", "device: cuda"))
+    assert "device: cuda" in path.read_text()
+    assert cli.main(["evaluate", f"run={stopped.root}/run", "episodes=1"]) == 0
+    assert capsys.readouterr().out.startswith("run: 0.0 ± 0.0 over 1 episodes")
+
+
 def test_without_its_demonstrations_a_run_is_still_scored(stopped: Place, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.rmtree(stopped.root / "demos")
     film = stopped.root / "elsewhere" / "film.mp4"

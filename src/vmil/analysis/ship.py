@@ -20,6 +20,7 @@ from vmil.envs.tasks import SIMULATORS, find_task
 from vmil.evaluation.rollout import SEED_OFFSET
 from vmil.evaluation.scores import Score
 from vmil.experts.provenance import sha256, versions
+from vmil.learner.device import playable
 from vmil.tracking.record import read_record
 from vmil.training.assembly import LearnerFactory, prepare_torch
 from vmil.training.pretrained import NetworkPolicy, evaluate_pretrained, save_policy
@@ -50,7 +51,7 @@ def ship_run(run_dir: Path, make_learner: LearnerFactory, options: ShipOptions, 
     Raises:
         UserError: no checkpoint, too large, or the place is taken by other files.
     """
-    config = load_saved_config(run_dir / CONFIG_FILE)
+    config = playable(load_saved_config(run_dir / CONFIG_FILE))
     out = Path(options.out).expanduser() if options.out else pretrained_dir(config.env.name, Path(vmil.__file__).parent)
     _refuse_to_overwrite(out)
     prepare_rendering(config.env)

@@ -20,6 +20,7 @@ import torch
 from vmil.bench.report import GB, Row, Table
 from vmil.bench.updates import prepared
 from vmil.config.schema import Config, RunConfig, TrackingConfig
+from vmil.learner.graphs import WARM_UP
 from vmil.tracking.curves import read_points
 
 NEVER = 10**9  # frames
@@ -52,19 +53,19 @@ class Peak:
     """Bytes at most."""
 
     process: int
-    gpu: int | None  # None: there is none
+    gpu: int | None  # what torch took of it; None: there is none
 
 
-def update_peak(config: Config, action: int, proprio: int, updates: int = 3) -> Peak:
-    """Of this process once it has made some updates."""
+def update_peak(config: Config, action: int, proprio: int) -> Peak:
+    """Of this process once it has made some updates, the one that is recorded as a graph included."""
     from vmil.training.assembly import prepare_torch
 
     prepare_torch(config)
     learner, batch = prepared(config, action, proprio)
-    for _ in range(updates):
-        learner.training_step(batch, 0)
     cuda = learner.device.type == "cuda"
-    return Peak(peak_memory(), torch.cuda.max_memory_allocated(learner.device) if cuda else None)
+    for _ in range(WARM_UP + 2 if cuda else WARM_UP):
+        learner.training_step(batch, 0)
+    return Peak(peak_memory(), torch.cuda.max_memory_reserved(learner.device) if cuda else None)
 
 
 def measure_memory(table: Table, paper: dict[str, Config], run: Config, sizes: tuple[int, int]) -> None:
@@ -110,7 +111,7 @@ def train_rounds(config: Config, rounds: int) -> Pace:
     frames, updates = (
         tuple(point.value for point in points if point.name == name)[1:] for name in ("rate/frames", "rate/updates")
     )
-    gpu = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
+    gpu = torch.cuda.max_memory_reserved() if torch.cuda.is_available() else None
     return Pace(frames, updates, Peak(peak_memory(), gpu))
 
 

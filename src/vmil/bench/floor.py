@@ -20,7 +20,7 @@ from vmil.config.schema import Config
 from vmil.learner.device import choose_device, use_bf16, use_bf16_products
 
 PART = "floor"
-SIDES = (512, 1024, 2048, 4096)  # of the matrices; the best rate is the machine's
+SIDES = (512, 1024, 2048, 4096, 8192, 16384)  # of the matrices; the best rate is the machine's
 LONGEST = 0.5  # seconds of a product, beyond which larger matrices are left out
 
 
@@ -90,17 +90,19 @@ def measure_floor(
     multiplied = torch.bfloat16 if use_bf16_products(some, device) else torch.float32
     rates = {dtype: matrix_rate(dtype, device, repeats) for dtype in dict.fromkeys((torch.float32, convolved))}
     for dtype, rate in rates.items():
-        table.add(Row(PART, f"matrix product, {_name(dtype)}", rate / 1e9, "GFLOP/s"))
+        table.add(Row(PART, f"matrix product, {_name(dtype, device)}", rate / 1e9, "GFLOP/s"))
     for name, config in paper.items():
         flops = count_flops(config, action)
         share = f"{100 * flops.convolutions / flops.total:.0f} % of it convolutions"
         table.add(Row(PART, f"{name}: arithmetic of an update", flops.total / 1e9, "GFLOP", note=share))
         seconds = flops.convolutions / rates[convolved] + flops.rest / rates[multiplied]
-        note = f"convolutions in {_name(convolved)}, the rest in {_name(multiplied)}"
+        note = f"convolutions in {_name(convolved, device)}, the rest in {_name(multiplied, device)}"
         table.add(Row(PART, f"{name}: floor", 1000 * seconds, "ms", note=note))
         ours = updates[name] if name in updates else measure(*prepared(config, action, 0), 1, repeats).whole.median
         table.add(Row(PART, f"{name}: whole update / floor", ours / seconds, "x"))
 
 
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
+def _name(dtype: torch.dtype, device: torch.device) -> str:
+    """A GPU multiplies single precision as TF32, as in training."""
+    single = dtype == torch.float32 and device.type == "cuda"
+    return "TF32" if single else str(dtype).removeprefix("torch.")

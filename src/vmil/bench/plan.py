@@ -27,7 +27,7 @@ SIZES = tuple(
     }.items()
     for leaf in leaves
 )
-SMALL_BATCH, LARGE_BATCHES = (16, 50), ((50, 50), (128, 50))
+SMALL_BATCH, GPU_BATCHES = (16, 50), ((16, 64), (50, 50), (128, 50))
 Shape = tuple[int, int]  # sequences, agent steps of each
 
 
@@ -74,7 +74,7 @@ def paper_config(overrides: Sequence[str], shape: Shape, *more: str) -> Config:
 
 def _default_shapes(config: Config) -> list[Shape]:
     wished = config.compute.device
-    return [SMALL_BATCH, *(LARGE_BATCHES if wished == "cuda" or (wished == "auto" and cuda_present()) else ())]
+    return [SMALL_BATCH, *(GPU_BATCHES if wished == "cuda" or (wished == "auto" and cuda_present()) else ())]
 
 
 def _shapes(key: str, text: str) -> list[Shape]:

@@ -99,6 +99,8 @@ def this_machine(config: Config) -> dict[str, object]:
         "device": str(device),
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         "threads": torch.get_num_threads(),
+        "cuda": torch.version.cuda if device.type == "cuda" else None,
+        "graphs": config.compute.graphs,
         "convolutions": "bf16" if use_bf16(config, device) else "fp32",
         "system": platform.platform(),
         "python": platform.python_version(),

@@ -25,7 +25,7 @@ from vmil.data.ranks import ALONE, Rank
 from vmil.data.recording import Recording, read_recording
 from vmil.data.replay import Replay
 from vmil.envs.factory import env_info, proprio_of_states, render_states
-from vmil.envs.rendering import choose_backend
+from vmil.envs.rendering import renderer_name
 from vmil.envs.tasks import SIMULATORS, find_task
 
 log = logging.getLogger(__name__)
@@ -210,7 +210,7 @@ def _episode(recording: Recording, seen: dict[str, Tensor], index: int) -> Tenso
 def _renderer(env: EnvConfig) -> list[str]:
     """What draws the pixels: another OpenGL or simulator draws others."""
     packages = SIMULATORS[find_task(env.name).family]
-    return [choose_backend(), *map(importlib.metadata.version, packages)] if packages else []
+    return [renderer_name(), *map(importlib.metadata.version, packages)] if packages else []
 
 
 def _render_cached(recording: Recording, env: EnvConfig, cache: Path) -> dict[str, Tensor]:

@@ -65,6 +65,31 @@ class EpisodeWriter(RoundRobinWriter):
         self.shelves[:] = [old for old in self.shelves if old.start >= stop or old.start + old.length <= start]
 
 
+@dataclass(frozen=True)
+class _Table:
+    """Which draws lead to which episode: [begins[i], ends[i]) are episode i's; int64 (episodes,)."""
+
+    key: tuple[object, ...]  # of what it was made
+    starts: Tensor  # positions in the storage
+    begins: Tensor
+    ends: Tensor
+    total: int
+
+
+def _tabulate(shelves: list[Shelf], length: int, lead: int, ends: bool, key: tuple[object, ...]) -> _Table:
+    """Raises ValueError if no episode is long enough."""
+    room = torch.tensor(
+        [max(0, shelf.length - length + 1 + lead + int(ends and shelf.terminated)) for shelf in shelves],
+        dtype=torch.int64,
+    )
+    if not room.any():
+        longest = max((shelf.length for shelf in shelves), default=0)
+        raise ValueError(f"none of {len(shelves)} episodes has {length} steps; the longest has {longest}")
+    last = room.cumsum(0)
+    starts = torch.tensor([shelf.start for shelf in shelves], dtype=torch.int64)
+    return _Table(key, starts, last - room, last, int(last[-1]))
+
+
 class EpisodeSlices(Sampler):
     """Slices of `length` steps inside one episode, uniform over all first steps that leave room for one.
 
@@ -86,30 +111,37 @@ class EpisodeSlices(Sampler):
         self.openings = 0.0
         self.lead = 0
         self.ends = False
+        self._table: _Table | None = None
 
     def draw(self, count: int) -> tuple[Tensor, Tensor]:
         """Which shelf each of `count` slices is of and where in its episode it begins, in [−lead, …): (count,) int64.
 
         Raises ValueError if no episode is long enough.
         """
-        extra = [self.lead + int(self.ends and shelf.terminated) for shelf in self.shelves]
-        steps = [max(0, shelf.length - self.length + 1 + more) for shelf, more in zip(self.shelves, extra, strict=True)]
-        room = torch.tensor(steps, dtype=torch.int64)
-        if not room.any():
-            longest = max((shelf.length for shelf in self.shelves), default=0)
-            raise ValueError(f"none of {len(self.shelves)} episodes has {self.length} steps; the longest has {longest}")
-        ends = room.cumsum(0)  # the draws [ends[i] - room[i], ends[i]) are episode i's
-        draws = torch.randint(int(ends[-1]), (count,), generator=self._rng)
-        rows = torch.searchsorted(ends, draws, right=True)
+        table = self._current()
+        draws = torch.randint(table.total, (count,), generator=self._rng)
+        rows = torch.searchsorted(table.ends, draws, right=True)
         opening = torch.rand(count, generator=self._rng) < self.openings
-        return rows, torch.where(opening, 0, draws - (ends - room)[rows]) - self.lead
+        return rows, torch.where(opening, 0, draws - table.begins[rows]) - self.lead
+
+    def _current(self) -> _Table:
+        """Made anew only when something has changed: with thousands of episodes it takes longer than the draw."""
+        seen = (
+            len(self.shelves),
+            self.shelves[0] if self.shelves else None,
+            self.shelves[-1] if self.shelves else None,
+        )
+        key = (*seen, self.length, self.lead, self.ends)
+        if self._table is None or self._table.key != key:
+            self._table = _tabulate(self.shelves, self.length, self.lead, self.ends, key)
+        return self._table
 
     def starts(self, count: int) -> Tensor:
         """First steps of `count` unpadded slices, (count,) int64."""
         if self.lead or self.ends:
             raise ValueError("padded slices have no positions of their own: use draw")
         rows, offsets = self.draw(count)
-        return torch.tensor([shelf.start for shelf in self.shelves], dtype=torch.int64)[rows] + offsets
+        return self._current().starts[rows] + offsets
 
     def sample(self, storage: Storage, batch_size: int) -> tuple[Tensor, dict[str, Any]]:
         """Positions of whole slices, one after the other: (batch_size,) int64, a multiple of `length`."""

@@ -36,6 +36,8 @@ for _ in range(5):
     frame()
 seconds = (time.perf_counter() - start) / 5
 assert image.max() > 0, "the picture is black"
+from OpenGL import GL
+print("renderer", GL.glGetString(GL.GL_RENDERER).decode(), GL.glGetString(GL.GL_VERSION).decode())
 print("frame_ms", 1000 * seconds, flush=True)
 gpu.free()
 context.free()
@@ -50,6 +52,7 @@ class BackendReport:
     ok: bool
     ms_per_frame: float | None  # of a nearly empty scene
     error: str  # "" when ok
+    renderer: str = ""  # what draws: OpenGL's own name and version of it
 
 
 def probe_backend(name: str, timeout: float = 60.0) -> BackendReport:
@@ -72,9 +75,9 @@ def probe_backend(name: str, timeout: float = 60.0) -> BackendReport:
         except BaseException:  # Ctrl-C: the child must not outlive its parent
             child.kill()
             raise
-    for line in output.splitlines():
-        if line.startswith("frame_ms "):
-            return BackendReport(name, True, float(line.split()[1]), "")
+    said = dict(line.split(maxsplit=1) for line in output.splitlines() if " " in line)
+    if "frame_ms" in said:
+        return BackendReport(name, True, float(said["frame_ms"]), "", said.get("renderer", ""))
     lines = [line.strip() for line in errors.splitlines() if line.strip()]
     return BackendReport(name, False, None, lines[-1] if lines else f"exit code {child.returncode}")
 

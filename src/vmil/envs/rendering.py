@@ -39,7 +39,7 @@ def probe_backends() -> list[BackendReport]:
     return [probe_backend(name) for name in BACKENDS]
 
 
-_found_working: set[str] = set()  # by this process
+_found_working: dict[str, str] = {}  # by this process: backend → what draws there
 
 
 def choose_backend() -> str:
@@ -52,10 +52,17 @@ def choose_backend() -> str:
     if wanted and wanted not in BACKENDS:
         raise UserError(f"MUJOCO_GL={wanted!r} cannot render here: unset it or choose one of {', '.join(BACKENDS)}.")
     if wanted not in _found_working:
-        wanted = _find_working(wanted)
-        _found_working.add(wanted)
+        report = _find_working(wanted)
+        wanted = report.name
+        _found_working[wanted] = report.renderer
     os.environ["MUJOCO_GL"] = wanted  # in lower case: dm_control knows no other
     return wanted
+
+
+def renderer_name() -> str:
+    """What draws the pictures, which another one draws a little differently: the chosen backend and OpenGL's name."""
+    backend = choose_backend()
+    return f"{backend} {_found_working[backend]}"
 
 
 def prepare_rendering(env: EnvConfig) -> None:
@@ -64,11 +71,11 @@ def prepare_rendering(env: EnvConfig) -> None:
         choose_backend()
 
 
-def _find_working(wanted: str) -> str:
+def _find_working(wanted: str) -> BackendReport:
     for name in [wanted] if wanted else BACKENDS:
         report = probe_backend(name)
         if report.ok:
-            return name
+            return report
     if wanted:
         raise _unusable(wanted, report.error)
     raise UserError(f"No headless OpenGL works on this machine: {INSTALL_HINT}.")

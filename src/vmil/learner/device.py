@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -53,6 +54,13 @@ def choose_device(config: Config) -> torch.device:
     if config.compute.device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(config.compute.device)
+
+
+def playable(config: Config) -> Config:
+    """The configuration of a run that is only played here: one that was trained on a GPU needs none for that."""
+    if config.compute.device != "cuda" or torch.cuda.is_available():
+        return config
+    return replace(config, compute=replace(config.compute, device="cpu", precision="auto", graphs="never"))
 
 
 def evaluates_beside(config: Config) -> bool:

@@ -55,9 +55,13 @@ class CudaRecorder:
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         """Captures a graph; other threads (loaders, collectors) may go on using the device meanwhile."""
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"):
-            work()
+        graph, before = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+        try:
+            with torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"):
+                work()
+        except BaseException:  # ending a broken capture raises too, before this thread is back on its own stream
+            torch.cuda.set_stream(before)
+            raise
         replay: Callable[[], None] = graph.replay
         return replay
 
@@ -102,7 +106,8 @@ class RecordedStep:
             except RuntimeError as error:
                 if self.strict:
                     raise
-                log.warning("updates are not recorded as CUDA graphs (%s); they go on one by one", error)
+                cause = error.__context__ or error  # the step's own failure, not that of ending its recording
+                log.warning("updates are not recorded as CUDA graphs (%s); they go on one by one", cause)
                 self.recorder = None
                 return self.step(batch, dials)
         recording.replay()
@@ -144,25 +149,31 @@ def use_graphs(config: Config, device: torch.device) -> bool:
     """Whether updates are recorded; UserError if they must be and cannot."""
     if config.compute.graphs == "always" and device.type != "cuda":
         raise UserError(f"compute.graphs=always needs CUDA, and this run computes on {device.type}: set it to auto")
-    alone = config.compute.devices * config.compute.nodes == 1
-    return config.compute.graphs != "never" and device.type == "cuda" and alone
+    return config.compute.graphs != "never" and device.type == "cuda" and alone(config)
+
+
+def alone(config: Config) -> bool:
+    """Whether no other process learns with this one."""
+    return config.compute.devices * config.compute.nodes == 1
 
 
 def clip_and_step(optimizer: torch.optim.Optimizer, parts: Iterable[Part], left_out: Tensor) -> dict[str, Tensor]:
     """Clips each part and makes the optimiser's step, all on the device; gives the gradient norms.
 
-    A step whose gradient is not finite is left out by the optimiser's own kernel and counted in `left_out` (); who
-    reads that number waits for the device. The optimiser must be a fused Adam.
+    A step whose gradient is not finite is left out by the optimiser's own kernel and counted in `left_out`, as
+    `LeftOut.of` has it; who reads that waits for the device. The optimiser must be a fused Adam.
     """
     norms = {f"{part.name}/grad_norm": nn.utils.clip_grad_norm_(part.module.parameters(), part.clip) for part in parts}
     finite = torch.stack([norm.detach().float() for norm in norms.values()]).isfinite().all()
     broken = (~finite).float()
     left_out.add_(broken)
+    left_out[1].mul_(broken)
     optimizer.found_inf = broken  # type: ignore[attr-defined]  # what a gradient scaler tells the fused kernel
+    recording = broken.is_cuda and torch.cuda.is_current_stream_capturing()
     restored = [group.get("capturable", False) for group in optimizer.param_groups]
     try:
         for group in optimizer.param_groups:
-            group["capturable"] = broken.is_cuda  # else it refuses to be recorded; its fused kernel always can be
+            group["capturable"] = recording  # else it refuses to be recorded; its fused kernel always can be
         optimizer.step()
     finally:
         del optimizer.found_inf  # type: ignore[attr-defined]

@@ -51,6 +51,29 @@ class FiniteGuard:
         return False
 
 
+class LeftOut:
+    """Counts, on the device, the steps that were left out because their gradient was not finite, for each loss."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._counts: dict[str, Tensor] = {}
+
+    def of(self, name: str) -> Tensor:
+        """(2,) of a loss: how many steps since the last `read`, and how many of its last ones in a row."""
+        if name not in self._counts:
+            self._counts[name] = torch.zeros(2, device=self._device)
+        return self._counts[name]
+
+    def read(self) -> dict[str, tuple[int, int]]:
+        """Both numbers of each loss that lost a step since the last call; waits for the device."""
+        if not self._counts:
+            return {}
+        rows = torch.stack(list(self._counts.values())).tolist()
+        for counts in self._counts.values():
+            counts[0].zero_()
+        return {name: (int(lost), int(row)) for name, (lost, row) in zip(self._counts, rows, strict=True) if lost}
+
+
 def tensors_of(batch: object) -> dict[str, Tensor]:
     """The tensors among a batch's fields."""
     fields: dict[str, Any] = getattr(batch, "__dict__", {})

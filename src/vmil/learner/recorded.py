@@ -12,23 +12,24 @@ from torch import Tensor
 from vmil.config.schema import Config
 from vmil.data.transition import Batch
 from vmil.learner.device import choose_device
-from vmil.learner.graphs import CudaRecorder, Dials, Readings, RecordedStep, Recorder, clip_and_step, use_graphs
+from vmil.learner.graphs import CudaRecorder, Dials, Readings, RecordedStep, Recorder, alone, clip_and_step, use_graphs
 from vmil.learner.meters import Means
 from vmil.learner.module import ImitationModule, NonFiniteError, Part
+from vmil.learner.nonfinite import PATIENCE, LeftOut
 
 
 class RecordedModule(ImitationModule):
     """`learn` is the update; what it reads of the run's progress it reads from `dial`, and nothing in it waits.
 
-    Where updates are recorded (`compute.graphs`), their stages are not timed one by one, and a gradient that is not
-    finite is noticed when the metrics are drained; its step has been left out until then.
+    Where updates are recorded (`compute.graphs`), their stages are not timed one by one. On a GPU nobody waits to see
+    whether a gradient is finite: a step whose gradient is not is left out, and noticed when the metrics are drained.
     """
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.recorded: RecordedStep | None = None
         self._dials: Dials | None = None  # set while an update runs that is, or will be, recorded
-        self._left_out: Tensor | None = None  # () how many steps were left out since the metrics were drained
+        self._left_out: LeftOut | None = None  # set where steps are judged on the device
 
     @abstractmethod
     def learn(self, batch: Batch) -> None:
@@ -48,6 +49,8 @@ class RecordedModule(ImitationModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """One update, replayed if it can be."""
+        if self._left_out is None and self.device.type == "cuda" and alone(self.config):
+            self.judge_on_device()
         with self.stopwatch.stage("update", self.device):
             if self.recorded is None and use_graphs(self.config, self.device):
                 self.record_with(CudaRecorder(self.device))
@@ -59,8 +62,12 @@ class RecordedModule(ImitationModule):
 
     def record_with(self, recorder: Recorder) -> None:
         """From now on updates are recorded."""
-        self._left_out = torch.zeros((), device=self.device)
+        self.judge_on_device()
         self.recorded = RecordedStep(self._readings, recorder, strict=self.config.compute.graphs == "always")
+
+    def judge_on_device(self) -> None:
+        """From now on no update waits to know whether its gradients are finite."""
+        self._left_out = LeftOut(self.device)
 
     def _readings(self, batch: Batch, dials: Dials) -> Readings:
         kept, self.means, self._dials = self.means, Means(), dials
@@ -71,8 +78,8 @@ class RecordedModule(ImitationModule):
             self.means, self._dials = kept, None
 
     def step(self, name: str, optimizer: int, loss: Tensor, parts: Iterable[Part]) -> None:
-        """As its parent's, but without waiting for the device in a recorded update."""
-        if self._dials is None or self._left_out is None:
+        """As its parent's, but without waiting for the device where steps are judged there."""
+        if self._left_out is None:
             super().step(name, optimizer, loss, parts)
             return
         optimizers = self.optimizers()
@@ -80,20 +87,19 @@ class RecordedModule(ImitationModule):
         chosen: torch.optim.Optimizer = getattr(wrapped, "optimizer", wrapped)  # what Lightning wraps
         chosen.zero_grad(set_to_none=True)
         self.manual_backward(loss)
-        self.means.add(clip_and_step(chosen, parts, self._left_out))
+        self.means.add(clip_and_step(chosen, parts, self._left_out.of(name)))
 
     def drain_metrics(self) -> dict[str, float]:
         """Means of everything measured since the last call.
 
         Raises:
-            NonFiniteError: a recorded update's gradient was not finite, unless `training.skip_nonfinite` allows it.
+            NonFiniteError: a gradient was not finite, unless `training.skip_nonfinite` allows it for a while.
         """
-        if self._left_out is not None:
-            count = int(self._left_out)
-            self._left_out.zero_()
-            if count and not self.config.training.skip_nonfinite:
+        for name, (count, in_a_row) in ({} if self._left_out is None else self._left_out.read()).items():
+            if not self.config.training.skip_nonfinite or in_a_row >= PATIENCE:
                 raise NonFiniteError(
-                    f"a gradient was not finite in {count} optimiser steps before update {self.updates}, which were "
-                    "left out; compute.graphs=never says which loss it was"
+                    f"the gradient of the {name} loss was not finite in {count} of the updates before update "
+                    f"{self.updates}, the last {in_a_row} in a row; these steps were left out"
                 )
+            self.guard.skipped += count
         return super().drain_metrics()

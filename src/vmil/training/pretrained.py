@@ -17,7 +17,7 @@ from vmil.data.collect import Policy
 from vmil.envs.factory import env_info
 from vmil.envs.rendering import prepare_rendering
 from vmil.evaluation.scores import Score
-from vmil.learner.device import choose_device
+from vmil.learner.device import choose_device, playable
 from vmil.training.assembly import LearnerFactory, prepare_torch
 from vmil.training.trained import play
 
@@ -39,7 +39,7 @@ def evaluate_pretrained(directory: Path, make_learner: LearnerFactory, episodes:
     Raises:
         UserError: the policy cannot be read, or does not fit the configuration beside it.
     """
-    config = load_saved_config(directory / CONFIG_FILE)
+    config = playable(load_saved_config(directory / CONFIG_FILE))
     prepare_rendering(config.env)
     prepare_torch(config)
     policy, expert = load_policy(directory, config, make_learner)

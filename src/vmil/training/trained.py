@@ -20,7 +20,7 @@ from vmil.envs.factory import env_info, make_env
 from vmil.envs.rendering import prepare_rendering
 from vmil.evaluation.rollout import evaluate
 from vmil.evaluation.scores import Score, score
-from vmil.learner.device import choose_device
+from vmil.learner.device import choose_device, playable
 from vmil.learner.module import ImitationModule
 from vmil.tracking.pictures import write_video
 from vmil.training.assembly import LearnerFactory, frames_per_second, prepare_torch
@@ -36,7 +36,7 @@ def evaluate_run(run_dir: Path, make_learner: LearnerFactory, episodes: int, vid
     Raises:
         UserError: no checkpoint, or one that does not fit the run's configuration.
     """
-    config = load_saved_config(run_dir / CONFIG_FILE)
+    config = playable(load_saved_config(run_dir / CONFIG_FILE))
     prepare_rendering(config.env)
     prepare_torch(config)
     learner, _ = trained_learner(run_dir, config, make_learner)
