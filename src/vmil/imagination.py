@@ -32,8 +32,13 @@ class DreamNoise(NamedTuple):
     latent: Tensor  # (H, N, ·)
 
 
-def imagine(rssm: RSSM, actor: Actor, start: State, horizon: int, noise: DreamNoise | None = None) -> Dream:
+def imagine(
+    rssm: RSSM, actor: Actor, start: State, horizon: int, noise: DreamNoise | None = None, *, detach: bool = False
+) -> Dream:
     """From `start` (N, …), `horizon` steps with a ~ π(· | z) and z' ~ p(· | z, a), both reparameterised.
+
+    With `detach` no gradient passes through what the actor is shown (Dreamer v1, `dreamer.py`: _imagine_ahead): an
+    action is then judged by what the model makes of it, and not by how it moves the actions after it.
 
     The caller freezes the model's weights (`vmil.nets.mlp.frozen`), so that only the actor learns from what follows.
     """
@@ -44,7 +49,7 @@ def imagine(rssm: RSSM, actor: Actor, start: State, horizon: int, noise: DreamNo
     state, feat = start, start.feat
     feats, actions, entropies, stds = [feat], [], [], []
     for t in range(horizon):
-        policy = actor(feat)
+        policy = actor(feat.detach() if detach else feat)
         action, entropy = policy.sample(noise.action[t])
         state = rssm.img_step(state, action, noise.latent[t])
         feat = state.feat

@@ -94,7 +94,11 @@ def test_the_defaults_of_the_schema_are_valid():
         ),
         (
             ["behaviour.policy=clipped_normal", "behaviour.min_std=2", "behaviour.max_std=1"],
-            "behaviour.max_std=1.0 must exceed behaviour.min_std=2.0",
+            "behaviour.init_std=0.2 must lie between behaviour.min_std=2.0 and behaviour.max_std=1.0",
+        ),
+        (
+            ["algo=vmil_plus", "behaviour.init_std=0.5"],
+            "behaviour.init_std=0.5 must lie between behaviour.min_std=0.1 and behaviour.max_std=0.4",
         ),
         (["run.name=a/b"], "run.name=a/b is not a directory name; its parent is run.root"),
     ],

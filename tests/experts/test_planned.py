@@ -170,6 +170,23 @@ def test_a_measurement_goes_on_where_it_was(tmp_path):
     ours.close()
 
 
+def test_a_planner_is_known_by_its_settings_and_a_policy_by_its_weights(tmp_path):
+    def identity(settings, weights=b""):
+        path = tmp_path / "weights"
+        path.write_bytes(weights)
+        ours = PlannedExpert(ENV, Stub(), settings, tmp_path / "expert.json", True, False, path if weights else None)
+        ours.close()
+        assert ours.files() == ([path] if weights else [])
+        return ours.identity()
+
+    simulator = plan_settings(TINY, LEARNED)
+    assert identity(simulator) == identity(dict(reversed(simulator.items())))
+    different = {identity(simulator), identity({**simulator, "samples": 5}), identity(simulator, b"1")}
+    policies = {identity({"method": "ppo", "ppo_std": std}, b"1") for std in (0.1, 0.2)}
+    assert (len(different), len(policies)) == (3, 1)
+    assert policies != {identity({"method": "ppo"}, b"2")}
+
+
 def test_the_card_tells_settings_and_measurement(tmp_path):
     ours = expert(tmp_path)
     assert ours.files() == []
@@ -302,6 +319,7 @@ def test_the_shipped_demonstrations_succeed_and_step_by_step_are_what_they_say(w
 @pytest.mark.parametrize("who", SETS)
 def test_the_card_names_every_file_and_its_digest(who):
     card = (SETS[who] / "CARD.md").read_text()
+    assert "The stored state holds the solver's warm start" in card
     others = [ASSETS / "actor.safetensors", ASSETS / "expert.json"] if who == "policy" else []
     for path in [*shipped(who), *others]:
         assert f"| {path.name} | `{hashlib.sha256(path.read_bytes()).hexdigest()}` |" in card

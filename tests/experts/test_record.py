@@ -18,12 +18,12 @@ from vmil.config.errors import UserError
 from vmil.config.schema import EnvConfig
 from vmil.envs.counting import CountingEnv
 from vmil.envs.episodes import Outcome
-from vmil.experts.actor import deterministic_policy, load_actor
+from vmil.experts.actor import deterministic_policy, load_actor, make_actor_net, save_actor
 from vmil.experts.card import Recipe
 from vmil.experts.record import noisy, record_demos, run_episode, verify
 from vmil.experts.replay_check import replay_demo
 from vmil.experts.stage import Action, EpisodicExpert
-from vmil.experts.state_task import score_episodes
+from vmil.experts.state_task import describe_task, score_episodes
 from vmil.experts.trained import TrainedExpert
 
 ASSETS = Path(vmil.__file__).parent / "assets"
@@ -218,9 +218,54 @@ def test_a_recording_that_was_broken_off_goes_on_and_gives_the_same_files(tmp_pa
     assert [_load(path)[1] for path in parts] == [_load(path)[1] for path in whole]
     for one, other in zip(parts, whole, strict=True):
         assert all(np.array_equal(_load(one)[0][key], _load(other)[0][key]) for key in ("physics", "action", "reward"))
-    assert expert.played == [4, 5, 6, 7, 7, 8, 8]  # the kept ones are only verified
+    assert expert.played == [3, 4, 5, 6, 7, 7, 8, 8]  # one picture; the kept ones are only verified
     cards = [(tmp_path / name / "CARD.md").read_text().partition("## SHA-256")[0] for name in ("whole", "parts")]
     assert cards[0] == cards[1]
+
+
+def test_a_recording_does_not_go_on_with_another_expert(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (path,), first = _record(tmp_path, 1)
+    arrays, meta = _load(path)
+    assert meta.pop("expert_digest") == first.identity()
+    monkeypatch.setattr(PickyExpert, "identity", lambda self: "another")
+    with pytest.raises(UserError, match=r"already holds demo_00\.npz of another expert: choose another directory"):
+        _record(tmp_path, 2)
+    assert [each.name for each in path.parent.iterdir()] == ["demo_00.npz"]
+    np.savez_compressed(path, **arrays, meta=np.array(json.dumps(meta)))  # as it was written before it told
+    assert len(_record(tmp_path, 2)[0]) == 2
+
+
+def test_a_trained_expert_is_known_by_its_weights(tmp_path: Path) -> None:
+    digests = []
+    for index in range(2):
+        spec = describe_task("walker", "walk", hidden=8, action_repeat=2)
+        save_actor(tmp_path / "actor.safetensors", make_actor_net(spec), spec)
+        expert = TrainedExpert("walker", tmp_path / "actor.safetensors")
+        digests += [expert.identity(), expert.identity()]
+        expert.close()
+    assert digests[0] == digests[1] != digests[2] == digests[3]
+
+
+def test_the_card_repeats_what_chose_the_expert_and_what_its_states_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _record(tmp_path, 1, chosen=("actor=a/b.safetensors", "root=there"))
+    card = (tmp_path / "CARD.md").read_text()
+    assert 'N=1 SEED=3 ARGS="actor=a/b.safetensors root=there action_noise=0"`' in card
+    assert "The stored state has no solver warm start" in card
+    monkeypatch.setattr(PickyExpert, "holds_warm_start", True)
+    _record(tmp_path, 1)  # what named the expert is no part of the recording
+    assert "The stored state holds the solver's warm start" in (tmp_path / "CARD.md").read_text()
+
+
+def test_a_task_whose_states_cannot_be_drawn_is_refused_before_anything_is_recorded(tmp_path: Path) -> None:
+    spec = describe_task("reacher", "easy", hidden=8, action_repeat=2)
+    save_actor(tmp_path / "actor.safetensors", make_actor_net(spec), spec)
+    expert = TrainedExpert("dmc:reacher-easy", tmp_path / "actor.safetensors")
+    with pytest.raises(UserError, match="reacher-easy draws its scene anew in each episode"):
+        record_demos(expert, EnvConfig(name="dmc:reacher-easy"), tmp_path / "out", Recipe(2, 0), progress=False)
+    expert.close()
+    assert not (tmp_path / "out").exists()
 
 
 def test_recording_refuses_what_cannot_be_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

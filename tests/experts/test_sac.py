@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,11 +19,14 @@ from vmil.experts.actor import deterministic_policy, load_actor, make_actor_net,
 from vmil.experts.sac import train_expert
 from vmil.experts.sac_agent import REPLAY_KEYS, SACAgent, make_lookahead, make_state_env
 from vmil.experts.state_task import describe_task, load_task
+from vmil.experts.suite_practice import SuitePractice
 from vmil.experts.trained import TrainedExpert
 
 TINY = ExpertConfig(
     frames=2000, random_frames=500, eval_every=1000, eval_episodes=1, updates_per_step=0.02, batch_size=16, hidden=16
 )
+
+SHORT_PPO = {"ppo_envs": 2, "ppo_steps": 4, "ppo_batch": 8, "ppo_every": 1, "ppo_warmup": 0}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -194,9 +199,47 @@ def test_a_resumed_expert_learns_by_the_new_settings_and_its_card_says_so(tmp_pa
     assert [stage["frames"] for stage in saved["stages"]] == [0, 1000]
     expert = TrainedExpert("walker", tmp_path / "actor.safetensors")
     try:
-        assert f"(until frame 1,000: learning_rate={TINY.learning_rate})" in "\n".join(expert.about())
+        first, *_ = expert.about()
     finally:
         expert.close()
+    assert "in 2 stages" in first
+    commands = re.findall(r'`make expert ENV=walker SEED=1 ARGS="([^"]*)"`', first)
+    given = [dict(item.split("=") for item in command.split()) for command in commands]
+    assert [each["learning_rate"] for each in given] == [str(TINY.learning_rate), "1e-05"]
+    assert [each["frames"] for each in given] == ["1000", "2000"]
+    assert all(each["hidden"] == str(TINY.hidden) for each in given)
+
+
+def test_a_resumed_expert_holds_the_entropy_that_it_is_given() -> None:
+    again = SACAgent(dataclasses.replace(TINY, target_entropy=-2.5), "walker", "walk", seed=0)
+    again.load(_agent().state())
+    assert float(again.loss.target_entropy) == -2.5 * again.spec.action_dim
+
+
+def test_what_ppo_made_better_is_not_lost_to_more_of_sac(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SAC reaches 700, PPO 860; of SAC's next rounds 710 changes nothing, and 870 takes the place."""
+    scores = [700.0, 860.0, 710.0, 870.0]
+    monkeypatch.setattr(SuitePractice, "score", lambda self, net, episodes: [scores.pop(0)])
+    monkeypatch.setattr("vmil.experts.sac._score_file", lambda path, episodes: [0.0])
+
+    def train(frames: int, ppo_frames: int, resume: bool = True) -> tuple[bytes, dict[str, Any]]:
+        config = dataclasses.replace(TINY, frames=frames, ppo_frames=ppo_frames, **SHORT_PPO)
+        train_expert(config, "walker", tmp_path, seed=1, resume=resume, progress=False)
+        record = json.loads((tmp_path / "expert.json").read_text())
+        return (tmp_path / "actor.safetensors").read_bytes(), record.get("refined", {})
+
+    best, told = train(1000, ppo_frames=16)
+    assert told["kept"]
+    actor, told = train(2000, ppo_frames=0)
+    assert actor == best
+    assert (told["kept"], told["config"]["ppo_frames"], len(told["curve"])) == (True, 16, 1)
+    actor, told = train(3000, ppo_frames=16)
+    assert actor != best
+    assert not told["kept"]
+    scores.append(10.0)
+    actor, told = train(1000, ppo_frames=0, resume=False)
+    assert told == {}
+    assert not (tmp_path / "refine.pt").exists()
 
 
 def test_target_return_stops_early(tmp_path: Path) -> None:

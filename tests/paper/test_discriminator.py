@@ -56,7 +56,18 @@ def test_weight_penalty_by_hand() -> None:
     net = nn.Linear(1, 1)
     nn.init.constant_(net.weight, 2.0)
     nn.init.constant_(net.bias, -1.0)
-    assert float(weight_penalty(net)) == pytest.approx(0.5 * (4 + 1))
+    same = torch.tensor([[3.0], [3.0]])  # of which every mixture is the same; the mean logit is 3 w + b
+    norm = (3.0**2 + 1.0) ** 0.5  # of its gradient by (w, b)
+    assert float(weight_penalty(net, same, same, 1.0)) == pytest.approx((norm - 1.0) ** 2)
+    assert float(weight_penalty(net, same, same, 0.0)) == pytest.approx(norm**2)
+
+
+def test_weight_penalty_moves_the_weights_and_not_its_inputs() -> None:
+    net = nn.Sequential(nn.Linear(2, 8), nn.ELU(), nn.Linear(8, 1))
+    expert, policy = torch.randn(6, 2, requires_grad=True), torch.randn(9, 2)
+    weight_penalty(net, expert, policy, 1.0).backward()
+    assert expert.grad is None
+    assert all(weight.grad is not None for weight in list(net.parameters())[:-1])
 
 
 def test_no_penalty_is_zero_and_unknown_raises() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import pickle
 from collections.abc import Callable
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -179,6 +180,26 @@ def test_dreams_follow_policy_and_model_step_by_step(make_learner: Callable[...,
         state = rssm.img_step(state, action, noise.latent[t])
         torch.testing.assert_close(dream.feat[t + 1], state.feat)
     assert dream.triples().feat.shape == (3, 5, rssm.feat_size)
+
+
+@pytest.mark.parametrize("detach", [True, False])
+def test_what_the_actor_is_shown_leads_gradients_back_only_if_it_shall(
+    make_learner: Callable[..., VMIL], detach: bool
+) -> None:
+    learner = make_learner(f"behaviour.detach_actor_input={str(detach).lower()}")
+    for weight in learner.actor.parameters():  # an untrained actor does not look at the state
+        nn.init.normal_(weight, std=0.3)
+    rssm = learner.world_model.rssm
+    start = rssm.initial(5, torch.zeros(()))
+    noise = DreamNoise(torch.randn(3, 5, A, requires_grad=True), rssm.latent.noise(3, 5, like=torch.zeros(())))
+    dream = imagine(rssm, learner.actor, start, 3, noise, detach=detach)
+    (by_action,) = torch.autograd.grad(dream.action[1].sum(), noise.action, retain_graph=True)
+    assert bool(by_action[0].any()) is not detach  # the first action moves the second only through its state
+    (by_state,) = torch.autograd.grad(dream.feat[2].sum(), noise.action)
+    assert by_state[0].any()
+    with patch("vmil.training.vmil.imagine", wraps=imagine) as spied:
+        learner.dream(State(*(part[None] for part in start)))
+    assert spied.call_args.kwargs["detach"] is detach
 
 
 def test_same_seed_same_weights(make_learner: Callable[..., VMIL]) -> None:

@@ -111,7 +111,8 @@ class Reference(nn.Module):
         stoch, deter = start.split([c.stoch, c.deter], -1)
         feats, actions, entropies = [start], [], []
         for t in range(b.horizon):
-            mean, raw_std = self.actor(feats[-1]).chunk(2, -1)
+            shown = feats[-1].detach() if b.detach_actor_input else feats[-1]
+            mean, raw_std = self.actor(shown).chunk(2, -1)
             mean = b.mean_scale * torch.tanh(mean / b.mean_scale)
             std = F.softplus(raw_std + math.log(math.expm1(b.init_std))) + b.min_std
             raw = mean + std * action_noise[t]

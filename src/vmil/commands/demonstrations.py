@@ -27,7 +27,7 @@ def expert(overrides: Sequence[str]) -> int:
 
 
 def demos(overrides: Sequence[str]) -> int:
-    """Record demonstrations of an expert."""
+    """Record demonstrations of an expert, episode i from seed + i: take seeds of two sets further apart than count."""
     options = options_of(PlannedDemosOptions if _plans(overrides) else DemosOptions, overrides)
     at_least_one("count", options.count)
     from vmil.experts import commands

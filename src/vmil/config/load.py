@@ -166,7 +166,7 @@ def _check_preset(group: str, name: str, also: Sequence[str] = ()) -> None:
 def _check_env_name(name: str) -> None:
     """Accept a preset or any `dmc:<domain>-<task>`; whether dm_control has that task is asked when it is imported."""
     if name.startswith("dmc:"):
-        if not re.fullmatch(r"dmc:[a-z0-9_]+-[a-z0-9_]+", name):
+        if not re.fullmatch(r"dmc:[A-Za-z0-9_]+-[A-Za-z0-9_]+", name):
             raise UserError(f"env '{name}' is not of the form dmc:<domain>-<task>, such as dmc:cartpole-swingup")
     else:
         known = presets("env")

@@ -95,7 +95,7 @@ class DiscriminatorConfig:
     spectral_norm: bool = False  # [own]
     action_scale: float = 1.0  # multiplies actions in D's input, against hundreds of latents' numbers [own]
     prior_next_state: bool = False  # expert's z' from the model's prior too, so that D cannot tell filter from dream
-    penalty: Penalty = "input"  # gradient penalty on D's input [VMIL], on its weights [V-MAIL's code], or none
+    penalty: Penalty = "input"  # gradient penalty on D's input [VMIL], by its weights [V-MAIL's code], or none
     penalty_scale: float = 1.0  # λ; [B] takes 10
     penalty_target: float = 0.0  # gradient norm aimed at: 1 is WGAN-GP's, 0 is R1's
     noise: NoiseSchedule = "constant"  # Gaussian noise on D's input [VMIL]
@@ -114,6 +114,7 @@ class BehaviourConfig:
     """Actor and critic, trained on-policy inside the model."""
 
     horizon: int = 15  # H, agent steps [D1]
+    detach_actor_input: bool = True  # no gradient through the states that the actor is shown in a dream [D1]
     discount: float = 0.99  # γ [D1]
     lam: float = 0.95  # λ of the return [D1]
     bootstrap: Bootstrap = "value"  # value: λ-return ends in V(z_H); none: Monte-Carlo sum of rewards [V-MAIL's code]

@@ -53,7 +53,7 @@ class DemosOptions:
 
     env: str = "walker"
     count: int | None = None  # null: as many as a run on this task imitates, demos.count
-    seed: int = 0
+    seed: int = 0  # episode i, of all that are tried, starts from seed + i: sets whose seeds lie nearer overlap
     min_return: float | None = None  # episodes below are left out; where a task knows success, failures always are
     action_noise: float = 0.0  # Gaussian, on the expert's actions: shows how to come back from small errors
     actor: str | None = None  # a trained expert's; null: the one trained here with this seed, else the shipped one

@@ -205,8 +205,11 @@ def _check_batch(config: Config) -> None:
 
 def _check_heads(config: Config) -> None:
     behaviour = config.behaviour
-    if behaviour.policy == "clipped_normal" and behaviour.max_std <= behaviour.min_std:
-        raise UserError(f"behaviour.max_std={behaviour.max_std} must exceed behaviour.min_std={behaviour.min_std}")
+    if behaviour.policy == "clipped_normal" and not behaviour.min_std < behaviour.init_std < behaviour.max_std:
+        raise UserError(
+            f"behaviour.init_std={behaviour.init_std} must lie between behaviour.min_std={behaviour.min_std} and "
+            f"behaviour.max_std={behaviour.max_std}"
+        )
 
 
 def _check_learner(config: Config) -> None:

@@ -36,17 +36,29 @@ def input_penalty(discriminator: nn.Module, expert: Tensor, policy: Tensor, targ
 
     Target 1 is WGAN-GP's (Gulrajani et al. 2017, eq. 3), which Blondé et al. 2020 found indispensable in imitation.
     """
-    rows = min(len(expert), len(policy))
-    share = torch.rand(rows, 1, dtype=expert.dtype, device=expert.device)
-    mixed = torch.lerp(policy[:rows], expert[:rows], share).detach().requires_grad_(True)
+    mixed = _mixtures(expert, policy).requires_grad_(True)
     (gradient,) = torch.autograd.grad(discriminator(mixed).sum(), mixed, create_graph=True)
     norm = (gradient.square().sum(-1) + 1e-12).sqrt()
     return (norm - target).square().mean(), norm.mean().detach()
 
 
-def weight_penalty(discriminator: nn.Module) -> Tensor:
-    """½ Σ w²: what the successor's released code calls its penalty."""
-    return 0.5 * torch.stack([weight.square().sum() for weight in discriminator.parameters()]).sum()
+def weight_penalty(discriminator: nn.Module, expert: Tensor, policy: Tensor, target: float) -> Tensor:
+    """(‖∂E[l(x)]/∂ψ‖ − target)² over all weights ψ of D, on mixtures x as above: V-MAIL's code (`vmail.py`: _train).
+
+    That differentiates where its paper means the input; on any large batch the norm is small, whatever D's slope is.
+    """
+    weights = [weight for weight in discriminator.parameters() if weight.requires_grad]
+    mean = discriminator(_mixtures(expert, policy)).mean()
+    gradients = torch.autograd.grad(mean, weights, create_graph=True)
+    square = torch.stack([gradient.square().sum() for gradient in gradients]).sum()
+    return ((square + 1e-12).sqrt() - target).square()
+
+
+def _mixtures(expert: Tensor, policy: Tensor) -> Tensor:
+    """Each row a random mixture of an expert's (N, I) and a policy's (M, I), without history: (min(N, M), I)."""
+    rows = min(len(expert), len(policy))
+    share = torch.rand(rows, 1, dtype=expert.dtype, device=expert.device)
+    return torch.lerp(policy[:rows], expert[:rows], share).detach()
 
 
 def penalty_loss(
@@ -56,7 +68,7 @@ def penalty_loss(
     if kind == "none":
         return expert.new_zeros(()), {}
     if kind == "weights":
-        return weight_penalty(discriminator), {}
+        return weight_penalty(discriminator, expert, policy, target), {}
     if kind == "input":
         penalty, norm = input_penalty(discriminator, expert, policy, target)
         return penalty, {"disc/gradient_at_input": norm}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,7 @@ class Recipe:
     seed: int  # of the first attempt
     min_return: float | None = None  # episodes below are left out
     action_noise: float = 0.0  # standard deviation of the noise on the expert's actions
+    chosen: tuple[str, ...] = field(default=(), compare=False)  # key=value that named the expert, for the card alone
 
 
 def write_card(
@@ -44,7 +45,7 @@ def write_card(
         [f"# Expert and demonstrations: {env_name}", "", "Written by `vmil.experts.card` from measurements."],
         ["## Expert", "", *about] if about else [],
         _demo_part(lines, env_name, expert, recipe, rejected),
-        _replay_part(lines),
+        _replay_part(lines, expert),
         _digest_part([*expert.files(), *(line.path for line in lines)]),
     ]
     card = out_dir / "CARD.md"
@@ -68,7 +69,7 @@ def _demo_part(lines: list[DemoLine], env_name: str, expert: Expert, recipe: Rec
         "## Demonstrations",
         "",
         f"Made by `make demos ENV={env_name} N={len(lines)} SEED={recipe.seed} "
-        f'ARGS="{_arguments(expert, recipe)}"` (`vmil.experts.record.record_demos`): episodes of the expert plus '
+        f'ARGS="{_arguments(recipe)}"` (`vmil.experts.record.record_demos`): episodes of the expert plus '
         f"Gaussian noise of scale {recipe.action_noise:g} on its actions, clipped, from that seed on"
         f"{', those that ' + ' and '.join(chosen) if chosen else ''}; {rejected} left out. "
         f"Mean return **{totals.mean():.1f}**. "
@@ -81,14 +82,18 @@ def _demo_part(lines: list[DemoLine], env_name: str, expert: Expert, recipe: Rec
     ]
 
 
-def _arguments(expert: Expert, recipe: Recipe) -> str:
-    method = ["method=ppo"] if expert.kind == "ppo" else []
+def _arguments(recipe: Recipe) -> str:
     threshold = [] if recipe.min_return is None else [f"min_return={recipe.min_return:g}"]
-    return " ".join([*method, *threshold, f"action_noise={recipe.action_noise:g}"])
+    return " ".join([*recipe.chosen, *threshold, f"action_noise={recipe.action_noise:g}"])
 
 
-def _replay_part(lines: list[DemoLine]) -> list[str]:
+def _replay_part(lines: list[DemoLine], expert: Expert) -> list[str]:
     checks = [line.check for line in lines]
+    held = (
+        "holds the solver's warm start, so single steps agree to the last bit"
+        if expert.holds_warm_start
+        else "has no solver warm start, so single steps agree to rounding only"
+    )
     return [
         "## Replay",
         "",
@@ -98,7 +103,7 @@ def _replay_part(lines: list[DemoLine]) -> list[str]:
         f"- the whole episode from its seed: {max(c.open_loop_state for c in checks):.1e} in any state "
         f"variable, {max(c.open_loop_return for c in checks):.1e} in the return (rewards are stored as float32).",
         "",
-        "The stored state has no solver warm start, so single steps agree to rounding only. On another processor or "
+        f"The stored state {held}. On another processor or "
         "with other versions rounding differs and a whole episode may drift; single steps should not.",
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
+import shlex
 from dataclasses import fields
 from pathlib import Path
 
@@ -61,7 +62,7 @@ def record(options: DemosOptions) -> str:
     from vmil.experts.card import Recipe
     from vmil.experts.record import record_demos
 
-    recipe = Recipe(count, options.seed, options.min_return, options.action_noise)
+    recipe = Recipe(count, options.seed, options.min_return, options.action_noise, _chosen(options))
     expert = _expert(options, known)
     try:
         written = record_demos(expert, config, out, recipe)
@@ -92,6 +93,16 @@ def _expert(options: DemosOptions, known: Path) -> Expert:
     return planned_expert(options, task_config(options.env), directory, known)
 
 
+def _chosen(options: DemosOptions) -> tuple[str, ...]:
+    """What was said that decides which expert is recorded, as `key=value`."""
+    others = {"env", "seed", "count", "min_return", "action_noise", "out"}
+    default = type(options)()
+    given = {item.name: getattr(options, item.name) for item in fields(options) if item.name not in others}
+    return tuple(
+        f"{name}={shlex.quote(str(value))}" for name, value in given.items() if value != getattr(default, name)
+    )
+
+
 def _refuse_training(options: ExpertOptions) -> None:
     ours = {"env", "seed", "out", "root", "resume", "eval_episodes"}
     default = ExpertOptions()
@@ -110,9 +121,11 @@ def _known_expert(options: DemosOptions, kind: Kind) -> Path:
         if kind != "sac":
             raise UserError(f"actor= has no meaning for {options.env}: its expert is not a trained actor")
         return Path(options.actor)
-    here = _expert_dir(options.root, options.env, options.seed) / FILES[kind]
-    shipped = Path(str(importlib.resources.files("vmil"))) / "assets" / _file_name(options.env) / FILES[kind]
-    return shipped if shipped.is_file() and not here.is_file() else here
+    policy = isinstance(options, PlannedDemosOptions) and options.method == "ppo"
+    needed = FILES["sac"] if policy else FILES[kind]  # a policy's measurement is nothing without its actor
+    here = _expert_dir(options.root, options.env, options.seed)
+    shipped = Path(str(importlib.resources.files("vmil"))) / "assets" / _file_name(options.env)
+    return (shipped if (shipped / needed).is_file() and not (here / needed).is_file() else here) / FILES[kind]
 
 
 def _expert_dir(root: str, env: str, seed: int) -> Path:

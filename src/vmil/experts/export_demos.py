@@ -15,6 +15,7 @@ from vmil.config.schema_cli import ExportOptions
 from vmil.data.demos import check_matches, find_demos, observations
 from vmil.data.formats.dreamer import write_dreamer
 from vmil.data.formats.minari import write_minari
+from vmil.data.formats.paths import user_path
 from vmil.data.formats.source import SourceEpisode
 from vmil.data.recording import read_recording
 from vmil.envs.factory import env_info
@@ -28,7 +29,7 @@ def export_demos(options: ExportOptions, config: Config, say: Callable[[str], ob
     what they hold.
     """
     env = config.env.name.replace(":", "-")
-    out = Path(options.out or f"{options.root}/exported-{env}-{options.format}").expanduser()
+    out = user_path("out", options.out or f"{options.root}/exported-{env}-{options.format}")
     episodes = track(find_demos(config.env.name, config.demos, config.seed), "exporting", transient=True)
     part = begin_directory(out)
     try:
@@ -53,7 +54,7 @@ def export_demos(options: ExportOptions, config: Config, say: Callable[[str], ob
 
 
 def _episodes(paths: Iterable[Path], config: Config) -> Iterator[SourceEpisode]:
-    info, cache = env_info(config.env), Path(config.demos.cache_dir).expanduser()
+    info, cache = env_info(config.env), user_path("demos.cache_dir", config.demos.cache_dir)
     for path in paths:
         recording = read_recording(path)
         check_matches(recording, config.env, info.action_size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,14 @@ from vmil.config.errors import UserError
 from vmil.config.schema import Config, EnvConfig
 from vmil.config.schema_cli import ImportOptions
 from vmil.data.demos import identity
-from vmil.data.formats.checks import Findings, examine, suspicious_openings
+from vmil.data.formats.checks import examine, suspicious_openings
 from vmil.data.formats.detect import detect, read_episodes
-from vmil.data.formats.source import ReadOptions, SourceEpisode
-from vmil.data.recording import IMAGES, write_recording
+from vmil.data.formats.paths import user_path
+from vmil.data.formats.source import ReadOptions, SourceEpisode, Unreadable
+from vmil.data.recording import IMAGES, read_recording, write_recording
 from vmil.envs.factory import EnvInfo, env_info
 from vmil.experts.picture_check import compare_pictures
-from vmil.experts.replay_alignment import check_replay
+from vmil.experts.replay_alignment import Replayer
 from vmil.tracking.pictures import contact_sheet, write_png
 
 SHEET = "contact_sheet.png"
@@ -41,6 +43,16 @@ class Import:
     shown: list[np.ndarray] = field(default_factory=list)  # (SHEET_COLUMNS, H, W, 3) of the first episodes
     compared: list[SourceEpisode] = field(default_factory=list)
 
+    def keep(self, episode: SourceEpisode) -> None:
+        """Counts an episode that was written, and remembers what the report shows of it."""
+        self.written += 1
+        self.openings.append(episode.action[0])
+        if len(self.shown) < SHEET_ROWS:
+            moments = np.linspace(0, len(episode.image) - 1, SHEET_COLUMNS).round().astype(int)
+            self.shown.append(episode.image[moments])
+        if len(self.compared) < COMPARED:
+            self.compared.append(episode)
+
 
 def import_demos(options: ImportOptions, config: Config, say: Callable[[str], object] = print) -> list[Path]:
     """Converts `options.src` to demonstrations of `config.env` and returns their paths, saying what was found.
@@ -52,20 +64,23 @@ def import_demos(options: ImportOptions, config: Config, say: Callable[[str], ob
         raise UserError("import-demos needs src=<a file, a directory, or the id of a Minari dataset>")
     format, source = detect(options.src, options.format)
     name = f"imported-{config.env.name.replace(':', '-')}-{Path(options.src).stem}"
-    out = Path(options.out).expanduser() if options.out else Path(options.root) / name
+    out = user_path("out", options.out or f"{options.root}/{name}")
     part = begin_directory(out)
     try:
         episodes = track(read_episodes(format, source, read_options(options, config.env)), "importing", transient=True)
         meta = {"source": f"{format}: {Path(options.src).name}", **_meta(config.env)}
-        done = _convert(episodes, config, meta, part)
+        done = _convert(episodes, config, meta, part, options.skip_bad)
         _report(done, config, options.alignment != "led_to" and format != "npz", say)
         if done.refused and not (options.skip_bad and done.written):
+            hint = "" if options.skip_bad else ": skip_bad=true leaves them out"
             raise UserError(
                 f"{done.refused} of {len(done.lines)} episodes of {options.src} are refused for the reasons above, "
-                "and nothing was written: skip_bad=true leaves them out"
+                f"and nothing was written{hint}"
             )
         write_png(part / SHEET, contact_sheet(np.concatenate(done.shown), SHEET_COLUMNS))
         os.replace(part, out)
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
     say(f"{done.written} demonstrations in {out}; look at {out / SHEET}; train on them with demos.path={out}")
@@ -74,10 +89,10 @@ def import_demos(options: ImportOptions, config: Config, say: Callable[[str], ob
 
 def begin_directory(out: Path) -> Path:
     """A fresh directory beside `out`, to be renamed to it when whole; UserError if `out` holds something."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} is there already: choose another directory with out=")
-    part = out.with_name(f".{out.name}.part")
     try:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise UserError(f"{out} is there already: choose another directory with out=")
+        part = out.with_name(f".{out.name}.part")
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
     except OSError as error:
@@ -112,34 +127,37 @@ def _numbers(key: str, text: str | None) -> tuple[float, ...] | None:
     return values
 
 
-def _convert(episodes: Iterable[SourceEpisode], config: Config, meta: dict[str, Any], part: Path) -> Import:
+def _convert(
+    episodes: Iterable[SourceEpisode | Unreadable], config: Config, meta: dict[str, Any], part: Path, skip_bad: bool
+) -> Import:
     info, done = env_info(config.env), Import()
-    for episode in episodes:
-        found = _examine(episode, config, info)
-        low, high = (episode.action.min(), episode.action.max()) if episode.action.size else (np.nan, np.nan)
-        total = None if episode.reward is None else float(episode.reward.sum())
-        shown_total = "?" if total is None else f"{total:.1f}"
-        done.lines.append(
-            (episode.name, str(len(episode.action)), shown_total, f"[{low:.2f}, {high:.2f}]", found.verdict)
-        )
-        if found.refused:
-            done.refused += 1
-            continue
-        _save(episode, {**meta, "return": total, "episode": episode.name}, part / f"demo_{done.written:04d}.npz")
-        done.written += 1
-        done.openings.append(episode.action[0])
-        if len(done.shown) < SHEET_ROWS:
-            moments = np.linspace(0, len(episode.image) - 1, SHEET_COLUMNS).round().astype(int)
-            done.shown.append(episode.image[moments])
-        if len(done.compared) < COMPARED:
-            done.compared.append(episode)
+    with closing(Replayer(config.env)) as replayer:
+        for episode in episodes:
+            if isinstance(episode, Unreadable):
+                if not skip_bad:
+                    raise episode.error
+                done.lines.append((episode.name, "?", "?", "?", f"refused: {episode.error}"))
+                done.refused += 1
+            elif _examine(episode, config, info, replayer, done, skip_bad):
+                path = part / f"demo_{done.written:04d}.npz"
+                total = None if episode.reward is None else float(episode.reward.sum())
+                _save(episode, {**meta, "return": total, "episode": episode.name}, path)
+                done.keep(episode)
+            else:
+                done.refused += 1
     return done
 
 
-def _examine(episode: SourceEpisode, config: Config, info: EnvInfo) -> Findings:
-    found = examine(episode, config, info)
-    check_replay(episode, config.env, found)
-    return found
+def _examine(
+    episode: SourceEpisode, config: Config, info: EnvInfo, replayer: Replayer, done: Import, skip_bad: bool
+) -> bool:
+    """Whether an episode can be used; adds its line to the table."""
+    found = examine(episode, config, info, refuse_short=skip_bad)
+    replayer.check(episode, found)
+    low, high = (episode.action.min(), episode.action.max()) if episode.action.size else (np.nan, np.nan)
+    total = "?" if episode.reward is None else f"{episode.reward.sum():.1f}"
+    done.lines.append((episode.name, str(len(episode.action)), total, f"[{low:.2f}, {high:.2f}]", found.verdict))
+    return not found.refused
 
 
 def _meta(env: EnvConfig) -> dict[str, Any]:
@@ -151,6 +169,7 @@ def _meta(env: EnvConfig) -> dict[str, Any]:
 def _save(episode: SourceEpisode, meta: dict[str, Any], path: Path) -> None:
     arrays = {name: getattr(episode, name) for name in ("image", "action", "reward", "proprio", "physics")}
     write_recording(path, {name: array for name, array in arrays.items() if array is not None}, meta)
+    read_recording(path)  # what training would refuse is found out here
 
 
 def _report(done: Import, config: Config, check_openings: bool, say: Callable[[str], object]) -> None:

@@ -13,8 +13,8 @@ from vmil.config.schema_cli import PlannedDemosOptions, PlannedExpertOptions
 from vmil.config.schema_planner import LearnedConfig, PlannerConfig
 from vmil.config.schema_ppo import HandPolicyConfig
 from vmil.experts.hand_policy import ACTOR, PolicyPlanner, train_hand_policy
-from vmil.experts.plan import make_planner
-from vmil.experts.planned import PlannedExpert, measure_expert, plan_settings, policy_settings
+from vmil.experts.plan import CHECKPOINT, make_planner
+from vmil.experts.planned import PlannedExpert, check_measured, measure_expert, plan_settings, policy_settings
 
 Options = PlannedExpertOptions | PlannedDemosOptions
 
@@ -51,17 +51,25 @@ def planned_expert(options: Options, env: EnvConfig, directory: Path, provenance
     if options.method == "ppo":
         return _policy_expert(options, env, directory, provenance)
     config, learned = _part(options, PlannerConfig), _part(options, LearnedConfig)
+    settings = plan_settings(config, learned)
+    if measuring:
+        check_measured(provenance, settings)  # before hours of training
     planner = make_planner(env, config, learned, options.seed, directory, train=measuring)
-    return PlannedExpert(env, planner, plan_settings(config, learned), provenance, not measuring, progress=True)
+    weights = directory / CHECKPOINT if config.dynamics == "learned" else None
+    return PlannedExpert(env, planner, settings, provenance, not measuring, True, weights)
 
 
 def _policy_expert(options: Options, env: EnvConfig, directory: Path, provenance: Path) -> PlannedExpert:
     config, actor = _part(options, HandPolicyConfig), directory / ACTOR
     if isinstance(options, PlannedExpertOptions):
         curve = train_hand_policy(config, directory, options.seed, options.eval_episodes)
-        return PlannedExpert(env, PolicyPlanner(actor, curve), policy_settings(config), provenance, False, True)
-    settings = json.loads(provenance.read_text())["planner"] if provenance.is_file() else {"method": "ppo"}
-    return PlannedExpert(env, PolicyPlanner(provenance.with_name(ACTOR)), settings, provenance, True, True)
+        return PlannedExpert(env, PolicyPlanner(actor, curve), policy_settings(config), provenance, False, True, actor)
+    actor = provenance.with_name(ACTOR)
+    if not actor.is_file():
+        raise UserError(f"there is no actor '{actor}': `make expert ENV={options.env} ARGS=method=ppo` trains one")
+    measured = json.loads(provenance.read_text())["planner"] if provenance.is_file() else {}
+    settings = measured if measured.get("method") == "ppo" else {"method": "ppo"}
+    return PlannedExpert(env, PolicyPlanner(actor), settings, provenance, True, True, actor)
 
 
 def prepare_planned(options: PlannedExpertOptions, env: EnvConfig, out: Path) -> str:

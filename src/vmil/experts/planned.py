@@ -19,9 +19,8 @@ from vmil.envs.baoding import BaodingEnv
 from vmil.envs.baoding_task import SHARE_ON_TARGET
 from vmil.envs.episodes import seed_from
 from vmil.evaluation.scores import Score, score
-from vmil.experts.hand_policy import ACTOR
 from vmil.experts.plan import Planner, fitted
-from vmil.experts.provenance import machine, versions
+from vmil.experts.provenance import digest, machine, sha256, versions
 from vmil.experts.stage import RECORDING_SEED, Action, EpisodicExpert, Kind
 
 FINAL_SEED = 12_000  # episodes that measure it; demonstrations come from others
@@ -30,7 +29,8 @@ FINAL_SEED = 12_000  # episodes that measure it; demonstrations come from others
 class PlannedExpert(EpisodicExpert):
     """MPPI, or a policy in its place, one control step after the other."""
 
-    one_step_tolerance: ClassVar[float] = 1e-9  # the state holds the solver's warm start: 0 was met
+    one_step_tolerance: ClassVar[float] = 1e-9  # 0 was met
+    holds_warm_start: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -40,16 +40,19 @@ class PlannedExpert(EpisodicExpert):
         provenance: Path,
         give_up: bool,
         progress: bool = False,
+        weights: Path | None = None,
     ) -> None:
         """Takes the planner over, and closes it.
 
         settings: what made the planner, and provenance: the `expert.json` that `measure_expert` wrote; for the card.
-        give_up: an episode that cannot succeed any more is over, which saves its planning.
+        give_up: an episode that cannot succeed any more is over, which saves its planning. weights: the file that the
+        planner's networks were read from, if it has any.
         """
         self.env, self.planner = BaodingEnv(config, RECORDING_SEED), planner
         super().__init__(self.env)
         self.kind: Kind = "ppo" if settings.get("method") == "ppo" else "planned"
         self.settings, self._provenance, self._give_up = settings, provenance, give_up
+        self._weights = [weights] if weights else []
         self._misses = 0
         # A control step takes a good part of a second: a bar of its own, below that of the episodes.
         steps = config.episode_frames // config.action_repeat
@@ -89,9 +92,13 @@ class PlannedExpert(EpisodicExpert):
         return super().scores() if self.env.over else {"success": 0.0}
 
     def files(self) -> list[Path]:
-        """The policy's weights, and the measurement, where there is one."""
-        actor = [self._provenance.with_name(ACTOR)] if self.kind == "ppo" else []
-        return [path for path in actor if path.exists()] + ([self._provenance] if self._measurement() else [])
+        """The networks' weights, and the measurement, where there is one."""
+        return self._weights + ([self._provenance] if self._measurement() else [])
+
+    def identity(self) -> str:
+        """Of the weights and, of a planner, the settings; what a policy was trained with changes nothing any more."""
+        settings = "ppo" if self.kind == "ppo" else json.dumps(self.settings, sort_keys=True)
+        return digest(settings, *(sha256(path) for path in self._weights))
 
     def about(self) -> list[str]:
         """Its settings and, where it was measured, its scores."""
@@ -184,9 +191,19 @@ def summary(made: dict[str, Any]) -> Score:
     return score(made["returns"], None, scores, "success")
 
 
+def check_measured(path: Path, settings: dict[str, Any]) -> None:
+    """UserError if `path` holds a measurement of other settings, more rounds of the same training aside."""
+    known: dict[str, Any] = json.loads(path.read_text())["planner"] if path.exists() else settings
+    more = settings.get("rounds", 0) > known.get("rounds", 0) and {**known, "rounds": settings["rounds"]} == settings
+    if known != settings and not more:
+        raise UserError(f"{path} was measured with other settings: choose another out=")
+
+
 def _open_record(expert: PlannedExpert, path: Path) -> dict[str, Any]:
     made: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    further = expert.kind == "ppo" and made.get("curve") != list(expert.planner.curve)  # trained on since
+    further = made.get("curve") != list(expert.planner.curve)  # trained on since
+    if not (further and expert.kind == "ppo"):
+        check_measured(path, expert.settings)
     if not made or further:
         return {
             "env": expert.env.config.name,
@@ -198,8 +215,6 @@ def _open_record(expert: PlannedExpert, path: Path) -> dict[str, Any]:
             "machine": machine(),
             "versions": versions("mujoco", "gymnasium-robotics"),
         }
-    if made.get("planner") != expert.settings:
-        raise UserError(f"{path} was measured with other settings: choose another out=")
     return made
 
 

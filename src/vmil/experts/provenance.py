@@ -19,6 +19,11 @@ def machine() -> str:
     return f"{os.cpu_count()} CPU cores, {platform.machine()}"
 
 
+def digest(*parts: str) -> str:
+    """Return the SHA-256 digest of several texts in hexadecimal."""
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
 def sha256(path: Path) -> str:
     """Return the file's SHA-256 digest in hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

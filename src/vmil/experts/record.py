@@ -14,6 +14,7 @@ from tqdm import tqdm
 from vmil.config.errors import UserError
 from vmil.config.schema import EnvConfig
 from vmil.data.recording import PHYSICS, read_recording
+from vmil.envs.factory import render_states
 from vmil.envs.tasks import SIMULATORS, find_task
 from vmil.experts.card import DemoLine, Recipe, write_card
 from vmil.experts.provenance import versions
@@ -52,15 +53,18 @@ def record_demos(expert: Expert, env: EnvConfig, out_dir: Path, recipe: Recipe, 
     makes demonstrations show how to come back from small errors, as a perfect gait never does (Laskey et al. 2017).
     Attempt i starts from seed + i; those that do not succeed, where the task knows success, or that return less than
     `min_return` are left out, and counted in the card. A recording that was broken off goes on where it was.
-    UserError when the directory holds other demonstrations, or too few of 10 * count episodes are good enough;
-    RuntimeError when a recording cannot be replayed.
+    UserError when the directory holds other demonstrations or another expert's, the task's states cannot be drawn, or
+    too few of 10 * count episodes are good enough; RuntimeError when a recording cannot be replayed.
     """
+    expert.begin(recipe.seed)
+    render_states(env, expert.state()[None])  # what cannot be drawn is refused before anything is recorded
     paths = _free_paths(out_dir / "demos", recipe.count)
+    kept = {path: _recorded(path, env, expert, recipe) for path in paths if path.exists()}
     lines: list[DemoLine] = []
     attempt = recipe.seed
     with tqdm(total=recipe.count, unit="demo", disable=not progress) as bar:
         for path in paths:
-            episode = _recorded(path, env, expert, recipe) if path.exists() else None
+            episode = kept.get(path)
             if episode is None:
                 episode = _next_good(expert, recipe, attempt, len(lines))
                 check = verify(expert, episode)
@@ -123,19 +127,23 @@ def _free_paths(directory: Path, count: int) -> list[Path]:
     return paths
 
 
-def _taken(path: Path) -> UserError:
-    return UserError(f"{path.parent} already holds {path.name} of another recording: choose another directory.")
+def _taken(path: Path, other: str = "recording") -> UserError:
+    return UserError(f"{path.parent} already holds {path.name} of another {other}: choose another directory.")
 
 
 def _recorded(path: Path, env: EnvConfig, expert: Expert, recipe: Recipe) -> Episode:
-    """What an earlier, broken-off call of the same recording wrote; UserError if it is of another."""
+    """What an earlier, broken-off call of the same recording wrote; UserError if it is of another, or by another."""
     recording = read_recording(path)
     if recording.physics is None or recording.reward is None:
         raise _taken(path)
     seed, scores = recording.meta.get("seed", 0), recording.meta.get("scores", {})
     episode = Episode(recording.physics, recording.action, recording.reward, seed, scores)
-    if recording.meta != json.loads(json.dumps(_meta(episode, expert, env, recipe))):
+    ours = json.loads(json.dumps(_meta(episode, expert, env, recipe)))
+    digest = ours.pop("expert_digest")
+    if {key: value for key, value in recording.meta.items() if key != "expert_digest"} != ours:
         raise _taken(path)
+    if recording.meta.get("expert_digest", digest) != digest:  # older recordings do not tell
+        raise _taken(path, "expert")
     return episode
 
 
@@ -153,8 +161,9 @@ def _meta(episode: Episode, expert: Expert, env: EnvConfig, recipe: Recipe) -> d
         "scores": episode.scores,
         "seed": episode.seed,
         "expert": expert.kind,
+        "expert_digest": expert.identity(),
         "action_noise": recipe.action_noise,
-        "recipe": {key: value for key, value in asdict(recipe).items() if key != "count"},
+        "recipe": {key: value for key, value in asdict(recipe).items() if key not in ("count", "chosen")},
         "versions": {name: installed[name] for name in packages},
     }
 

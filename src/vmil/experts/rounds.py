@@ -62,6 +62,17 @@ def best_return(curve: list[Evaluation]) -> float:
     return max((point["mean"] for point in curve), default=-float("inf"))
 
 
+def saved_curve(checkpoint: Path) -> list[Evaluation]:
+    """The learning curve that a checkpoint holds; none if there is no such file."""
+    if not checkpoint.exists():
+        return []
+    try:
+        curve: list[Evaluation] = read_archive(checkpoint)["curve"]
+    except (ValueError, KeyError) as error:
+        raise _damaged(checkpoint) from error
+    return curve
+
+
 def train_rounds(
     learner: Learner,
     frames: int,
@@ -96,8 +107,12 @@ def _take_up(learner: Learner, checkpoint: Path) -> list[Evaluation]:
         learner.load(saved)
         curve: list[Evaluation] = saved["curve"]
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise UserError(f"'{checkpoint}' is damaged: remove it, and the expert is trained anew") from error
+        raise _damaged(checkpoint) from error
     return curve
+
+
+def _damaged(checkpoint: Path) -> UserError:
+    return UserError(f"'{checkpoint}' is damaged: remove it, and the expert is trained anew")
 
 
 def _train_round(

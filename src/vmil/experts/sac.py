@@ -17,11 +17,12 @@ from vmil.envs.factory import dmc_task
 from vmil.experts.actor import deterministic_policy, load_actor
 from vmil.experts.ppo_agent import PPOAgent, check_ppo
 from vmil.experts.provenance import machine, versions
-from vmil.experts.rounds import Evaluation, best_return, train_rounds
+from vmil.experts.rounds import Evaluation, best_return, saved_curve, train_rounds
 from vmil.experts.sac_agent import SACAgent
 from vmil.experts.state_task import score_episodes
 from vmil.experts.suite_practice import SuitePractice
 
+REFINE = "refine.pt"  # PPO's checkpoint
 FINAL_SEED = 12_000  # initial states that score the best actor; it was chosen on others
 
 
@@ -42,12 +43,16 @@ def train_expert(
     out_dir.mkdir(parents=True, exist_ok=True)
     how = {"resume": resume, "progress": progress}
     agent = SACAgent(config, *dmc_task(env_name), seed)
-    target, episodes, refined = config.target_return, config.eval_episodes, list[Evaluation]()
-    curve = train_rounds(agent, config.frames, out_dir, "checkpoint.pt", episodes, target=target, **how)
+    target, episodes, refine = config.target_return, config.eval_episodes, out_dir / REFINE
+    if not resume:
+        refine.unlink(missing_ok=True)  # it went on from an actor that is about to be replaced
+    refined = saved_curve(refine)  # an actor that PPO made better before stays until it is beaten
+    before = best_return(refined)
+    curve = train_rounds(agent, config.frames, out_dir, "checkpoint.pt", episodes, to_beat=before, target=target, **how)
     if config.ppo_frames:
         net, spec = load_actor(out_dir / "actor.safetensors")
         ppo, to_beat = PPOAgent(config, SuitePractice(spec), net.train(), seed), best_return(curve)
-        refined = train_rounds(ppo, config.ppo_frames, out_dir, "refine.pt", episodes, to_beat=to_beat, **how)
+        refined = train_rounds(ppo, config.ppo_frames, out_dir, REFINE, episodes, to_beat=to_beat, **how)
     returns = _score_file(out_dir / "actor.safetensors", episodes)
     _write_provenance(out_dir / "expert.json", agent, env_name, curve, refined, returns)
     return float(np.mean(returns))
@@ -83,7 +88,8 @@ def _write_provenance(
     }
     if refined:
         record["refined"] = {
-            "config": {name: settings[name] for name in PPO_NAMES},
+            "config": {name: settings[name] for name in PPO_NAMES}
+            | {"ppo_frames": settings["ppo_frames"] or refined[-1]["frames"]},  # 0: trained by an earlier call
             "kept": best_return(refined) > best_return(curve),
             "curve": refined,
         }

@@ -180,7 +180,9 @@ class SACAgent:
             raise UserError(
                 f"The checkpoint is of seed {state['seed']}, {state['spec']}, not of seed {self.seed}, {self.spec}."
             )
+        entropy = self.loss.target_entropy.clone()  # a buffer; not what it was stopped with
         self.loss.load_state_dict(state["loss"])
+        self.loss.target_entropy.copy_(entropy)
         self.optimizer.load_state_dict(state["optimizer"])
         single = torch.ones(len(state["replay"]["0"]), dtype=torch.int64)  # checkpoints older than `return_steps`
         columns = {key: state["replay"].get(str(i), single) for i, key in enumerate(REPLAY_KEYS)}

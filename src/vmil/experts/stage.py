@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vmil.envs.episodes import EpisodicEnv
+from vmil.experts.provenance import digest
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 Action: TypeAlias = npt.NDArray[np.float32]
@@ -36,7 +37,12 @@ class Expert(Protocol):
 
     @property
     def one_step_tolerance(self) -> float:
-        """How far a step from a recorded state may end from the recorded next one: states hold no solver warm start."""
+        """How far a step from a recorded state may end from the recorded next one."""
+        ...
+
+    @property
+    def holds_warm_start(self) -> bool:
+        """Whether its states hold the solver's warm start: without it single steps agree to rounding only."""
         ...
 
     def begin(self, seed: int) -> None:
@@ -68,6 +74,10 @@ class Expert(Protocol):
         """What the episode that just ended scores besides its return; "success" is 0 or 1."""
         ...
 
+    def identity(self) -> str:
+        """Digest of what decides its actions besides the seed: its weights or its settings."""
+        ...
+
     def about(self) -> list[str]:
         """How it was made and what it scores, as lines of Markdown for the card; none if nothing is known."""
         ...
@@ -88,6 +98,7 @@ class EpisodicExpert(ABC):
     # Metres, radians, and those a second; 4e-6 was met, in a peg's velocity while it touches three things at once. An
     # action one step off makes a hundred times as much.
     one_step_tolerance: ClassVar[float] = 1e-4
+    holds_warm_start: ClassVar[bool] = False
 
     def __init__(self, env: EpisodicEnv) -> None:
         """Takes the environment over, and closes it."""
@@ -127,6 +138,10 @@ class EpisodicExpert(ABC):
     def scores(self) -> dict[str, float]:
         """The environment's, of the episode that just ended."""
         return dict(self._env.last_scores)
+
+    def identity(self) -> str:
+        """Of its kind, where nothing else decides."""
+        return digest(self.kind)
 
     def close(self) -> None:
         """Close the environment."""

@@ -14,6 +14,7 @@ from vmil.config.errors import UserError
 from vmil.config.schema_expert import ExpertConfig
 from vmil.envs.suite import dmc_task
 from vmil.experts.actor import deterministic_policy, load_actor
+from vmil.experts.provenance import sha256
 from vmil.experts.stage import Action, FloatArray, Kind
 from vmil.experts.state_task import load_task, repeat_action
 
@@ -23,6 +24,7 @@ class TrainedExpert:
 
     kind: ClassVar[Kind] = "sac"
     one_step_tolerance: ClassVar[float] = 1e-6  # in the state's units; 2e-13 is usual
+    holds_warm_start: ClassVar[bool] = False
 
     def __init__(self, env_name: str, actor_path: Path) -> None:
         """Read the actor; UserError when it is of another task."""
@@ -77,6 +79,10 @@ class TrainedExpert:
         """The actor, and its `expert.json` where there is one."""
         return [path for path in (self._path, self._path.with_name("expert.json")) if path.exists()]
 
+    def identity(self) -> str:
+        """Of the actor's file."""
+        return sha256(self._path)
+
     def about(self) -> list[str]:
         """From the `expert.json` beside the actor."""
         provenance = self._path.with_name("expert.json")
@@ -84,14 +90,12 @@ class TrainedExpert:
             return []
         training = json.loads(provenance.read_text())
         scores = np.asarray(training["returns"])
-        changed = ", ".join(f"{key}={value}" for key, value in training["config"].items())
-        stages = training.get("stages", [])
-        changed += "".join(_change(before, after) for before, after in pairwise(stages))
+        commands = _commands(training)
+        stages = "" if len(commands) == 1 else f", in {len(commands)} stages, each from the last one's checkpoint on"
         installed = ", ".join(f"{name} {number}" for name, number in training["versions"].items())
         refined = [_refinement(training["refined"])] if "refined" in training else []
         return [
-            f"- Made by `make expert ENV={training['env']} SEED={training['seed']}`: SAC from state "
-            f"(`vmil.experts.sac.train_expert`, seed={training['seed']}), settings {changed}.",
+            f"- Made by SAC from state (`vmil.experts.sac.train_expert`){stages}: {', then '.join(commands)}.",
             f"- The actor is the best of {len(training['curve'])} evaluations, after {training['actor_frames']:,} of "
             f"{training['frames']:,} environment frames; all of it took {training['seconds'] / 60:.0f} minutes on one "
             f"thread of a machine with {training['machine']}.",
@@ -110,6 +114,16 @@ class TrainedExpert:
             self._env.close()
 
 
+def _commands(training: dict[str, Any]) -> list[str]:
+    """A `make expert` for each stage of the training, with every setting; PPO is the last one's."""
+    config, stages = training["config"], training.get("stages", [])
+    usual = {name: value for name, value in asdict(ExpertConfig()).items() if name in config}  # as not yet a setting
+    settings = [{**usual, **stage["settings"], "frames": after["frames"]} for stage, after in pairwise(stages)]
+    settings += [{**config, **training.get("refined", {}).get("config", {})}]
+    make = f"make expert ENV={training['env']} SEED={training['seed']}"
+    return [f'`{make} ARGS="{" ".join(f"{name}={value}" for name, value in each.items())}"`' for each in settings]
+
+
 def _refinement(refined: dict[str, Any]) -> str:
     """What PPO did to the actor."""
     curve = refined["curve"]
@@ -122,10 +136,3 @@ def _refinement(refined: dict[str, Any]) -> str:
         f"- From that actor PPO (`vmil.experts.ppo_agent`) went on for {curve[-1]['frames']:,} environment frames, "
         f"{kept}; settings {settings}; {curve[-1]['seconds'] / 60:.0f} minutes."
     )
-
-
-def _change(before: dict[str, Any], after: dict[str, Any]) -> str:
-    """What a resumed training changed, and when; a setting that there was not yet is as it is by default."""
-    was = {**asdict(ExpertConfig()), **before["settings"]}
-    old = ", ".join(f"{name}={was[name]}" for name, value in after["settings"].items() if was[name] != value)
-    return f" (until frame {after['frames']:,}: {old})"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, TypeVar
 
 from vmil.config.schema import Config
-from vmil.tracking.metrics import Metric, Range, check
+from vmil.tracking.metrics import Metric, check
+from vmil.tracking.ranges import Range
 
 Side = Literal["low", "high"]
+Chosen = TypeVar("Chosen")
 
 
 class Cause(NamedTuple):
@@ -38,6 +40,12 @@ UNFIT_MODEL = Cause(
     "look at model/open_loop; more training.pretrain_updates or updates_per_epoch, another world_model.lr, more depth",
 )
 EXPLODING = Cause("gradients exploding", "a smaller learning rate or clip of that part")
+STEEP_D = Cause("D too steep", "more penalty_scale (discriminator.*; dac_drq: dac.*)")
+ASTRAY = Cause(
+    "does not imitate",
+    "what other warnings advise; without any, more frames or demonstrations if eval/expert_prob is low too (D tells the "
+    "agent rightly), a look at eval/reward_correlation if not (D rewards something else)",
+)
 
 # One line for each bound of the registry. The knobs are those of `vmil config`.
 CAUSES: Final[dict[tuple[str, Side], Cause]] = {
@@ -46,13 +54,18 @@ CAUSES: Final[dict[tuple[str, Side], Cause]] = {
     ("model/kl", "low"): Cause("KL collapsed", "less world_model.free_nats or kl_scale: the images are being ignored"),
     ("model/kl", "high"): Cause("prior left behind", "more world_model.kl_scale, or less world_model.lr"),
     ("model/grad_norm", "high"): EXPLODING,
+    ("disc/loss", "low"): SATURATED_D,
+    ("disc/loss", "high"): IDLE_D,
     ("disc/expert_prob", "low"): IDLE_D,
     ("disc/expert_prob", "high"): SATURATED_D,
     ("disc/policy_prob", "low"): SATURATED_D,
     ("disc/policy_prob", "high"): IDLE_D,
     ("disc/accuracy", "low"): IDLE_D,
     ("disc/accuracy", "high"): SATURATED_D,
-    ("disc/gradient_at_input", "high"): Cause("D too steep", "more penalty_scale (discriminator.*; dac_drq: dac.*)"),
+    ("disc/replay_accuracy", "low"): IDLE_D,
+    ("disc/replay_accuracy", "high"): ASTRAY,
+    ("disc/penalty", "high"): STEEP_D,
+    ("disc/gradient_at_input", "high"): STEEP_D,
     ("disc/grad_norm", "high"): EXPLODING,
     ("actor/cloning_error", "high"): Cause(
         "actions saturated or astray",
@@ -61,6 +74,9 @@ CAUSES: Final[dict[tuple[str, Side], Cause]] = {
     ),
     ("actor/grad_norm", "high"): EXPLODING,
     ("actor/action_std", "low"): Cause("entropy gone", "more behaviour.entropy or min_std"),
+    ("actor/action_std", "high"): Cause(
+        "actions stay random", "less behaviour.entropy or max_std, more behaviour.cloning; see reward/std"
+    ),
     ("actor/mean_abs", "low"): Cause("actor idle", "see reward/std and actor/grad_norm: no slope may reach the actor"),
     ("actor/mean_abs", "high"): Cause(
         "actions saturated", "less behaviour.actor_lr or init_std, more behaviour.entropy or cloning"
@@ -71,12 +87,22 @@ CAUSES: Final[dict[tuple[str, Side], Cause]] = {
     ("critic/grad_norm", "high"): EXPLODING,
     ("temperature/value", "low"): Cause("temperature gone", "a larger drq.init_temperature, or less drq.lr"),
     ("temperature/value", "high"): Cause("temperature diverging", "less drq.lr: the policy stays below its entropy"),
+    ("reward/mean", "low"): SATURATED_D,
+    ("reward/mean", "high"): IDLE_D,
     ("reward/std", "low"): Cause(
         "reward flat", "see disc/accuracy: a D that is sure, or knows nothing, says one thing"
     ),
+    ("reward/std", "high"): SATURATED_D,
     ("reward/min", "low"): SATURATED_D,
+    ("reward/max", "low"): SATURATED_D,
     ("reward/max", "high"): SATURATED_D,
-    ("eval/normalised", "low"): Cause("does not imitate", "see the other warnings, and eval/reward_correlation"),
+    ("eval/normalised", "low"): ASTRAY,
+    ("eval/success", "low"): ASTRAY,
+    ("eval/success_at_end", "low"): ASTRAY,
+    ("eval/on_target", "low"): ASTRAY,
+    ("eval/tracking_error", "high"): ASTRAY,
+    ("eval/steps_to_drop", "low"): ASTRAY,
+    ("eval/expert_prob", "low"): ASTRAY,
     ("eval/reward_correlation", "low"): Cause(
         "D rewards something else",
         "discriminator.prior_next_state=true or replay_negatives=true, and a look at the demonstrations' pictures",
@@ -102,8 +128,18 @@ def labels(config: Config) -> frozenset[str]:
 
 def healthy_range(metric: Metric, words: frozenset[str]) -> Range:
     """The metric's range in runs that bear these `labels`."""
-    fitting = [key for key in metric.where if words.issuperset(key.split())]
-    return metric.where[max(fitting, key=lambda key: len(key.split()))] if fitting else metric.healthy
+    return _chosen(metric.where, words, metric.healthy)
+
+
+def settled_after(metric: Metric, words: frozenset[str]) -> int:
+    """Rounds before which the metric says nothing in such runs."""
+    return _chosen(metric.settled_where, words, metric.settled)
+
+
+def _chosen(where: Mapping[str, Chosen], words: frozenset[str], otherwise: Chosen) -> Chosen:
+    """What stands at the key with most words of those whose words are all there."""
+    fitting = [key for key in where if words.issuperset(key.split())]
+    return where[max(fitting, key=lambda key: len(key.split()))] if fitting else otherwise
 
 
 def derived(values: Mapping[str, float], config: Config) -> dict[str, float]:
@@ -128,7 +164,7 @@ def diagnose(values: Mapping[str, float], frames: int, config: Config) -> dict[s
         low, high = healthy_range(metric, words)
         if not math.isfinite(value):
             found[name] = Finding("not a number", f"{name} is {value}: a loss diverged; try a smaller learning rate")
-        elif rounds < metric.settled:
+        elif rounds < settled_after(metric, words):
             continue
         elif low is not None and value < low:
             found[name] = _finding(name, value, "low", low)

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import Final
 
-Range: TypeAlias = tuple[float | None, float | None]  # lowest and highest healthy value, both included; None: no limit
-ANY: Final[Range] = (None, None)
+from vmil.tracking.ranges import ANY, SETTLED, WHERE, Range
 
 
 @dataclass(frozen=True)
@@ -20,7 +19,7 @@ class Metric:
 
     healthy: for any run. where: what holds instead for runs that bear all the words of the key (`health.labels`: task,
     learner, observation, reward map); the key with most words counts. settled: rounds of collection before which a
-    value says nothing.
+    value says nothing; settled_where: instead, by such keys. Those by keys are in ranges.py.
     """
 
     meaning: str
@@ -28,113 +27,86 @@ class Metric:
     healthy: Range = ANY
     where: Mapping[str, Range] = field(default_factory=dict)
     settled: int = 3
+    settled_where: Mapping[str, int] = field(default_factory=dict)
 
 
-# The ranges are alarms, not targets. `walker`'s hold, with a margin, all that the runs in notebooks/results show which
-# learnt to walk, and not what the one shows whose actions saturated; those of any run are what the quantity itself
-# allows, or where kindred methods were found broken. health.py says what each bound means and what to try.
-REGISTRY: Final[dict[str, Metric]] = {
+# The ranges are alarms, not targets. Those here are what the quantity itself allows, or where kindred methods were found
+# broken; ranges.py has those of a task. health.py says what each bound means and what to try.
+_METRICS: Final[dict[str, Metric]] = {
     "model/loss": Metric("negative evidence lower bound per replayed step", "nats"),
-    "model/reconstruction": Metric(
-        "½‖x − x̂‖² summed over the pixels of one image", "squared intensity", (None, 120.0), {"walker": (None, 40.0)}
-    ),
-    # 24 joints each half a radian off, as one pose for all pictures would have them.
-    "model/proprio": Metric("½‖p − p̂‖² summed over the vector observation", "", ANY, {"baoding": (None, 3.0)}),
-    "model/kl": Metric(
-        "KL(posterior ‖ prior) before free nats; near zero images are ignored",
-        "nats",
-        (0.3, 200.0),
-        {"walker": (1.0, 30.0)},
-    ),
-    "model/kl_free": Metric("the KL that enters the loss, after free nats", "nats"),
+    "model/reconstruction": Metric("½‖x − x̂‖² summed over the pixels of one image", "squared intensity", (None, 120.0)),
+    "model/proprio": Metric("½‖p − p̂‖² summed over the vector observation"),
+    "model/kl": Metric("KL(posterior ‖ prior) before free nats; near zero images are ignored", "nats", (0.3, 200.0)),
+    "model/kl_free": Metric("the KL that enters the loss: not below the free nats; before its weight", "nats"),
     "model/prior_entropy": Metric("entropy of p(s′ | z, a)", "nats"),
     "model/posterior_entropy": Metric("entropy of q(s′ | x′, z, a)", "nats"),
     "model/grad_norm": Metric("gradient norm of the model before clipping", "", (None, 1e5)),
     "model/reward": Metric("loss of the diagnostic reward head; only with debug.use_ground_truth_reward"),
-    "disc/loss": Metric("binary cross-entropy of D, without its penalty", "nats"),
+    # A D that is certain of nothing has log 2 = 0.69; one that is 99.9 % certain and right has 0.001.
+    "disc/loss": Metric("binary cross-entropy of D, without its penalty", "nats", (0.001, 1.0)),
     "disc/expert_prob": Metric("mean D on expert triples; 0.5: cannot tell", "probability", (0.3, 0.999)),
     "disc/policy_prob": Metric(
         "mean D on the policy's (vmil: dreamt) triples; 0.5: cannot tell",
         "probability",
         (0.001, 0.7),
-        {"vmil": (0.02, 0.7)},
     ),
-    "disc/accuracy": Metric(
-        "share of training triples that D sorts rightly; near 1: no signal",
-        "share",
-        (0.4, 0.995),
-        {"vmil": (0.4, 0.97), "walker vmil": (0.45, 0.95)},
-    ),
+    "disc/accuracy": Metric("share of training triples that D sorts rightly; near 1: no signal", "share", (0.4, 0.995)),
     "disc/replay_accuracy": Metric(
         "the same for replay against demo posteriors; far below disc/accuracy: D tells filter from dream", "share"
     ),
-    "disc/penalty": Metric("gradient penalty, before its weight"),
+    "disc/penalty": Metric("gradient penalty, before its weight", "", (None, 100.0)),  # that of a slope of ten
     "disc/grad_norm": Metric("gradient norm of D's weights before clipping", "", (None, 1e5)),
     "disc/noise_std": Metric("standard deviation of the noise on D's input"),
     "disc/gradient_at_input": Metric("mean norm of D's gradient at its input, its penalty's target", "", (None, 10.0)),
-    "actor/loss": Metric("loss of the actor, all terms; bc: squared error of its mode"),
-    "actor/return": Metric("mean λ-return of the dreams, in units of D's reward"),
+    "actor/loss": Metric("loss of the actor, without the cloning term; bc: squared error of its mode"),
+    "actor/return": Metric("mean λ-return of the dreams, of rewards r(D) times behaviour.reward_scale"),
     "actor/entropy": Metric("mean −log π(a | z) of dreamt (DrQ: replayed states') actions", "nats"),
     "actor/cloning": Metric("−log π(expert action | expert posterior)", "nats"),
     "actor/cloning_error": Metric(
         "mean |mode − expert action| on demonstrations; 0: cloned exactly",
         "",
         (None, 1.0),
-        # Walker's and sawyer's demonstrations have a mean |a| of 0.52 and 0.50: the error of doing nothing.
-        {"walker vmil": (None, 0.6), "sawyer vmil": (None, 0.6), "bc": (None, 0.6)},
     ),
     "actor/cloning_weight": Metric("weight of the cloning term now"),
     "actor/grad_norm": Metric("gradient norm of the actor before clipping", "", (None, 1e5)),
-    "actor/action_std": Metric(
-        "mean standard deviation of the policy; zero explores nothing", "", (1e-3, None), {"vmil": (0.02, None)}
-    ),
+    "actor/action_std": Metric("mean standard deviation of the policy; zero explores nothing", "", (1e-3, None)),
     "actor/mean_abs": Metric(
-        "mean |a| of the policy's actions (DrQ: mode); near one it is saturated",
-        "",
-        (0.005, 0.97),
-        {"walker vmil": (0.02, 0.8)},
+        "mean |a| of the policy's actions (DrQ: mode); near one it is saturated", "", (0.005, 0.97)
     ),
     "actor/advantage_scale": Metric("running 5–95 % range by which returns are divided; floor 0.001", "", (2e-3, None)),
     "critic/loss": Metric("regression loss of the critic"),
-    "critic/value": Metric(
-        "mean V(z) of the dreams, which should follow actor/return; DrQ: mean Q(s, a)",
-        "",
-        ANY,
-        {"sqil_drq": (-100.0, 300.0), "dac_drq": (-3000.0, 3000.0)},  # thrice what rewards of 1 and of 10 add up to
-    ),
+    "critic/value": Metric("mean V(z) of the dreams, which should follow actor/return; DrQ: mean Q(s, a)"),
     "critic/grad_norm": Metric("gradient norm of the critic before clipping", "", (None, 1e5)),
     "temperature/loss": Metric("loss of DrQ's temperature"),
     "temperature/value": Metric("α, the price of a nat of entropy in units of reward", "", (1e-5, 1e2)),
     "temperature/grad_norm": Metric("|d loss / d log α|"),
     "reward/mean": Metric("mean reward r(D) of dreamt (DrQ: replayed) steps; SQIL: the expert's share"),
-    "reward/std": Metric(
-        "spread of r(D) over dreamt steps; zero: nothing to learn from", "", (1e-6, None), {"vmil": (5e-3, None)}
-    ),
-    "reward/min": Metric("smallest r(D) of the dreamt steps", "", ANY, {"logit": (-20.0, None)}),
-    "reward/max": Metric("largest r(D) of the dreamt steps", "", ANY, {"logit": (None, 20.0)}),
+    "reward/std": Metric("spread of r(D) over dreamt steps; zero: nothing to learn from", "", (1e-6, None)),
+    "reward/min": Metric("smallest r(D) of the dreamt steps"),
+    "reward/max": Metric("largest r(D) of the dreamt steps"),
     "eval/return": Metric("mean return of deterministic episodes, environment's reward (score only)"),
     "eval/return_std": Metric("standard deviation over those episodes"),
-    "eval/success": Metric("share of deterministic episodes that solve the task; where there is such a thing", "share"),
-    "eval/success_at_end": Metric("share of them that still have it solved when the time is up", "share"),
-    "eval/on_target": Metric(
-        "baoding: share of the control steps with both balls on their targets, none dropped", "share"
+    "eval/success": Metric(
+        "share of deterministic episodes that solve the task; where there is such a thing", "share", settled=30
     ),
-    "eval/tracking_error": Metric("baoding: mean in-plane distance of the balls from their targets before a drop", "m"),
+    "eval/success_at_end": Metric("share of them that still have it solved when the time is up", "share", settled=30),
+    "eval/on_target": Metric(
+        "baoding: share of the control steps with both balls on their targets, none dropped", "share", settled=30
+    ),
+    "eval/tracking_error": Metric(
+        "baoding: mean in-plane distance of the balls from their targets before a drop", "m", settled=30
+    ),
     "eval/steps_to_drop": Metric("baoding: control steps done without a drop; 100 is a whole episode", "steps"),
     "eval/normalised": Metric("eval/return over the demonstrations' mean return", "", (0.2, None), settled=30),
-    "eval/reward_correlation": Metric(
-        "correlation of r(D) with the environment's reward (diagnosis only)",
-        "",
-        ANY,
-        {"walker": (0.1, None)},
-        settled=5,
+    "eval/reward_correlation": Metric("correlation of r(D) with the environment's reward (diagnosis only)", settled=5),
+    "eval/expert_prob": Metric(
+        "mean D along the evaluated episodes; 1: taken for the expert", "probability", settled=30
     ),
-    "eval/expert_prob": Metric("mean D along the evaluated episodes; 1: taken for the expert", "probability"),
     "eval/seconds": Metric("duration of the evaluation", "s"),
     "eval/episodes": Metric("episodes of the evaluation"),
     "collect/return": Metric("mean return of a round's episodes, noisy and perhaps broken off (score only)"),
     "collect/success": Metric("share of the episodes just collected, with exploration noise, that succeed", "share"),
-    "collect/episodes": Metric("episodes collected in this round"),
+    "collect/episodes": Metric("episodes collected since the run began"),
     "time/act": Metric("policy's share of the collection, per round", "s"),
     "time/render": Metric("rendering's share of the collection, per round", "s"),
     "time/env": Metric("physics' share of the collection, per round", "s"),
@@ -163,6 +135,11 @@ REGISTRY: Final[dict[str, Metric]] = {
     ),
     "health/warnings": Metric("metrics that are outside their healthy range in this round"),
     "run/seconds": Metric("wall-clock since the run began, resumed stretches added up", "s"),
+}
+
+REGISTRY: Final[dict[str, Metric]] = {
+    name: replace(metric, where=WHERE.get(name, {}), settled_where=SETTLED.get(name, {}))
+    for name, metric in _METRICS.items()
 }
 
 

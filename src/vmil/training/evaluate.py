@@ -119,8 +119,8 @@ class Evaluate(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes it back."""
-        self.reporter.load_state_dict(state_dict)
         self.last_frames = state_dict["last_frames"]
+        self.reporter.load_state_dict({"scored_frames": self.last_frames} | state_dict)  # older ones do not tell it
         self._in_round = state_dict.get("in_round", False)
         self._left_over = state_dict.get("pending")
 

@@ -46,6 +46,14 @@ class Watchdog:
                 self._warn(finding, frames)
         return {**together, "health/warnings": float(len(found))}
 
+    def state_dict(self) -> dict[str, Any]:
+        """Readings that each metric has been ill for, and what was warned of."""
+        return {"sick": {name: count for name, count in self._sick.items() if count}, "warned": sorted(self._warned)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Watches on from a checkpoint; older ones hold nothing of this."""
+        self._sick, self._warned = Counter(state.get("sick", {})), set(state.get("warned", ()))
+
     def _warn(self, finding: Finding, frames: int) -> None:
         log.warning("after %d frames %s", frames, finding.sentence)
         tag = f"health.{finding.cause.replace(' ', '_')}"
@@ -81,12 +89,13 @@ class TrackingFlush(Callback):
         self.latest = values
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the tracker stands, so that a resumed run reports nothing twice."""
-        return self.tracker.state_dict()
+        """Where the tracker and the watchdog stand, so that a resumed run reports nothing twice."""
+        return {**self.tracker.state_dict(), "watchdog": self._watchdog.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes the tracker back to the checkpoint."""
-        self.tracker.load_state_dict(state_dict)
+        """Takes both back to the checkpoint."""
+        self.tracker.load_state_dict({name: value for name, value in state_dict.items() if name != "watchdog"})
+        self._watchdog.load_state_dict(state_dict.get("watchdog", {}))
 
     def _rates(self, frames: int) -> dict[str, float]:
         now = time.monotonic()

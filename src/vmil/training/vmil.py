@@ -101,7 +101,7 @@ class VMIL(RecordedModule):
             if 0 < c.dream_starts < count:
                 start = start.at(random_subset(count, c.dream_starts, like=start.deter))
             with frozen(self.world_model):
-                return imagine(self.world_model.rssm, self.actor, start, c.horizon)
+                return imagine(self.world_model.rssm, self.actor, start, c.horizon, detach=c.detach_actor_input)
 
     def expert_triples(self, posterior: State, batch: Batch) -> Triples:
         """(z, a, z') along the demonstrations in the batch, (T−1, E, ·); z' from the model's prior if so configured."""

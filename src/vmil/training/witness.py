@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vmil.acting import PortableActing
 from vmil.discriminator.network import Discriminator, Triples
+from vmil.discriminator.reward import RewardMap, reward_from_logit
 from vmil.evaluation.rollout import Rollout
 from vmil.learner.examination import Examination
 from vmil.nets.mlp import only_read
@@ -17,8 +18,10 @@ Trace = list[tuple[Tensor, Tensor]]  # (N, F) and (N, A) of every step: what a p
 
 
 @torch.no_grad()
-def agreement(discriminator: Discriminator, trace: Trace, rollout: Rollout) -> dict[str, float]:
-    """How well D's reward agrees with the environment's along an evaluation.
+def agreement(
+    discriminator: Discriminator, trace: Trace, rollout: Rollout, kind: RewardMap = "logit"
+) -> dict[str, float]:
+    """How well the reward that D implies, by the map of that `kind`, agrees with the environment's in an evaluation.
 
     Looks at its first N episodes, those that were played side by side before any other.
     """
@@ -31,8 +34,9 @@ def agreement(discriminator: Discriminator, trace: Trace, rollout: Rollout) -> d
         logit = discriminator(discriminator.inputs(triples)).cpu()
     true = torch.stack([torch.from_numpy(reward[:length]) for reward in rollout.rewards[:together]], dim=1)
     metrics = {"eval/expert_prob": float(logit.sigmoid().mean())}
-    if true.std() > 0 and logit.std() > 0:  # of a constant there is no correlation
-        both = torch.stack([logit.flatten(), true.flatten()])
+    reward = reward_from_logit(kind, logit)
+    if true.std() > 0 and reward.std() > 0:  # of a constant there is no correlation
+        both = torch.stack([reward.flatten(), true.flatten()])
         metrics["eval/reward_correlation"] = float(torch.corrcoef(both)[0, 1])
     return metrics
 
@@ -40,12 +44,13 @@ def agreement(discriminator: Discriminator, trace: Trace, rollout: Rollout) -> d
 class Witnessed(Examination):
     """An evaluation policy with a copy of the discriminator that looks on."""
 
-    def __init__(self, policy: PortableActing, discriminator: Discriminator) -> None:
+    def __init__(self, policy: PortableActing, discriminator: Discriminator, kind: RewardMap = "logit") -> None:
         super().__init__(policy)
+        self.kind: RewardMap = kind
         self.discriminator = copy.deepcopy(discriminator).cpu().requires_grad_(False)
         self._trace: Trace = []
         policy.keep(self._trace)
 
     def judge(self, rollout: Rollout) -> dict[str, float]:
         """See `agreement`."""
-        return agreement(self.discriminator, self._trace, rollout)
+        return agreement(self.discriminator, self._trace, rollout, self.kind)

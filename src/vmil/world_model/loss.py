@@ -90,7 +90,7 @@ def elbo_loss(
         metrics |= {
             "model/loss": loss.detach(),
             "model/kl": raw_kl,
-            "model/kl_free": (raw_kl < free_nats).float(),
+            "model/kl_free": kl.detach(),
             "model/prior_entropy": latent.entropy(prior_stats).mean(),
             "model/posterior_entropy": latent.entropy(posterior.stats).mean(),
         }

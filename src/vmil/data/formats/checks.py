@@ -29,8 +29,11 @@ class Findings:
         return "; ".join(["ok", *self.warnings])
 
 
-def examine(episode: SourceEpisode, config: Config, info: EnvInfo) -> Findings:
-    """Sizes, ranges, NaN, length and action repeat of one episode, against the run's task."""
+def examine(episode: SourceEpisode, config: Config, info: EnvInfo, refuse_short: bool = False) -> Findings:
+    """Sizes, ranges, NaN, length and action repeat of one episode, against the run's task.
+
+    refuse_short: an episode that training would not take is left out, rather than warned of.
+    """
     found = Findings(warnings=list(episode.notes))
     _examine_actions(episode, info, found)
     _examine_observations(episode, config, info, found)
@@ -39,6 +42,9 @@ def examine(episode: SourceEpisode, config: Config, info: EnvInfo) -> Findings:
     elif not np.isfinite(episode.reward).all():
         found.refused.append("NaN in the rewards")
     _examine_length(len(episode.action), config, info, found)
+    if len(episode.action) < config.training.batch_length:
+        short = f"too short for training.batch_length={config.training.batch_length}"
+        (found.refused if refuse_short else found.warnings).append(short)
     return found
 
 
@@ -46,7 +52,7 @@ def _examine_actions(episode: SourceEpisode, info: EnvInfo, found: Findings) -> 
     action = episode.action
     if action.shape[1] != info.action_size:
         found.refused.append(f"{action.shape[1]} action dimensions, the task has {info.action_size}")
-    if not len(action):
+    if not action.size:
         found.refused.append("no action")
     elif not np.isfinite(action).all():
         found.refused.append("NaN in the actions")
@@ -81,8 +87,6 @@ def _examine_length(steps: int, config: Config, info: EnvInfo, found: Findings) 
         found.warnings.append(f"{steps} steps make an episode of {frames} frames if action_repeat was {others[0]}")
     elif steps > info.steps_per_episode:
         found.warnings.append(f"longer than the task's {info.steps_per_episode} agent steps: another action repeat?")
-    if steps < config.training.batch_length:
-        found.warnings.append(f"too short for training.batch_length={config.training.batch_length}")
 
 
 def suspicious_openings(first_actions: Sequence[np.ndarray]) -> str | None:

@@ -12,8 +12,9 @@ from vmil.config.schema_cli import FormatName
 from vmil.data.formats.dreamer import read_dreamer
 from vmil.data.formats.lerobot import INFO, read_lerobot
 from vmil.data.formats.minari import find_minari, read_minari
+from vmil.data.formats.paths import user_path
 from vmil.data.formats.robomimic import read_robomimic
-from vmil.data.formats.source import ReadOptions, SourceEpisode
+from vmil.data.formats.source import ReadOptions, SourceEpisode, Unreadable
 
 _LOOKED_FOR = (
     "a directory of .npz episodes (npz), an .hdf5 file (robomimic), a Minari dataset or its id (minari), "
@@ -25,7 +26,14 @@ def detect(source: str, format: FormatName) -> tuple[FormatName, Path]:
     """The format of a source, and the path to read; UserError if it is none that is known, or not there."""
     if format not in get_args(FormatName):
         raise ValueError(format)
-    path = Path(source).expanduser()
+    try:
+        return _detect(source, format)
+    except OSError as error:  # a name that is too long, a directory that may not be entered
+        raise UserError(f"src={source} cannot be read: {error.strerror or error}") from error
+
+
+def _detect(source: str, format: FormatName) -> tuple[FormatName, Path]:
+    path = user_path("src", source)
     minari = find_minari(source)
     if format in ("auto", "minari") and minari is not None:
         return "minari", minari
@@ -67,8 +75,8 @@ def _is_ours(path: Path) -> bool:
         return False
 
 
-def read_episodes(format: FormatName, path: Path, options: ReadOptions) -> Iterator[SourceEpisode]:
-    """The episodes of a source, one at a time; UserError in one sentence for whatever is wrong with it."""
+def read_episodes(format: FormatName, path: Path, options: ReadOptions) -> Iterator[SourceEpisode | Unreadable]:
+    """The episodes of a source, one at a time; UserError in one sentence for what is wrong with the whole of it."""
     if format == "npz":
         return read_dreamer(path, options)
     elif format == "robomimic":

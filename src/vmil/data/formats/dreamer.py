@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -18,32 +19,37 @@ from vmil.data.formats.source import (
     MAX_EPISODES,
     ReadOptions,
     SourceEpisode,
+    Unreadable,
     aligned,
+    attempt,
     checked_images,
     scaled_actions,
-    the_image_key,
+    side_by_side,
 )
 from vmil.data.recording import check_archive, read_bounded
 
 
-def read_dreamer(directory: Path, options: ReadOptions) -> Iterator[SourceEpisode]:
-    """The episodes of a directory, one file at a time, in the order of their names; UserError names a bad file."""
+def read_dreamer(directory: Path, options: ReadOptions) -> Iterator[SourceEpisode | Unreadable]:
+    """The episodes of a directory, one file at a time, in the order of their names."""
     paths = sorted(directory.glob("*.npz"))[: MAX_EPISODES + 1]
     if len(paths) > MAX_EPISODES:
         raise UserError(f"{directory} holds more than {MAX_EPISODES} episodes")
     alignment = "led_to" if options.alignment == "auto" else options.alignment
     for path in paths:
-        arrays = _read(path, options)
-        proprio = [np.atleast_2d(arrays[key].T).T for key in options.proprio]  # (T,) becomes (T, 1)
-        episode = SourceEpisode(
-            name=path.name,
-            image=checked_images(arrays["image"], options, path.name),
-            action=scaled_actions(arrays["action"], options, path.name),
-            reward=arrays["reward"].astype(np.float32) if "reward" in arrays else None,
-            proprio=np.concatenate(proprio, axis=1).astype(np.float32) if proprio else None,
-            physics=arrays.get("physics"),
-        )
-        yield aligned(episode, alignment)
+        yield attempt(path.name, _episode, path, options, alignment)
+
+
+def _episode(path: Path, options: ReadOptions, alignment: Literal["at", "led_to"]) -> SourceEpisode:
+    arrays = _read(path, options)
+    episode = SourceEpisode(
+        name=path.name,
+        image=checked_images(arrays["image"], options, path.name),
+        action=scaled_actions(arrays["action"], options, path.name),
+        reward=arrays.get("reward"),
+        proprio=side_by_side([arrays[key] for key in options.proprio], options.proprio, path.name),
+        physics=arrays.get("physics"),
+    )
+    return aligned(episode, alignment)
 
 
 def _read(path: Path, options: ReadOptions) -> dict[str, np.ndarray]:
@@ -51,8 +57,11 @@ def _read(path: Path, options: ReadOptions) -> dict[str, np.ndarray]:
     try:
         check_archive(payload)
         with np.load(io.BytesIO(payload), allow_pickle=False) as file:
-            pictures = [key for key in (options.image or "image",) if key in file.files]
-            wanted = {"image": the_image_key(pictures, options, path), "action": "action"}
+            wanted = {"image": options.image or "image", "action": "action"}
+            if wanted["image"] not in file.files:
+                raise UserError(
+                    f"{path} has no images '{wanted['image']}': image=<one of {', '.join(file.files)}> names them"
+                )
             wanted |= {key: key for key in ("reward", "physics") if key in file.files}
             wanted |= {key: key for key in options.proprio}
             missing = set(wanted.values()) - set(file.files)

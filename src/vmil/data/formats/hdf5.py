@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from vmil.config.errors import UserError
-from vmil.data.formats.source import MAX_PIXELS, ReadOptions, check_size, resized, the_image_key
+from vmil.data.formats.source import MAX_PIXELS, ReadOptions, check_size, resized, side_by_side, the_image_key
 
 
 def need(module: str) -> Any:
@@ -29,11 +29,17 @@ def need(module: str) -> Any:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """An `h5py.File` for reading; whatever h5py cannot make sense of becomes a UserError that names the file."""
+    """An `h5py.File` for reading, which is `sound`."""
     h5py = need("h5py")
+    with sound(path), h5py.File(path, "r") as file:
+        yield file
+
+
+@contextmanager
+def sound(path: Path) -> Iterator[None]:
+    """Whatever h5py cannot make sense of becomes a UserError that names the file."""
     try:
-        with h5py.File(path, "r") as file:
-            yield file
+        yield
     except UserError:
         raise
     except (
@@ -50,14 +56,17 @@ def opened(path: Path) -> Iterator[Any]:
 
 
 def member(group: Any, key: str, where: str) -> Any:
-    """The group or dataset `key` of a group; None if there is none. UserError for a link into another file."""
+    """The group or dataset `key`, perhaps `a/b`, of a group; None if there is none. UserError for a link elsewhere."""
     h5py = need("h5py")
-    link = group.get(key, getlink=True)
-    if link is None:
-        return None
-    if not isinstance(link, h5py.HardLink):
-        raise UserError(f"{where}: '{key}' is a link to elsewhere, which is not followed")
-    return group[key]
+    node = group
+    for part in filter(None, key.split("/")):  # h5py itself would follow a link on the way
+        link = node.get(part, getlink=True) if is_group(node) else None
+        if link is None:
+            return None
+        if not isinstance(link, h5py.HardLink):
+            raise UserError(f"{where}: '{key}' is a link to elsewhere, which is not followed")
+        node = node[part]
+    return node
 
 
 def is_group(node: Any) -> bool:
@@ -134,9 +143,4 @@ def decoded(payload: bytes, options: ReadOptions, where: str) -> np.ndarray:
 
 def vectors(group: Any, keys: Sequence[str], where: str) -> np.ndarray | None:
     """Several arrays (N,) or (N, P) side by side: (N, P) float32; None for no key."""
-    columns = [array(group, key, where) for key in keys]
-    if not columns:
-        return None
-    if len({len(column) for column in columns}) != 1 or any(column.ndim > 2 for column in columns):
-        raise UserError(f"{where}: {', '.join(keys)} do not fit side by side")
-    return np.concatenate([column.reshape(len(column), -1) for column in columns], axis=1).astype(np.float32)
+    return side_by_side([array(group, key, where) for key in keys], keys, where)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -23,9 +23,12 @@ from vmil.data.formats.source import (
     MAX_SOURCE_BYTES,
     ReadOptions,
     SourceEpisode,
+    Unreadable,
     aligned,
+    attempt,
     check_size,
     scaled_actions,
+    side_by_side,
     the_image_key,
 )
 from vmil.data.formats.video import VideoReader
@@ -35,12 +38,12 @@ REWARD = "next.reward"  # of the action of the same row
 MAX_INFO = 16 * 2**20  # bytes
 
 
-def read_lerobot(root: Path, options: ReadOptions) -> Iterator[SourceEpisode]:
-    """The episodes of a dataset, in the order of their indices; UserError in one sentence."""
+def read_lerobot(root: Path, options: ReadOptions) -> Iterator[SourceEpisode | Unreadable]:
+    """The episodes of a dataset, in the order of their indices; UserError in one sentence if it is no whole one."""
     alignment = "at" if options.alignment == "auto" else options.alignment
     with _Dataset.opened(root, options) as dataset:
         for row in dataset.episodes():
-            yield aligned(dataset.read(row), alignment)
+            yield attempt(f"episode_{row['episode_index']}", dataset.read, row, alignment)
 
 
 @dataclass
@@ -81,25 +84,27 @@ class _Dataset:
             raise UserError(f"{self.root} is truncated: meta/episodes has {len(rows)} episodes, {INFO} says {said}")
         return rows
 
-    def read(self, row: dict[str, Any]) -> SourceEpisode:
-        """One episode, its arrays as long as they are stored."""
+    def read(self, row: dict[str, Any], alignment: Literal["at", "led_to"]) -> SourceEpisode:
+        """One episode, aligned; UserError in one sentence."""
         index, length = _whole(row, "episode_index", self.root), _whole(row, "length", self.root)
         name = f"episode_{index}"
         path = self._place("data_path", row, "data")
         columns = self._columns(path, index, name)
+        if not length:
+            raise UserError(f"{path}: {name} is empty")
         if len(columns["action"]) != length:
             raise UserError(f"{path}: {name} is truncated: {len(columns['action'])} rows, meta/episodes says {length}")
         check_size(length, 3 * self.options.image_size**2, f"{path}: {name}")
         proprio = [_numbers(columns[key], f"{path}: {key}") for key in self.options.proprio]
-        reward = _numbers(columns[REWARD], f"{path}: {REWARD}")[:, 0] if REWARD in columns else None
-        return SourceEpisode(
+        episode = SourceEpisode(
             name=name,
             image=self._pictures(row, columns, length, name),
             action=scaled_actions(_numbers(columns["action"], f"{path}: action"), self.options, name),
-            reward=None if reward is None else reward.astype(np.float32),
-            proprio=np.concatenate(proprio, axis=1).astype(np.float32) if proprio else None,
+            reward=_numbers(columns[REWARD], f"{path}: {REWARD}") if REWARD in columns else None,
+            proprio=side_by_side(proprio, self.options.proprio, name),
             notes=("video, which is lossy",) if self._in_video else (),
         )
+        return aligned(episode, alignment)
 
     @property
     def _in_video(self) -> bool:
@@ -215,11 +220,11 @@ def _whole(row: dict[str, Any], key: str, root: Path) -> int:
 
 
 def _numbers(cells: list[Any], where: str) -> np.ndarray:
-    """A column of numbers or of lists of numbers as (T, size); UserError if it is neither."""
+    """A column of numbers or of lists of numbers as (T, size), neither of them 0; UserError if it is none."""
     try:
         values = np.asarray(cells)
     except ValueError as error:
         raise UserError(f"{where} has rows of different lengths") from error
-    if values.ndim not in (1, 2) or values.dtype.kind not in "fiu":
+    if values.ndim not in (1, 2) or values.dtype.kind not in "fiu" or not values.size:
         raise UserError(f"{where} does not hold numbers, or one list of them per row")
     return values.reshape(len(values), -1)

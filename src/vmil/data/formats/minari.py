@@ -10,13 +10,22 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from vmil.config.errors import UserError
 from vmil.data.formats import hdf5
-from vmil.data.formats.source import ReadOptions, SourceEpisode, aligned, checked_images, scaled_actions
+from vmil.data.formats.paths import user_path
+from vmil.data.formats.source import (
+    ReadOptions,
+    SourceEpisode,
+    Unreadable,
+    aligned,
+    attempt,
+    checked_images,
+    scaled_actions,
+)
 
 MAIN_FILE, METADATA = "main_data.hdf5", "metadata.json"
 MAX_METADATA = 16 * 2**20  # bytes
@@ -26,15 +35,15 @@ PHYSICS = "physics_state"  # ours, in `infos`
 def find_minari(source: str) -> Path | None:
     """The data directory of a Minari dataset: of a path to one, or of an id that is on this disk already."""
     root = Path(os.environ.get("MINARI_DATASETS_PATH") or Path.home() / ".minari" / "datasets")
-    given = Path(source).expanduser()
+    given = user_path("src", source)
     for directory in (given, given / "data", root / source / "data"):
         if (directory / METADATA).is_file() and directory.is_dir():
             return directory
     return None
 
 
-def read_minari(directory: Path, options: ReadOptions) -> Iterator[SourceEpisode]:
-    """The episodes of a dataset, in the order of their numbers; UserError in one sentence."""
+def read_minari(directory: Path, options: ReadOptions) -> Iterator[SourceEpisode | Unreadable]:
+    """The episodes of a dataset, in the order of their numbers; UserError in one sentence if it is no whole one."""
     alignment = "at" if options.alignment == "auto" else options.alignment
     if not (directory / MAIN_FILE).is_file():
         raise UserError(f"{directory} has no {MAIN_FILE}: of Minari's formats, only HDF5 is read")
@@ -44,8 +53,15 @@ def read_minari(directory: Path, options: ReadOptions) -> Iterator[SourceEpisode
         if not names or (isinstance(expected, int) and expected != len(names)):
             raise UserError(f"{directory} is truncated: it has {len(names)} episodes, its metadata says {expected}")
         for name in sorted(names, key=lambda name: int(name.removeprefix("episode_"))):
-            where = f"{directory / MAIN_FILE}: {name}"
-            yield aligned(_read(hdf5.member(file, name, where), options, where, name), alignment)
+            yield attempt(name, _episode, file, options, directory / MAIN_FILE, name, alignment)
+
+
+def _episode(
+    file: Any, options: ReadOptions, path: Path, name: str, alignment: Literal["at", "led_to"]
+) -> SourceEpisode:
+    where = f"{path}: {name}"
+    with hdf5.sound(path):
+        return aligned(_read(hdf5.member(file, name, where), options, where, name), alignment)
 
 
 def _read(group: Any, options: ReadOptions, where: str, name: str) -> SourceEpisode:
@@ -63,7 +79,7 @@ def _read(group: Any, options: ReadOptions, where: str, name: str) -> SourceEpis
         name=name,
         image=checked_images(stored, options, where),
         action=scaled_actions(hdf5.array(group, "actions", where), options, where),
-        reward=hdf5.array(group, "rewards", where).astype(np.float32).reshape(-1),
+        reward=hdf5.array(group, "rewards", where),
         proprio=hdf5.vectors(holder, options.proprio, where),
         physics=hdf5.array(infos, PHYSICS, where) if physics else None,
         notes=("JPEG pictures, which are lossy: Minari's jpeg_encoding was on",) if lossy else (),

@@ -8,17 +8,25 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from vmil.config.errors import UserError
 from vmil.data.formats import hdf5
-from vmil.data.formats.source import ReadOptions, SourceEpisode, aligned, checked_images, scaled_actions
+from vmil.data.formats.source import (
+    ReadOptions,
+    SourceEpisode,
+    Unreadable,
+    aligned,
+    attempt,
+    checked_images,
+    scaled_actions,
+)
 
 
-def read_robomimic(path: Path, options: ReadOptions) -> Iterator[SourceEpisode]:
-    """The episodes of a file, in the order of their numbers; UserError in one sentence."""
+def read_robomimic(path: Path, options: ReadOptions) -> Iterator[SourceEpisode | Unreadable]:
+    """The episodes of a file, in the order of their numbers; UserError in one sentence if it is none of robomimic's."""
     alignment = "at" if options.alignment == "auto" else options.alignment
     with hdf5.opened(path) as file:
         data = hdf5.member(file, "data", str(path))
@@ -26,8 +34,15 @@ def read_robomimic(path: Path, options: ReadOptions) -> Iterator[SourceEpisode]:
         if not names:
             raise UserError(f"{path} is not robomimic's: it has no group data/demo_0")
         for name in sorted(names, key=lambda name: int(name.removeprefix("demo_"))):
-            demo = hdf5.member(data, name, f"{path}: {name}")
-            yield aligned(_read(demo, options, path, name), alignment)
+            yield attempt(name, _episode, data, options, path, name, alignment)
+
+
+def _episode(
+    data: Any, options: ReadOptions, path: Path, name: str, alignment: Literal["at", "led_to"]
+) -> SourceEpisode:
+    with hdf5.sound(path):
+        demo = hdf5.member(data, name, f"{path}: {name}")
+        return aligned(_read(demo, options, path, name), alignment)
 
 
 def _read(demo: Any, options: ReadOptions, path: Path, name: str) -> SourceEpisode:
@@ -56,7 +71,7 @@ def _read(demo: Any, options: ReadOptions, path: Path, name: str) -> SourceEpiso
         name=name,
         image=pictures,
         action=action,
-        reward=None if rewards is None else hdf5.array(demo, "rewards", where).astype(np.float32).reshape(-1),
+        reward=None if rewards is None else hdf5.array(demo, "rewards", where),
         proprio=proprio,
         notes=tuple(notes),
     )

@@ -8,9 +8,11 @@ The one thing that readers exist for is alignment (data/transition.py has the pi
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, ParamSpec
 
 import numpy as np
 from einops import rearrange
@@ -18,6 +20,8 @@ from PIL import Image
 
 from vmil.config.errors import UserError
 from vmil.config.schema_cli import Alignment, Resize
+
+P = ParamSpec("P")
 
 MAX_SOURCE_BYTES = 2**30  # of one array of one episode, unpacked
 MAX_EPISODES = 10_000  # whose names still sort in four digits
@@ -51,11 +55,31 @@ class SourceEpisode:
     notes: tuple[str, ...] = ()  # what a person should know
 
 
+@dataclass(frozen=True)
+class Unreadable:
+    """An episode that cannot be read or aligned; others of its source may be sound."""
+
+    name: str
+    error: UserError
+
+
+def attempt(
+    name: str, read: Callable[P, SourceEpisode], *args: P.args, **kwargs: P.kwargs
+) -> SourceEpisode | Unreadable:
+    """What `read` makes of an episode, or the UserError that it ends in."""
+    try:
+        return read(*args, **kwargs)
+    except UserError as error:
+        return Unreadable(name, error)
+
+
 def aligned(episode: SourceEpisode, alignment: Literal["at", "led_to"]) -> SourceEpisode:
     """The episode with action[t] taken at image[t], from one whose arrays have as many rows as they were stored with.
 
-    UserError if the numbers of rows do not fit, or action[0] of a `led_to` episode is not the zero that nobody took.
+    UserError if shapes or numbers of rows do not fit, or action[0] of a `led_to` episode is not the zero that nobody
+    took.
     """
+    episode = _shaped(episode)
     images, actions = len(episode.image), len(episode.action)
     if episode.reward is not None and len(episode.reward) != actions:
         raise UserError(f"{episode.name} has {actions} actions but {len(episode.reward)} rewards")
@@ -86,6 +110,33 @@ def aligned(episode: SourceEpisode, alignment: Literal["at", "led_to"]) -> Sourc
         raise ValueError(alignment)
 
 
+def _shaped(episode: SourceEpisode) -> SourceEpisode:
+    """With rewards (T,) float32, proprio (N, P) float32, physics (N, S) float64; UserError for other shapes."""
+    reward, proprio, physics = episode.reward, episode.proprio, episode.physics
+    if reward is not None and (not reward.ndim or reward.size != len(reward)):
+        raise UserError(f"{episode.name}: reward is of shape {reward.shape}, expected (T,)")
+    for what, rows in (("proprio", proprio), ("physics", physics)):
+        if rows is not None and rows.ndim != 2:
+            raise UserError(f"{episode.name}: {what} is of shape {rows.shape}, expected a row of numbers per image")
+    return replace(
+        episode,
+        reward=None if reward is None else reward.reshape(-1).astype(np.float32),
+        proprio=None if proprio is None else proprio.astype(np.float32),
+        physics=None if physics is None else physics.astype(np.float64),
+    )
+
+
+def side_by_side(columns: Sequence[np.ndarray], keys: Sequence[str], where: str) -> np.ndarray | None:
+    """Several arrays (N,) or (N, P) side by side: (N, P) float32; None for none. UserError if they do not fit."""
+    if not columns:
+        return None
+    if any(column.ndim not in (1, 2) for column in columns) or len({len(column) for column in columns}) != 1:
+        shapes = ", ".join(str(column.shape) for column in columns)
+        raise UserError(f"{where}: {', '.join(keys)} of shapes {shapes} do not fit side by side")
+    flat = [column.reshape(len(column), math.prod(column.shape[1:])) for column in columns]
+    return np.concatenate(flat, axis=1).astype(np.float32)
+
+
 def scaled_actions(action: np.ndarray, options: ReadOptions, name: str) -> np.ndarray:
     """Actions (T, A) in [-1, 1] by the range that `options` give, or as they are; UserError if they do not fit."""
     if action.ndim != 2 or action.dtype.kind not in "fiu":
@@ -114,7 +165,7 @@ def checked_images(array: np.ndarray, options: ReadOptions, name: str) -> np.nda
     """
     if array.ndim == 4 and array.shape[1] == 3 and array.shape[3] != 3:
         array = rearrange(array, "n c h w -> n h w c")
-    if array.ndim != 4 or array.shape[3] != 3 or array.dtype != np.uint8:
+    if array.ndim != 4 or array.shape[3] != 3 or 0 in array.shape[1:] or array.dtype != np.uint8:
         raise UserError(f"{name}: images are {array.dtype} of shape {array.shape}, expected uint8 (N, H, W, 3)")
     if not len(array) or array.shape[1:3] == (options.image_size, options.image_size):
         return np.ascontiguousarray(array)

@@ -49,10 +49,10 @@ class VideoReader:
         try:
             while self.position < start + count:
                 frame = next(self._frames)
-                if self.position >= start:
+                self.position += 1  # now: a picture of the wrong size must not shift the next episode's
+                if self.position > start:
                     pixels = np.frombuffer(frame, np.uint8).reshape(height, width, 3)
                     pictures.append(resized(pixels, options, str(self.path)).copy())
-                self.position += 1
         except UserError:
             raise
         except (StopIteration, RuntimeError, ValueError, OSError) as error:
