@@ -95,8 +95,8 @@ doctor: $(READY)  ## say what this machine has: OpenGL, processor, GPU, versions
 config: $(READY)  ## print a run's whole configuration: ENV ALGO SEED COMPUTE ARGS
 	$(PY) -m vmil config env=$(ENV) algo=$(ALGO) seed=$(SEED) compute=$(COMPUTE) $(ARGS)
 
-smoke: $(READY)  ## run the whole of train on toy sizes in a minute: ENV ALGO ARGS
-	$(PY) -m vmil train env=$(ENV) algo=$(ALGO) compute=debug $(ARGS)
+smoke: $(READY)  ## run the whole of train on toy sizes in a minute: ENV ALGO DEMOS ARGS
+	$(PY) -m vmil train env=$(ENV) algo=$(ALGO) compute=debug $(if $(DEMOS),demos.path='$(DEMOS)' demos.count=null) $(ARGS)
 
 test: $(READY)  ## the test suite, without what trains for minutes: ARGS="-k name"
 	$(PY) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)

@@ -184,6 +184,7 @@ def test_every_command_has_a_target(command):
             "bench env={env} algo={algo} compute=auto batches='16x50,128x50' out='fast.json' parts=update",
         ),
         (["smoke"], "train env={env} algo={algo} compute=debug"),
+        (["smoke", "DEMOS=a b"], "train env={env} algo={algo} compute=debug demos.path='a b' demos.count=null"),
     ],
 )
 def test_a_target_is_its_command(arguments, command):

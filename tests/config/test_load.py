@@ -142,6 +142,7 @@ def test_what_is_wrong_gets_one_sentence(override, sentence):
 def test_text_keeps_its_digits_and_null_is_null():
     config = load_config(["run.name=007", "demos.path=null", "world_model.lr=1e-3", "debug.deterministic=true"])
     assert (config.run.name, config.demos.path) == ("007", None)
+    assert load_config(["demos.path=my #1 demos, &c: [x]"]).demos.path == "my #1 demos, &c: [x]"
     assert (config.world_model.lr, config.debug.deterministic) == (1e-3, True)
 
 

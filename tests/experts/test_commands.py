@@ -49,7 +49,7 @@ def test_a_policy_is_looked_for_where_its_actor_is(tmp_path: Path) -> None:
 
 def test_a_policy_without_an_actor_is_said_to_have_none(tmp_path: Path) -> None:
     here = _measured(tmp_path / "made")
-    with pytest.raises(UserError, match="there is no actor '.*made/actor.safetensors': `make expert ENV=baoding"):
+    with pytest.raises(UserError, match=r"there is no actor '.*made/actor\.safetensors': `make expert ENV=baoding"):
         planned_expert(PlannedDemosOptions(method="ppo"), ENV, here.parent, here)
 
 

@@ -231,13 +231,13 @@ def test_a_recording_does_not_go_on_with_another_expert(tmp_path: Path, monkeypa
     with pytest.raises(UserError, match=r"already holds demo_00\.npz of another expert: choose another directory"):
         _record(tmp_path, 2)
     assert [each.name for each in path.parent.iterdir()] == ["demo_00.npz"]
-    np.savez_compressed(path, **arrays, meta=np.array(json.dumps(meta)))  # as it was written before it told
+    np.savez_compressed(path, **{**arrays, "meta": np.array(json.dumps(meta))})  # as it was written before it told
     assert len(_record(tmp_path, 2)[0]) == 2
 
 
 def test_a_trained_expert_is_known_by_its_weights(tmp_path: Path) -> None:
     digests = []
-    for index in range(2):
+    for _ in range(2):
         spec = describe_task("walker", "walk", hidden=8, action_repeat=2)
         save_actor(tmp_path / "actor.safetensors", make_actor_net(spec), spec)
         expert = TrainedExpert("walker", tmp_path / "actor.safetensors")

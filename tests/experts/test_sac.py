@@ -223,21 +223,21 @@ def test_what_ppo_made_better_is_not_lost_to_more_of_sac(tmp_path: Path, monkeyp
     monkeypatch.setattr("vmil.experts.sac._score_file", lambda path, episodes: [0.0])
 
     def train(frames: int, ppo_frames: int, resume: bool = True) -> tuple[bytes, dict[str, Any]]:
-        config = dataclasses.replace(TINY, frames=frames, ppo_frames=ppo_frames, **SHORT_PPO)
+        config = dataclasses.replace(TINY, frames=frames, ppo_frames=ppo_frames, eval_every=200, **SHORT_PPO)
         train_expert(config, "walker", tmp_path, seed=1, resume=resume, progress=False)
         record = json.loads((tmp_path / "expert.json").read_text())
         return (tmp_path / "actor.safetensors").read_bytes(), record.get("refined", {})
 
-    best, told = train(1000, ppo_frames=16)
+    best, told = train(200, ppo_frames=16)
     assert told["kept"]
-    actor, told = train(2000, ppo_frames=0)
+    actor, told = train(400, ppo_frames=0)
     assert actor == best
     assert (told["kept"], told["config"]["ppo_frames"], len(told["curve"])) == (True, 16, 1)
-    actor, told = train(3000, ppo_frames=16)
+    actor, told = train(600, ppo_frames=16)
     assert actor != best
     assert not told["kept"]
     scores.append(10.0)
-    actor, told = train(1000, ppo_frames=0, resume=False)
+    actor, told = train(200, ppo_frames=0, resume=False)
     assert told == {}
     assert not (tmp_path / "refine.pt").exists()
 

@@ -1,4 +1,4 @@
-"""Health: ranges that hold for the committed runs that learnt, do not for the one that was ill, and name a cause."""
+"""Health: ranges that hold for the committed runs that learnt, do not for those that were ill, and name a cause."""
 
 from __future__ import annotations
 
@@ -16,13 +16,25 @@ from vmil.config.keys import leaves
 from vmil.config.load import load_config
 from vmil.config.schema import Config
 from vmil.tracking.curves import read_points
-from vmil.tracking.health import CAUSES, Finding, derived, diagnose, healthy_range, labels
+from vmil.tracking.health import CAUSES, Finding, derived, diagnose, healthy_range, labels, settled_after
 from vmil.tracking.metrics import REGISTRY, check
+from vmil.tracking.ranges import SETTLED, WHERE
 from vmil.training.flush import Watchdog
 
 RESULTS = Path(__file__).parents[2] / "notebooks" / "results"
-WELL = ("walker_vmil_plus_s0", "walker_ground_truth_s0", "walker_plus3")  # those that learnt to walk
-ILL = "walker_vmil_s0"
+WELL = (  # those that learnt their task
+    "walker_vmil_plus_s0",
+    "walker_vmil_plus_long_s0",
+    "walker_ground_truth_s0",
+    "walker_plus3",
+    "sawyer_vmil_plus_s0",
+    "baoding_vmil_plus_s0",
+)
+ILL = {  # the causes found, in the order of the warnings
+    "walker_vmil_s0": ["actions saturated or astray"],
+    "cheetah_vmil_plus_new_demos_s0": ["does not imitate", "does not imitate"],  # D tells it, and it scores low
+    "baoding_vmil_plus_changed_s0": ["actions stay random", "actions saturated or astray"] + ["does not imitate"] * 7,
+}
 WALKER = load_config(["env=walker", "algo=vmil_plus"])
 LATE = 40_000  # frames by which every range counts
 HEALTHY = {
@@ -86,13 +98,31 @@ def test_no_reading_of_a_run_that_learnt_is_outside_its_range(name: str) -> None
     assert watched(name) == {}
 
 
-def test_the_run_whose_actions_saturated_is_found_out(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("name", ILL)
+def test_a_run_that_was_ill_is_found_out(name: str, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "vmil"):
-        tags = watched(ILL)
-    assert set(tags) == {"health.actions_saturated_or_astray"}
-    [record] = caplog.records
-    assert re.match(r"after [5-7]000 frames actor/cloning_error = 0\.\d+ is above 0\.6 ", record.getMessage())
-    assert "likely actions saturated or astray; try" in record.getMessage()
+        tags = watched(name)
+    assert [re.findall(r"likely (.*?); try", record.getMessage()) for record in caplog.records] == [
+        [cause] for cause in ILL[name]
+    ]
+    assert set(tags) == {f"health.{cause.replace(' ', '_')}" for cause in ILL[name]}
+
+
+def test_saturated_actions_are_seen_at_once_and_the_cheetahs_plateau_by_60_000_frames(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.WARNING, "vmil"):
+        watched("walker_vmil_s0"), watched("cheetah_vmil_plus_new_demos_s0")
+    for record, said in zip(
+        caplog.records,
+        (
+            r"after [5-7]000 frames actor/cloning_error = 0\.\d+ is above 0\.6 ",
+            r"after 60000 frames eval/(normalised|expert_prob) = 0\.\d+ is below 0\.[25] ",
+            r"after 60000 frames eval/(normalised|expert_prob) = 0\.\d+ is below 0\.[25] ",
+        ),
+        strict=True,
+    ):
+        assert re.match(said, record.getMessage())
 
 
 def ailments(frames: int = LATE, config: Config = WALKER, **changed: float) -> dict[str, str]:
@@ -111,6 +141,12 @@ def ailments(frames: int = LATE, config: Config = WALKER, **changed: float) -> d
         ({"reward__max": 60.0}, {"reward/max": "D saturated"}),
         ({"disc__policy_prob": 0.8}, {"disc/policy_prob": "D does not learn"}),
         ({"disc__replay_accuracy": 0.55}, {"health/filter_gap": "D tells filter from dream"}),
+        ({"disc__loss": 1.2}, {"disc/loss": "D does not learn"}),
+        ({"reward__mean": -2.8}, {"reward/mean": "D saturated"}),
+        ({"reward__max": -0.1}, {"reward/max": "D saturated"}),
+        ({"actor__action_std": 0.39}, {"actor/action_std": "actions stay random"}),
+        ({"eval__expert_prob": 0.1}, {"eval/expert_prob": "does not imitate"}),
+        ({"eval__normalised": 0.4}, {"eval/normalised": "does not imitate"}),
         ({"model__kl": 0.1}, {"model/kl": "KL collapsed"}),
         ({"model__reconstruction": 90.0}, {"model/reconstruction": "model not fitting"}),
         ({"actor__action_std": 0.01}, {"actor/action_std": "entropy gone"}),
@@ -139,7 +175,22 @@ def test_ranges_are_those_of_the_task_the_learner_and_the_reward() -> None:
     assert ailments(config=drq, reward__max=60.0, disc__accuracy=0.98, disc__replay_accuracy=0.98) == {}
     assert ailments(config=drq, critic__value=1e3) == {"critic/value": "critic diverging"}
     assert labels(load_config(["env=baoding", "algo=vmil"])) == {"baoding", "vmil", "pixels+proprio", "log_d"}
-    assert ailments(config=load_config(["env=baoding"]), model__proprio=9.0) == {"model/proprio": "model not fitting"}
+    steady = {"actor__cloning_error": 0.05, "actor__action_std": 0.06}
+    baoding = load_config(["env=baoding"])
+    assert ailments(config=baoding, **steady, model__proprio=9.0) == {"model/proprio": "model not fitting"}
+    assert ailments(config=baoding, **steady, eval__steps_to_drop=30.0) == {"eval/steps_to_drop": "does not imitate"}
+    assert ailments(config=baoding) == {
+        "actor/cloning_error": "actions saturated or astray",
+        "actor/action_std": "actions stay random",
+    }
+
+
+def test_a_score_counts_later_where_learning_is_slower() -> None:
+    cheetah = load_config(["env=cheetah", "algo=vmil_plus"])
+    assert settled_after(check("eval/normalised"), labels(cheetah)) == 50
+    assert settled_after(check("eval/normalised"), labels(WALKER)) == 30
+    assert ailments(frames=49_000, config=cheetah, eval__normalised=0.4) == {}
+    assert ailments(frames=50_000, config=cheetah, eval__normalised=0.4) == {"eval/normalised": "does not imitate"}
 
 
 def test_the_most_particular_range_counts() -> None:
@@ -147,6 +198,7 @@ def test_the_most_particular_range_counts() -> None:
     assert healthy_range(metric, frozenset({"cheetah", "dac_drq"})) == metric.healthy
     assert healthy_range(metric, frozenset({"cheetah", "vmil"})) == metric.where["vmil"]
     assert healthy_range(metric, frozenset({"walker", "vmil", "pixels"})) == metric.where["walker vmil"]
+    assert healthy_range(metric, labels(WALKER)) == metric.where["walker vmil logit"]
 
 
 def test_a_bound_itself_is_healthy() -> None:
@@ -175,10 +227,22 @@ def test_what_a_cause_advises_exists() -> None:
             assert metric in REGISTRY or metric == "model/open_loop", cause
 
 
-def test_a_range_is_for_words_that_runs_bear() -> None:
-    algos = ("vmil_plus", "vmil", "vmil_released", "sqil_drq", "dac_drq", "bc")
-    envs = ("walker", "cheetah", "sawyer", "baoding")
-    known = frozenset().union(*(labels(load_config([f"env={e}", f"algo={a}"])) for e in envs for a in algos))
+ALGOS = ("vmil_plus", "vmil", "vmil_released", "sqil_drq", "dac_drq", "bc")
+RUNS = [
+    labels(load_config([f"env={e}", f"algo={a}"])) for e in ("walker", "cheetah", "sawyer", "baoding") for a in ALGOS
+]
+
+
+def test_a_range_is_for_metrics_that_exist_and_words_that_runs_bear() -> None:
+    assert REGISTRY.keys() >= WHERE.keys() | SETTLED.keys()
     for name, metric in REGISTRY.items():
-        for key in metric.where:
-            assert known.issuperset(key.split()), name
+        for key in (*metric.where, *metric.settled_where):
+            assert any(run.issuperset(key.split()) for run in RUNS), f"{name}: {key}"
+
+
+def test_no_two_ranges_claim_a_run_alike() -> None:
+    for metric in REGISTRY.values():
+        for where in (metric.where, metric.settled_where):
+            for run in RUNS:
+                lengths = [len(key.split()) for key in where if run.issuperset(key.split())]
+                assert lengths.count(max(lengths, default=0)) <= 1, (metric.meaning, run)

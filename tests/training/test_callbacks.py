@@ -415,6 +415,38 @@ def test_the_watchdog_barks_once_per_metric_and_only_at_lasting_trouble(caplog: 
     assert said[1] == {"health/filter_gap": 0.0, "health/warnings": 0.0}
 
 
+def test_the_watchdog_does_not_forget_over_a_checkpoint(caplog: pytest.LogCaptureFixture) -> None:
+    tracker = cast(Any, SimpleNamespace(tags=lambda _: None, state_dict=dict, load_state_dict=lambda _: None))
+    config = load_config(["env=counting", "training.frames_per_epoch=100"])
+    first, second, third = (TrackingFlush(tracker, Watchdog(config, tracker, patience=3)) for _ in range(3))
+    ill, well = {"disc/accuracy": 1.0}, {"disc/accuracy": 0.7}
+    with caplog.at_level(logging.WARNING, "vmil"):
+        first._watchdog(ill, 300), first._watchdog(ill, 400)
+        second.load_state_dict(first.state_dict())
+        second._watchdog(ill, 500)  # the third in a row: two are the first's
+        third.load_state_dict(second.state_dict())
+        for frames in range(600, 1000, 100):  # said before
+            third._watchdog(ill, frames)
+    assert [record.message.split(" is ")[0] for record in caplog.records] == ["after 500 frames disc/accuracy = 1"]
+    third._watchdog(well, 1000)
+    assert third.state_dict()["watchdog"] == {"sick": {}, "warned": ["disc/accuracy"]}
+    third.load_state_dict({})  # a checkpoint from before this was kept
+    assert third.state_dict()["watchdog"] == {"sick": {}, "warned": []}
+
+
+def test_a_checkpoint_keeps_what_the_watchdog_knows(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.find(TrackingFlush)._watchdog._sick["model/kl"] = 2
+    run.find(TrackingFlush)._watchdog._warned.add("model/kl")
+    run.fit()
+    path = tmp_path / "checkpoints" / "last.ckpt"
+    [state] = [s for s in torch.load(path, weights_only=True)["callbacks"].values() if "watchdog" in s]
+    assert state["watchdog"] == {"sick": {"model/kl": 2}, "warned": ["model/kl"]}
+    assert state["csv_bytes"] > 0
+    resumed = Run(tmp_path).fit(resume=path)
+    assert resumed.find(TrackingFlush)._watchdog.state_dict() == state["watchdog"]
+
+
 def test_numbers_go_first_and_the_checkpoint_last(tmp_path: Path) -> None:
     kinds = [type(callback) for callback in Run(tmp_path, Trap(0, None)).trainer.callbacks]
     assert kinds.index(TrackingFlush) < kinds.index(Evaluate) < kinds.index(Progress) < kinds.index(Checkpoint)

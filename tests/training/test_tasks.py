@@ -9,11 +9,13 @@ import pytest
 from vmil import cli
 from vmil.config.schema import EnvConfig
 from vmil.config.schema_planner import PlannerConfig
+from vmil.experts.actor import make_actor_net, save_actor
 from vmil.experts.card import Recipe
 from vmil.experts.kinds import task_config
 from vmil.experts.plan import SimulatorPlanner
 from vmil.experts.planned import PlannedExpert
 from vmil.experts.record import record_demos
+from vmil.experts.state_task import describe_task
 from vmil.tracking.curves import read_curve
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -38,6 +40,32 @@ def test_sawyer_trains_and_is_judged_by_success(tmp_path: Path, capsys: pytest.C
     )
 
 
+def test_cheetah_trains_on_the_shipped_demonstrations(tmp_path: Path) -> None:
+    _train_and_evaluate("cheetah", tmp_path, [])
+
+
+def test_a_task_of_the_suite_is_recorded_trained_and_judged(tmp_path: Path) -> None:
+    name = "dmc:cartpole-swingup"
+    spec = describe_task("cartpole", "swingup", hidden=8, action_repeat=task_config(name).action_repeat)
+    save_actor(tmp_path / "actor.safetensors", make_actor_net(spec), spec)
+    expert = [f"actor={tmp_path}/actor.safetensors", "count=2", "seed=0"]
+    assert cli.main(["demos", f"env={name}", *expert, f"out={tmp_path}/made"]) == 0
+    assert f"actor={tmp_path}/actor.safetensors" in (tmp_path / "made" / "CARD.md").read_text()
+    _train_and_evaluate(name, tmp_path, [f"demos.path={tmp_path}/made/demos"])
+
+
+def _train_and_evaluate(env: str, root: Path, demos: list[str]) -> None:
+    where = [f"run.root={root}", f"demos.cache_dir={root}/cache", "run.name=tiny", "tracking.kind=csv"]
+    short = ["env.episode_frames=20", "training.frames_per_epoch=20", "training.frames=40"]
+    assert cli.main(["train", f"env={env}", "compute=debug", *demos, *short, *where]) == 0
+    run = root / "tiny"
+    returns = [value for name in ("eval/return", "collect/return") for _, value in read_curve(run, name)]
+    assert len(returns) >= 2
+    assert all(0.0 <= value <= 20.0 for value in returns)  # a frame pays one at most
+    assert list((run / "videos").glob("*.mp4"))
+    assert cli.main(["evaluate", "run=tiny", f"root={root}", "episodes=1"]) == 0
+
+
 class LenientExpert(PlannedExpert):
     """Calls every episode a success, so that a short piece of planning can be recorded."""
 
@@ -52,7 +80,9 @@ def test_baoding_is_planned_recorded_trained_and_judged(tmp_path: Path, capsys: 
     record_demos(expert, env, tmp_path / "made", Recipe(2, seed=0), progress=False)
     expert.close()
     assert (tmp_path / "made" / "contact_sheet.png").is_file()
-    assert "MPPI" in (tmp_path / "made" / "CARD.md").read_text()
+    card = (tmp_path / "made" / "CARD.md").read_text()
+    assert "MPPI" in card
+    assert "The stored state holds the solver's warm start" in card
 
     where = [f"run.root={tmp_path}", f"demos.cache_dir={tmp_path}/cache", "run.name=tiny", "tracking.kind=csv"]
     short = ["env.episode_frames=20", "training.frames_per_epoch=20", "training.frames=40"]

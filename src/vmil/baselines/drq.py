@@ -26,7 +26,7 @@ from vmil.config.schema import Config
 from vmil.data.transition import Batch
 from vmil.learner.device import choose_device, use_bf16
 from vmil.learner.module import ImitationModule, Part
-from vmil.nets.mlp import frozen
+from vmil.nets.mlp import follow, frozen
 
 UNCLIPPED = math.inf  # DrQ clips no gradient; their norms are logged all the same
 
@@ -69,7 +69,7 @@ class DrQ(ImitationModule):
         if self.updates % c.actor_every == 0:
             self.fit_actor(seen.rows(slice(len(step))))
         if self.updates % c.target_every == 0:
-            self.slow_critic.follow(self.critic, c.tau)
+            follow(self.slow_critic, self.critic, c.tau)
 
     @torch.no_grad()
     def target(self, step: Transitions, reward: Tensor) -> Tensor:

@@ -90,11 +90,6 @@ class Critic(nn.Module):
         inputs = torch.cat([feat, action], -1)
         return torch.stack([value(inputs)[..., 0] for value in self.values])
 
-    @torch.no_grad()
-    def follow(self, critic: Critic, share: float) -> None:
-        """Moves every weight by that share of the way to the other critic's."""
-        torch._foreach_lerp_(list(self.parameters()), list(critic.parameters()), share)
-
 
 class Temperature(nn.Module):
     """α, the price of entropy, kept positive by its logarithm."""

@@ -118,14 +118,15 @@ def parse_dotlist(schema: type, dotlist: Sequence[str]) -> dict[str, Setting]:
 
 
 def _parse_value(raw: str, hint: Any) -> object:
-    """What a command line's text says in YAML; a text leaf keeps its digits (`run.name=007`)."""
+    """What a command line's text says in YAML; a text leaf keeps every character of it (`run.name=007`, `a #1`)."""
+    is_text = hint is str or str in get_args(hint)
+    if is_text and raw not in ("null", "~"):
+        return raw
     try:
         parsed = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={raw}"]), resolve=False)
     except (YAMLError, OmegaConfBaseException):
         return raw  # such as `[1`: the type decides
-    value = parsed["value"] if isinstance(parsed, dict) else raw
-    is_text = hint is str or str in get_args(hint)
-    return raw if is_text and value is not None and not isinstance(value, str) else value
+    return parsed["value"] if isinstance(parsed, dict) else raw
 
 
 def build(schema: type[T], settings: Mapping[str, Setting]) -> T:

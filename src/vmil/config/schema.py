@@ -191,7 +191,7 @@ class ComputeConfig:
     nodes: int = 1  # machines that learn together
     precision: Precision = "auto"  # of convolutions and, on CPUs, a dream's products; auto: bf16 where it is native
     graphs: When = "never"  # record VMIL's updates as CUDA graphs; auto: on CUDA, if it can. Not yet seen on a GPU
-    threads: int = 0  # torch CPU threads; 0: as many as physical cores are free to this process
+    threads: int = 0  # torch CPU threads; 0: as many as this process may use cores, shared among its devices
 
 
 @dataclass

@@ -51,14 +51,14 @@ def write_atomically(path: Path, payload: bytes | memoryview) -> None:
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(f"no space is left on the disk to write {path} ({len(payload) / 2**20:.1f} MiB)") from error
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def _sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
     """A rename survives a power cut only once its directory is on disk too."""
     handle = os.open(directory, os.O_RDONLY)
     try:

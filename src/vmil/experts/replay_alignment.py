@@ -81,9 +81,11 @@ class WorldSimulator:
             self._world.restore(state)
             for _ in range(repeat):
                 self._world.advance(action)
-        except NonFiniteError:
+        except (NonFiniteError, ArithmeticError, ValueError, AssertionError):  # a state that nothing can be in
             return np.full(self.size, np.inf)
-        return self._world.physics_state()
+        after = self._world.physics_state()
+        # Nothing at all moved: the simulation blew up, and was put back.
+        return np.full(self.size, np.inf) if np.array_equal(after, state) else after
 
     def close(self) -> None:
         """As `Simulator`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -19,6 +19,7 @@ from vmil.config.errors import UserError
 from vmil.config.schema import Config
 from vmil.data.transition import Batch
 from vmil.learner.module import Part
+from vmil.learner.nonfinite import tensors_of
 
 log = logging.getLogger(__name__)
 
@@ -137,12 +138,6 @@ class RecordedStep:
         tensors = {name: value.float() for name, value in readings.items() if isinstance(value, Tensor)}
         recording.constants = {name: value for name, value in readings.items() if not isinstance(value, Tensor)}
         recording.names, recording.values = list(tensors), torch.stack(list(tensors.values())) if tensors else None
-
-
-def tensors_of(batch: Batch) -> dict[str, Tensor]:
-    """The tensors among the batch's fields."""
-    found = {f.name: getattr(batch, f.name) for f in fields(batch)}
-    return {name: value for name, value in found.items() if isinstance(value, Tensor)}
 
 
 def use_graphs(config: Config, device: torch.device) -> bool:

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from vmil.nets.conv_forms import PatchConv2d, PatchConvTranspose2d, SplitConvTranspose2d, SubpixelConvTranspose2d
 from vmil.nets.mlp import Activation, activation
 
-IMAGE_SIZE = 64
 CHANNELS = 3
 
 

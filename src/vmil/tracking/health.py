@@ -40,11 +40,10 @@ UNFIT_MODEL = Cause(
     "look at model/open_loop; more training.pretrain_updates or updates_per_epoch, another world_model.lr, more depth",
 )
 EXPLODING = Cause("gradients exploding", "a smaller learning rate or clip of that part")
-STEEP_D = Cause("D too steep", "more penalty_scale (discriminator.*; dac_drq: dac.*)")
 ASTRAY = Cause(
     "does not imitate",
-    "what other warnings advise; without any, more frames or demonstrations if eval/expert_prob is low too (D tells the "
-    "agent rightly), a look at eval/reward_correlation if not (D rewards something else)",
+    "what other warnings advise; without any, more frames or demonstrations if eval/expert_prob is low too (D tells "
+    "the agent rightly), a look at eval/reward_correlation if not (D rewards something else)",
 )
 
 # One line for each bound of the registry. The knobs are those of `vmil config`.
@@ -64,8 +63,7 @@ CAUSES: Final[dict[tuple[str, Side], Cause]] = {
     ("disc/accuracy", "high"): SATURATED_D,
     ("disc/replay_accuracy", "low"): IDLE_D,
     ("disc/replay_accuracy", "high"): ASTRAY,
-    ("disc/penalty", "high"): STEEP_D,
-    ("disc/gradient_at_input", "high"): STEEP_D,
+    ("disc/gradient_at_input", "high"): Cause("D too steep", "more penalty_scale (discriminator.*; dac_drq: dac.*)"),
     ("disc/grad_norm", "high"): EXPLODING,
     ("actor/cloning_error", "high"): Cause(
         "actions saturated or astray",

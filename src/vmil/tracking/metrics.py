@@ -30,8 +30,8 @@ class Metric:
     settled_where: Mapping[str, int] = field(default_factory=dict)
 
 
-# The ranges are alarms, not targets. Those here are what the quantity itself allows, or where kindred methods were found
-# broken; ranges.py has those of a task. health.py says what each bound means and what to try.
+# The ranges are alarms, not targets. Those here are what the quantity itself allows, or where kindred methods were
+# found broken; ranges.py has those of a task. health.py says what each bound means and what to try.
 _METRICS: Final[dict[str, Metric]] = {
     "model/loss": Metric("negative evidence lower bound per replayed step", "nats"),
     "model/reconstruction": Metric("½‖x − x̂‖² summed over the pixels of one image", "squared intensity", (None, 120.0)),
@@ -54,7 +54,7 @@ _METRICS: Final[dict[str, Metric]] = {
     "disc/replay_accuracy": Metric(
         "the same for replay against demo posteriors; far below disc/accuracy: D tells filter from dream", "share"
     ),
-    "disc/penalty": Metric("gradient penalty, before its weight", "", (None, 100.0)),  # that of a slope of ten
+    "disc/penalty": Metric("gradient penalty, before its weight"),
     "disc/grad_norm": Metric("gradient norm of D's weights before clipping", "", (None, 1e5)),
     "disc/noise_std": Metric("standard deviation of the noise on D's input"),
     "disc/gradient_at_input": Metric("mean norm of D's gradient at its input, its penalty's target", "", (None, 10.0)),

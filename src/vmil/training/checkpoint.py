@@ -18,7 +18,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from vmil.config.errors import UserError
 from vmil.config.schema import TrainingConfig
-from vmil.data.episodes import write_atomically
+from vmil.data.episodes import sync_directory, write_atomically
 from vmil.data.generators import global_states, set_global_states
 from vmil.data.ranks import gathered
 from vmil.learner.interfaces import crossed, data_of
@@ -148,12 +148,4 @@ class Checkpoint(callbacks.Checkpoint):
                 shutil.copyfile(self.last_path, spare)
             os.replace(spare, self.directory / PREVIOUS)
         os.replace(fresh, self.last_path)
-        _sync(self.directory)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync_directory(self.directory)
