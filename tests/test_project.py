@@ -406,7 +406,7 @@ def test_the_presets_are_the_checkout_s():
 @pytest.mark.parametrize(
     "path", sorted((ROOT / "conf").rglob("*.yaml")), ids=lambda path: f"{path.parent.name}/{path.stem}"
 )
-def test_every_yaml_changes_something(path):
+def test_what_a_yaml_sets_is_a_known_key(path):
     group, name = path.parent.name, path.stem
     fitted = path.parent.parent.name == "algo"  # one algorithm's settings for one task
     if group == "conf":

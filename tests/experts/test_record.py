@@ -231,7 +231,8 @@ def test_a_recording_does_not_go_on_with_another_expert(tmp_path: Path, monkeypa
     with pytest.raises(UserError, match=r"already holds demo_00\.npz of another expert: choose another directory"):
         _record(tmp_path, 2)
     assert [each.name for each in path.parent.iterdir()] == ["demo_00.npz"]
-    np.savez_compressed(path, **{**arrays, "meta": np.array(json.dumps(meta))})  # as it was written before it told
+    older: dict[str, Any] = {**arrays, "meta": np.array(json.dumps(meta))}  # as it was written before it told
+    np.savez_compressed(path, **older)
     assert len(_record(tmp_path, 2)[0]) == 2
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Iterable
+import functools
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
 Scalar: TypeAlias = str | int | float | bool | None
@@ -12,17 +14,22 @@ Scalar: TypeAlias = str | int | float | bool | None
 _NAMES = {int: "an integer", float: "a number", bool: "true or false", str: "a text"}
 
 
-def leaves(schema: type, prefix: str = "") -> dict[str, Any]:
-    """Every leaf of a nested dataclass type as {"world_model.deter": int, ...}, in declaration order."""
+def leaves(schema: type) -> Mapping[str, Any]:
+    """Every leaf of a nested dataclass type as {"world_model.deter": int, ...}, in declaration order; read-only."""
+    return _leaves(schema, "")
+
+
+@functools.cache  # reading a configuration asks thousands of times, and type hints are slow to resolve
+def _leaves(schema: Any, prefix: str) -> Mapping[str, Any]:
     hints = get_type_hints(schema)
     found: dict[str, Any] = {}
     for item in dataclasses.fields(schema):
         hint = hints[item.name]
         if dataclasses.is_dataclass(hint):
-            found.update(leaves(hint, f"{prefix}{item.name}."))  # type: ignore[arg-type]
+            found.update(_leaves(hint, f"{prefix}{item.name}."))
         else:
             found[prefix + item.name] = hint
-    return found
+    return MappingProxyType(found)
 
 
 def sections(schema: type) -> set[str]:

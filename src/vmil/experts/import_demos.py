@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from rich.progress import track
@@ -67,7 +67,7 @@ def import_demos(options: ImportOptions, config: Config, say: Callable[[str], ob
     out = user_path("out", options.out or f"{options.root}/{name}")
     part = begin_directory(out)
     try:
-        episodes = track(read_episodes(format, source, read_options(options, config.env)), "importing", transient=True)
+        episodes = read_episodes(format, source, read_options(options, config.env))
         meta = {"source": f"{format}: {Path(options.src).name}", **_meta(config.env)}
         done = _convert(episodes, config, meta, part, options.skip_bad)
         _report(done, config, options.alignment != "led_to" and format != "npz", say)
@@ -131,8 +131,10 @@ def _convert(
     episodes: Iterable[SourceEpisode | Unreadable], config: Config, meta: dict[str, Any], part: Path, skip_bad: bool
 ) -> Import:
     info, done = env_info(config.env), Import()
-    with closing(Replayer(config.env)) as replayer:
-        for episode in episodes:
+    # Closed, because an error here would leave the progress display running.
+    watched = cast(Generator[SourceEpisode | Unreadable, None, None], track(episodes, "importing", transient=True))
+    with closing(watched), closing(Replayer(config.env)) as replayer:
+        for episode in watched:
             if isinstance(episode, Unreadable):
                 if not skip_bad:
                     raise episode.error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Protocol
 
@@ -78,9 +79,10 @@ class WorldSimulator:
     def after(self, state: np.ndarray, action: np.ndarray, repeat: int) -> np.ndarray:
         """As `Simulator`."""
         try:
-            self._world.restore(state)
-            for _ in range(repeat):
-                self._world.advance(action)
+            with np.errstate(all="ignore"):
+                self._world.restore(state)
+                for _ in range(repeat):
+                    self._world.advance(action)
         except (NonFiniteError, ArithmeticError, ValueError, AssertionError):  # a state that nothing can be in
             return np.full(self.size, np.inf)
         after = self._world.physics_state()
@@ -138,7 +140,7 @@ def _open(env: EnvConfig) -> Simulator | str:
 
 
 def _replay(simulator: Simulator, episode: SourceEpisode, repeat: int, found: Findings) -> None:
-    error = _one_step_error(simulator, episode, repeat, shift=0)
+    error = float(np.max([*_errors(simulator, episode, repeat, shift=0)]))  # not max(), which passes over NaN
     if error <= simulator.tolerance:
         found.warnings.append(f"replays (error {error:.0e})")
     else:
@@ -151,18 +153,16 @@ def _cause(simulator: Simulator, episode: SourceEpisode, repeat: int) -> str:
     places = {0: "taken where they are", 1: "taken one step earlier: alignment=led_to", -1: "taken one step later"}
     for shift, place in places.items():
         for other in (repeat, *(each for each in REPEATS if each != repeat)):
-            if _one_step_error(simulator, episode, other, shift) <= simulator.tolerance:
+            errors = _errors(simulator, episode, other, shift)
+            if next(errors, np.inf) <= simulator.tolerance and all(error <= simulator.tolerance for error in errors):
                 return f", but they do with action_repeat={other}, {place}"
     return ""
 
 
-def _one_step_error(simulator: Simulator, episode: SourceEpisode, repeat: int, shift: int) -> float:
-    """Largest error over single steps from recorded states, if action t + shift is the one taken at state t."""
+def _errors(simulator: Simulator, episode: SourceEpisode, repeat: int, shift: int) -> Iterator[float]:
+    """The errors of single steps from recorded states, if action t + shift is the one taken at state t."""
     states, actions = np.asarray(episode.physics, np.float64), episode.action
     first = max(0, -shift)  # the first state whose action is known
     last = min(STEPS, len(states) - 2, len(actions) - 1 - max(0, shift))
-    errors = [
-        np.abs(simulator.after(states[t], actions[t + shift], repeat) - states[t + 1]).max()
-        for t in range(first, last + 1)
-    ]
-    return float(np.max(errors)) if errors else np.inf
+    for t in range(first, last + 1):
+        yield float(np.abs(simulator.after(states[t], actions[t + shift], repeat) - states[t + 1]).max())

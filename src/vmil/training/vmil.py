@@ -235,11 +235,11 @@ class VMIL(RecordedModule):
     def evaluation_metrics(self, rollout: Rollout) -> dict[str, float]:
         """How well D's reward agrees with the environment's along the last evaluation; for diagnosis only."""
         witness, self._witness = self._witness, []
-        return agreement(self.discriminator, witness, rollout)
+        return agreement(self.discriminator, witness, rollout, self.config.discriminator.reward)
 
     def examination(self) -> Witnessed:
         """The evaluation policy and the discriminator of now, for another process."""
-        return Witnessed(self._evaluated().portable(), self.discriminator)
+        return Witnessed(self._evaluated().portable(), self.discriminator, self.config.discriminator.reward)
 
     def _evaluated(self) -> ActingPolicy:
         actor = self.actor if self.averaged_actor is None else self.averaged_actor

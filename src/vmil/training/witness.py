@@ -18,9 +18,7 @@ Trace = list[tuple[Tensor, Tensor]]  # (N, F) and (N, A) of every step: what a p
 
 
 @torch.no_grad()
-def agreement(
-    discriminator: Discriminator, trace: Trace, rollout: Rollout, kind: RewardMap = "logit"
-) -> dict[str, float]:
+def agreement(discriminator: Discriminator, trace: Trace, rollout: Rollout, kind: RewardMap) -> dict[str, float]:
     """How well the reward that D implies, by the map of that `kind`, agrees with the environment's in an evaluation.
 
     Looks at its first N episodes, those that were played side by side before any other.
@@ -44,7 +42,7 @@ def agreement(
 class Witnessed(Examination):
     """An evaluation policy with a copy of the discriminator that looks on."""
 
-    def __init__(self, policy: PortableActing, discriminator: Discriminator, kind: RewardMap = "logit") -> None:
+    def __init__(self, policy: PortableActing, discriminator: Discriminator, kind: RewardMap) -> None:
         super().__init__(policy)
         self.kind: RewardMap = kind
         self.discriminator = copy.deepcopy(discriminator).cpu().requires_grad_(False)

@@ -1,0 +1,185 @@
+"""Odd arrays, odd paths and bad episodes among good ones: what is imported can be trained on, what is not is said."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from made import EPISODES, STEPS, actions, make_lerobot, make_npz, make_robomimic, pictures, rewards
+
+from vmil import cli
+from vmil.config.errors import UserError
+from vmil.config.schema import Config
+from vmil.data.formats import hdf5
+from vmil.data.formats.lerobot import _numbers
+from vmil.data.recording import Recording
+
+Bring = Callable[..., tuple[list[Recording], str]]
+ROWS = STEPS + 1
+ODD: dict[str, tuple[dict[str, Any], str]] = {
+    "rewards side by side": ({"reward": np.zeros((ROWS, 2))}, "reward is of shape (13, 2)"),
+    "one reward": ({"reward": np.float32(1)}, "reward is of shape ()"),
+    "flat physics": ({"physics": np.zeros(ROWS)}, "physics is of shape (13,)"),
+    "deep physics": ({"physics": np.zeros((ROWS, 2, 2))}, "physics is of shape (13, 2, 2)"),
+    "one physics": ({"physics": np.float64(1)}, "physics is of shape ()"),
+    "deep proprio": ({"proprio": np.zeros((ROWS, 2, 2))}, "proprio of shapes (13, 2, 2) do not fit"),
+    "no height": ({"image": np.zeros((ROWS, 0, 64, 3), np.uint8)}, "images are uint8 of shape (13, 0, 64, 3)"),
+    "no action dimension": ({"action": np.zeros((ROWS, 0))}, "refused: 0 action dimensions, the task has 1; no action"),
+}
+
+
+def ending(bring: Bring, source: object, **options: Any) -> str:
+    with pytest.raises(UserError) as error:
+        bring(source, **options)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_arrays_of_odd_shapes_are_refused(name: str, bring: Bring, tmp_path: Path) -> None:
+    changes, said = ODD[name]
+    source = make_npz(tmp_path / "npz", **changes)
+    recordings, words = bring(source, skip_bad=True, proprio="proprio")
+    assert len(recordings) == EPISODES - 1
+    assert said in words.splitlines()[2]
+    ending(bring, source, proprio="proprio")
+
+
+def test_arrays_that_mean_the_same_are_brought_into_shape(bring: Bring, tmp_path: Path) -> None:
+    column = np.concatenate([[[0]], rewards(1)[:, None]])
+    states = np.arange(2 * ROWS).reshape(ROWS, 2)
+    recordings, said = bring(make_npz(tmp_path / "npz", reward=column, physics=states))  # which reads them back
+    assert np.array_equal(recordings[1].reward, rewards(1))  # type: ignore[arg-type]
+    assert recordings[1].physics is not None
+    assert recordings[1].physics.dtype == np.float64
+    assert np.array_equal(recordings[1].physics, states)
+    assert "not replayed: the task has no simulator" in said.splitlines()[2]
+
+
+def test_an_empty_action_of_robomimic(bring: Bring, tmp_path: Path) -> None:
+    said = bring(make_robomimic(tmp_path / "demo.hdf5", actions=np.zeros((STEPS, 0))), skip_bad=True)[1]
+    assert "0 action dimensions" in said
+
+
+def test_an_empty_episode_of_lerobot(bring: Bring, tmp_path: Path) -> None:
+    root = make_lerobot(tmp_path / "set")
+    path, rows = root / "meta/episodes/chunk-000/file-000.parquet", root / "data/chunk-000/file-001.parquet"
+    table = pq.read_table(path)
+    lengths = table["length"].to_pylist()
+    lengths[2] = 0
+    pq.write_table(table.set_column(table.column_names.index("length"), "length", [lengths]), path)
+    pq.write_table(pq.read_table(rows).slice(0, 0), rows)
+    assert "episode_2 is empty" in ending(bring, root)
+
+
+@pytest.mark.parametrize("cells", [[], [[], []]])
+def test_a_column_without_numbers_is_none(cells: list[Any]) -> None:
+    with pytest.raises(UserError, match="does not hold numbers"):
+        _numbers(cells, "next.reward")
+
+
+def test_several_rewards_a_row_of_lerobot(bring: Bring, tmp_path: Path) -> None:
+    root = make_lerobot(tmp_path / "set")
+    path = root / "data/chunk-000/file-001.parquet"
+    table = pq.read_table(path)
+    column = table.column_names.index("next.reward")
+    pq.write_table(table.set_column(column, "next.reward", [[[1.0, 2.0]] * STEPS]), path)
+    assert "reward is of shape (12, 2)" in ending(bring, root)
+
+
+@pytest.mark.parametrize("bad", ["junk", "not zero"])
+def test_a_bad_episode_is_named_or_left_out(bad: str, bring: Bring, tmp_path: Path) -> None:
+    changes = {"action": np.ones((ROWS, 1), np.float32)} if bad == "not zero" else {}
+    source = make_npz(tmp_path / "npz", **changes)
+    name = sorted(source.iterdir())[1].name
+    if bad == "junk":
+        (source / name).write_bytes(b"junk")
+    assert name in ending(bring, source)
+    recordings, said = bring(source, skip_bad=True)
+    assert [recording.meta["episode"] for recording in recordings] == sorted(
+        path.name for path in source.iterdir() if path.name != name
+    )
+    assert said.splitlines()[2].startswith(name)
+    assert "refused: " in said.splitlines()[2]
+
+
+def test_a_bad_demo_of_robomimic_is_left_out(bring: Bring, tmp_path: Path) -> None:
+    source = make_robomimic(tmp_path / "demo.hdf5", actions=np.zeros(STEPS))
+    assert len(bring(source, skip_bad=True)[0]) == EPISODES - 1
+
+
+def test_a_torn_file_of_lerobot_is_left_out(bring: Bring, tmp_path: Path) -> None:
+    root = make_lerobot(tmp_path / "set")
+    (root / "data/chunk-000/file-001.parquet").write_bytes(b"junk")
+    recordings, said = bring(root, skip_bad=True)
+    assert [recording.meta["episode"] for recording in recordings] == ["episode_0", "episode_1"]
+    assert "file-001.parquet is corrupt" in said
+
+
+def test_episodes_too_short_to_train_on_are_left_out_when_asked(bring: Bring, counting: Config, tmp_path: Path) -> None:
+    short = {"image": pictures(1, 4), "action": np.zeros((4, 1)), "reward": np.zeros(4), "proprio": np.zeros((4, 2))}
+    source = make_npz(tmp_path / "npz", **short)
+    assert len(bring(source)[0]) == EPISODES  # with a warning
+    recordings, said = bring(source, skip_bad=True)
+    assert len(recordings) == EPISODES - 1
+    assert "refused: too short for training.batch_length=6" in said.splitlines()[2]
+
+
+def test_a_wrong_image_key_names_the_arrays(bring: Bring, tmp_path: Path) -> None:
+    source = make_npz(tmp_path / "npz")
+    assert "no images 'foo': image=<one of image, action, reward" in ending(bring, source, image="foo")
+    (tmp_path / "other").mkdir()
+    np.savez(tmp_path / "other" / "e.npz", images=pictures(0, STEPS), action=np.zeros((STEPS, 1)))
+    assert "no images 'image': image=<one of images, action>" in ending(bring, tmp_path / "other")
+    assert len(bring(tmp_path / "other", image="images")[0]) == 1
+
+
+def test_a_link_on_the_way_is_not_followed(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "secret.h5", "w") as file:
+        file["g/x"] = actions(0)
+    with h5py.File(tmp_path / "link.h5", "w") as file:
+        file["ext"] = h5py.ExternalLink("secret.h5", "/g")
+        file["soft"] = h5py.SoftLink("/hard")
+        file["hard/x"] = actions(1)
+    with h5py.File(tmp_path / "link.h5") as file:
+        assert np.array_equal(hdf5.array(file, "hard/x", "here"), actions(1))
+        for key in ("ext", "ext/x", "soft/x"):
+            with pytest.raises(UserError, match="is a link to elsewhere"):
+                hdf5.array(file, key, "here")
+        with pytest.raises(UserError, match="has no array 'hard/x/y'"):
+            hdf5.array(file, "hard/x/y", "here")
+
+
+@pytest.mark.parametrize("wrong", [f"src={'x' * 300}", "src=~nosuchuser/x", "out=~nosuchuser/x", f"out={'x' * 300}"])
+@pytest.mark.parametrize("command", ["import-demos", "export-demos"])
+def test_paths_that_cannot_be_are_one_sentence(
+    command: str, wrong: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = {"src": f"src={make_npz(tmp_path / 'npz')}", "out": f"out={tmp_path / 'out'}"}
+    given[wrong[:3]] = wrong
+    if command == "export-demos":
+        del given["src"]
+        if wrong.startswith("src"):
+            return
+    assert cli.main([command, "env=walker" if command == "export-demos" else "env=counting", *given.values()]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_directory_can_be_the_present_one_and_no_link(
+    bring: Bring, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, here, link = make_npz(tmp_path / "npz"), tmp_path / "here", tmp_path / "link"
+    here.mkdir()
+    (tmp_path / "empty").mkdir()
+    os.symlink(tmp_path / "empty", link)
+    assert cli.main(["import-demos", "env=counting", f"src={source}", f"out={link}"]) == 2
+    assert "cannot write" in capsys.readouterr().err
+    monkeypatch.chdir(here)
+    assert cli.main(["import-demos", "env=counting", f"src={source}", "out=."]) == 0
+    assert (here / "demo_0002.npz").exists()
