@@ -26,7 +26,7 @@ def _leaves(schema: Any, prefix: str) -> Mapping[str, Any]:
     for item in dataclasses.fields(schema):
         hint = hints[item.name]
         if dataclasses.is_dataclass(hint):
-            found.update(_leaves(hint, f"{prefix}{item.name}."))
+            found.update(_leaves(hints[item.name], f"{prefix}{item.name}."))
         else:
             found[prefix + item.name] = hint
     return MappingProxyType(found)
