@@ -135,7 +135,7 @@ def test_the_papers_sizes_are_the_schemas() -> None:
     assert paper.world_model == WorldModelConfig()
     assert (paper.behaviour.actor_layers, paper.behaviour.actor_units, paper.behaviour.dream_starts) == (4, 400, 0)
     assert (plan.run.algo, plan.run.world_model.depth, plan.parts) == ("vmil_plus", 16, PARTS)
-    assert list(make_plan(["env=counting", "compute=gpu"]).paper) == ["16x50", "50x50", "128x50"]
+    assert list(make_plan(["env=counting", "compute=gpu"]).paper) == ["16x50", "16x64", "50x50", "128x50"]
 
 
 # ---- clock, floor, growth ----------------------------------------------------------------------------------------
