@@ -233,6 +233,9 @@ def test_too_few_or_none(config: Config, tmp_path: Path) -> None:
     assert refused(config).endswith("holds no demonstration (demo_*.npz)")
     (tmp_path / "other" / "episode.npz").touch()
     assert "`make import-demos` converts other formats" in refused(config)
+    (tmp_path / "other" / "demos").mkdir()  # as `make demos` leaves them
+    (tmp_path / "other" / "demos" / "demo_00.npz").touch()
+    assert refused(config).endswith(f", but {tmp_path}/other/demos does")
     config.demos.path = str(tmp_path / "nowhere")
     assert "is not a directory" in refused(config)
     config.demos.path = None

@@ -48,8 +48,9 @@ def available_demos(env: str, demos: DemosConfig) -> list[Path]:
         raise UserError(f"demos.path={directory} is not a directory")
     paths = sorted(directory.glob("demo_*.npz"))
     if not paths:
-        other = any(directory.iterdir())
-        hint = ": `make import-demos` converts other formats" if other else ""
+        within = directory / "demos"
+        hint = f", but {within} does" if any(within.glob("demo_*.npz")) else ""
+        hint = hint or (": `make import-demos` converts other formats" if any(directory.iterdir()) else "")
         raise UserError(f"{directory} holds no demonstration (demo_*.npz){hint}")
     return paths
 
