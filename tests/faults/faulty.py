@@ -15,7 +15,6 @@ import signal
 import stat
 import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -79,11 +78,10 @@ class Fault:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a process ended: its exit code (negative: the signal), what it said, how long it took, what it counted."""
+    """How a process ended: its exit code (negative: the signal), what it said, and what it counted."""
 
     code: int
     said: str
-    seconds: float
     events: dict[str, int]
     pid: int
     temporary: Path  # its TMPDIR
@@ -140,7 +138,6 @@ class Ground:
         said = tempfile.mkdtemp(prefix="faults-")  # not on the run's disk, which may be full
         output = Path(said) / "output"
         child = FORKS.Process(target=enter, args=(arguments, fault, output, spare_disk, environment or {}))
-        started = time.monotonic()
         child.start()
         child.join(timeout)
         if child.exitcode is None:
@@ -151,7 +148,6 @@ class Ground:
         return Ended(
             code=child.exitcode,
             said=output.read_text(),
-            seconds=time.monotonic() - started,
             events=json.loads(counted.read_text()) if counted.exists() else {},
             pid=child.pid or 0,
             temporary=output.parent / "tmp",

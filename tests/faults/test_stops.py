@@ -15,7 +15,7 @@ from small_runs import assert_same_run, numbers, weights
 from vmil.tracking.record import read_record
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-SOON = 30.0  # seconds
+PATIENCE = 60.0  # seconds in which an orphan has gone, on a busy machine too
 STOPPED, INTERRUPTED = 143, 130
 
 
@@ -50,7 +50,8 @@ def test_a_run_that_is_asked_to_end_does_and_goes_on_exactly(
         STOPPED,
         [f"vmil: stopped; `make resume RUN={run}` goes on from here"],
     ), ended.said
-    assert ended.seconds < SOON
+    if place != "checkpoint":  # which has many steps
+        assert ended.events[place] <= number + 3  # it finishes what it is in, and begins no more
     assert not ground.leftovers(ended)
     assert read_record(run)["status"] == "KILLED"
     if place == "collection":  # the episode in hand is given up: it may take long
@@ -69,10 +70,10 @@ def test_struck_while_another_process_evaluates_it_goes_on_to_the_same_numbers(
     # The first evaluation has begun; its process takes longer to start than an update.
     ended = ground.train("run", "training.background_evaluation=always", fault=Fault("update", 27, strike))
     assert ended.code == code, ended.said
-    assert ended.seconds < SOON
-    _, alive = psutil.wait_procs(ground.processes(ended), timeout=SOON)
+    _, alive = psutil.wait_procs(ground.processes(ended), timeout=PATIENCE)
     assert not alive
     if strike is terminate:
+        assert ended.events["update"] <= 27 + 3
         assert not ground.leftovers(ended)
     assert not [row for row in numbers(run) if row[1] == "eval/return"]
     assert ground.resume("run").code == 0
@@ -127,7 +128,7 @@ def test_in_mlflow_it_is_stopped_and_then_goes_on_as_the_same_run(tmp_path: Path
     ground = Ground(tmp_path)
     ended = ground.train("run", "tracking.kind=mlflow", fault=Fault("update", 16, terminate))
     assert ended.code == STOPPED
-    assert ended.seconds < SOON
+    assert ended.events["update"] <= 16 + 3
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     run_id = str(read_record(tmp_path / "run")["mlflow_run_id"])
     assert client.get_run(run_id).info.status == "KILLED"
