@@ -114,7 +114,7 @@ class BehaviourConfig:
     """Actor and critic, trained on-policy inside the model."""
 
     horizon: int = 15  # H, agent steps [D1]
-    detach_actor_input: bool = True  # no gradient through the states that the actor is shown in a dream [D1]
+    detach_actor_input: bool = False  # no gradient through the states that the actor is shown in a dream; [D1]: none
     discount: float = 0.99  # γ [D1]
     lam: float = 0.95  # λ of the return [D1]
     bootstrap: Bootstrap = "value"  # value: λ-return ends in V(z_H); none: Monte-Carlo sum of rewards [V-MAIL's code]

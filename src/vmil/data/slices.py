@@ -126,12 +126,8 @@ class EpisodeSlices(Sampler):
 
     def _current(self) -> _Table:
         """Made anew only when something has changed: with thousands of episodes it takes longer than the draw."""
-        seen = (
-            len(self.shelves),
-            self.shelves[0] if self.shelves else None,
-            self.shelves[-1] if self.shelves else None,
-        )
-        key = (*seen, self.length, self.lead, self.ends)
+        oldest_and_newest = (*self.shelves[:1], *self.shelves[-1:])  # one leaves at the front, one comes at the back
+        key = (len(self.shelves), oldest_and_newest, self.length, self.lead, self.ends)
         if self._table is None or self._table.key != key:
             self._table = _tabulate(self.shelves, self.length, self.lead, self.ends, key)
         return self._table
