@@ -25,10 +25,12 @@ class Here:
         self.rollouts = [iter(worker) for worker in self.workers]
         self.waves = 0
 
-    def play(self, state: dict[str, Tensor], meanwhile: Callable[[], None]) -> TensorDictBase:
+    def begin(self, state: dict[str, Tensor]) -> None:
         self.waves += 1
         for worker in self.workers:
             worker.obey(state)
+
+    def finish(self, meanwhile: Callable[[], None]) -> TensorDictBase:
         return TensorDict.maybe_dense_stack([next(rollouts) for rollouts in self.rollouts], 0)
 
     def close(self) -> None:

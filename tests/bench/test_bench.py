@@ -20,12 +20,13 @@ from torch import nn
 
 from vmil import cli
 from vmil.bench import updates
-from vmil.bench.apart import apart, peak_memory, train_rounds, update_peak
+from vmil.bench.apart import Pace, Peak, apart, measure_end_to_end, peak_memory, train_rounds, update_peak
 from vmil.bench.clock import alternate
 from vmil.bench.equality import compare, in_reference_layout, make_reference
 from vmil.bench.floor import FlopCount, count_flops, matrix_rate
 from vmil.bench.learner import LooseLearner, noise_batch
 from vmil.bench.plan import PARTS, Plan, make_plan, paper_config
+from vmil.bench.report import Table
 from vmil.bench.scaling import Growth, statement
 from vmil.bench.updates import differences
 from vmil.config.errors import UserError
@@ -295,6 +296,21 @@ def test_the_command_fails_where_the_two_differ(tmp_path: Path, monkeypatch: pyt
     assert cli.main(["bench", *settings]) == 1
     assert json.loads(out.read_text())["equal"] is False
     assert "NOT EQUAL" in capsys.readouterr().out
+
+
+def test_playing_beside_the_learner_is_compared_with_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_apart(work: object, config: Config, rounds: int) -> Pace:
+        rates = (30.0, 33.0, 36.0) if config.collector.overlap else (20.0, 22.0, 24.0)
+        return Pace(rates, rates, Peak(10**9, None))
+
+    monkeypatch.setattr("vmil.bench.apart.apart", run_apart)
+    workers = ["collector.backend=process", "collector.workers=2", "training.frames_per_epoch=2000"]
+    run = make_plan(["algo=vmil_plus", "env=walker", *workers, "collector.overlap=true"]).run
+    table = Table(lambda text: None)
+    measure_end_to_end(table, run, rounds=3)
+    rates = {row.what: (row.value, row.note) for row in table.rows if row.unit == "1/s"}
+    assert rates["vmil_plus, overlapping: frames"] == (33.0, "rounds of 2,000 frames and 120 updates")
+    assert rates["vmil_plus, by turns: frames"] == (22.0, "overlapping is 1.50 times as fast")
 
 
 def test_without_demonstrations_the_end_is_left_out(tmp_path: Path, capsys: Any) -> None:

@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 
-from vmil.config import validate
+from vmil.config import ranges, validate
 from vmil.config.errors import UserError
 from vmil.config.keys import leaves
 from vmil.config.load import load_config
@@ -22,13 +22,13 @@ from vmil.config.schema import Config
     ],
 )
 def test_intervals_mean_what_they_say(interval, inside, outside):
-    assert all(validate.inside(value, interval) for value in inside)
-    assert not any(validate.inside(value, interval) for value in outside)
+    assert all(ranges.inside(value, interval) for value in inside)
+    assert not any(ranges.inside(value, interval) for value in outside)
 
 
 def test_every_number_has_a_range_and_every_range_a_number():
     numeric = {key for key, hint in leaves(Config).items() if {int, float} & {hint, *get_args(hint)}}
-    assert set(validate.RANGES) == numeric
+    assert set(ranges.RANGES) == numeric
 
 
 def test_the_defaults_of_the_schema_are_valid():
@@ -63,6 +63,10 @@ def test_the_defaults_of_the_schema_are_valid():
         (
             ["training.episode_frames=50"],
             "is longer than an episode of 25 agent steps (training.episode_frames / env.action_repeat)",
+        ),
+        (
+            ["collector.overlap=true"],
+            "collector.overlap=true needs collector.backend=process or ray: direct plays and learns by turns",
         ),
         (["collector.workers=2"], "collector.workers=2 needs collector.backend=process or ray: direct is one alone"),
         (

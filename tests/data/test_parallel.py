@@ -9,6 +9,7 @@ import copy
 import multiprocessing
 import os
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -58,10 +59,14 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def collector(
-    config: Config, workers: int, policy: Noisy | None = None, env: Callable[[], CountingEnv] | None = None
+    config: Config,
+    workers: int,
+    policy: Noisy | None = None,
+    env: Callable[[], CountingEnv] | None = None,
+    overlap: bool = False,
 ) -> ParallelCollector:
     job = Job(partial(make_env, config.env, 0) if env is None else env, STEPS)
-    asked = CollectorConfig(backend="process", workers=workers, timeout=900.0)
+    asked = CollectorConfig(backend="process", workers=workers, timeout=900.0, overlap=overlap)
     return ParallelCollector(asked, job, SEED, config.env.proprio, Noisy() if policy is None else policy)
 
 
@@ -160,10 +165,10 @@ class Losing(Here):
         super().__init__(config, job, player)
         type(self).made += 1
 
-    def play(self, state: dict[str, Tensor], meanwhile: Callable[[], None]) -> TensorDictBase:
+    def finish(self, meanwhile: Callable[[], None]) -> TensorDictBase:
         if type(self).made <= type(self).spared:
             raise LostWorkersError("could not play an episode (exit code -9)")
-        return super().play(state, meanwhile)
+        return super().finish(meanwhile)
 
 
 def test_lost_workers_are_replaced_once(
@@ -211,6 +216,93 @@ def test_the_data_module_s_results_do_not_depend_on_workers_and_resume(
     assert second.frames == 3 * 2 * STEPS * REPEAT
 
 
+# ---- while the learner learns ------------------------------------------------------------------------------------
+
+
+def learn(made: ParallelCollector, policy: Noisy, random: bool | None = False) -> None:
+    """A learner's round: what can be played beside it begins, and the policy becomes another."""
+    made.overlap(random)
+    policy.bias.data += 0.2
+
+
+def mean_action(episode: TensorDict) -> float:
+    return round(float(episode["action"].mean()), 1)
+
+
+def test_a_wave_is_played_by_the_policy_from_before_the_learning_beside_it(here: None, config: Config) -> None:
+    policy = Noisy()
+    made = collector(config, 2, policy, overlap=True)
+    means = []
+    for _ in range(3):
+        means += [mean_action(made.collect_episode()) for _ in range(2)]
+        learn(made, policy)
+    assert means == [0.0, 0.0, 0.0, 0.0, 0.2, 0.2]
+    assert made._crew.waves == 4  # the last has begun, and nobody asks for it
+    made.close()
+    assert made.state_dict()["episode"] == 6
+
+
+def test_without_overlap_nothing_is_played_beside_the_learner(here: None, config: Config) -> None:
+    policy = Noisy()
+    made = collector(config, 2, policy)
+    made.collect_episode()
+    made.collect_episode()
+    learn(made, policy)
+    assert made._crew.waves == 1
+    assert mean_action(made.collect_episode()) == 0.2
+    made.close()
+
+
+def test_nothing_begins_that_nobody_wants(here: None, config: Config) -> None:
+    policy = Noisy()
+    made = collector(config, 2, policy, overlap=True)
+    made.collect_episode()
+    made.collect_episode()
+    learn(made, policy, random=None)
+    assert made._crew.waves == 1
+    assert made.state_dict() == {"episode": 2}
+    assert mean_action(made.collect_episode()) == 0.2
+    made.close()
+
+
+def test_where_random_actions_end_within_a_wave_the_rest_is_the_policy_s(here: None, config: Config) -> None:
+    policy = Noisy()
+    made = collector(config, 2, policy, overlap=True)
+    made.collect_episode(random=True)
+    made.collect_episode(random=True)
+    learn(made, policy, random=True)
+    spread = [float(made.collect_episode(random=random)["action"].std()) for random in (True, False)]
+    made.close()
+    assert spread[0] > 0.3
+    assert spread[1] < 0.2
+
+
+@pytest.mark.parametrize("stop_after", [3, 4])
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_a_resumed_collector_has_the_wave_played_by_who_was_chosen(
+    here: None, config: Config, stop_after: int, workers: int
+) -> None:
+    """Stopped within a wave, and between two; whoever resumes it may have another number of workers."""
+    policy = Noisy()
+    first = collector(config, 2, policy, overlap=True)
+    episodes = []
+    for number in range(1, 7):
+        episodes.append(first.collect_episode())
+        if number % 2 == 0:
+            learn(first, policy)
+        if number == stop_after:
+            state = copy.deepcopy(first.state_dict())
+            then = copy.deepcopy(policy)
+    first.close()
+    second = collector(config, workers, then, overlap=True)
+    second.load_state_dict(state)
+    for number in range(stop_after + 1, 7):
+        assert (second.collect_episode() == episodes[number - 1]).all()
+        if number % 2 == 0:
+            learn(second, then)
+    second.close()
+
+
 # ---- processes -----------------------------------------------------------------------------------------------
 
 
@@ -232,6 +324,33 @@ def test_two_processes_one_of_which_is_killed(config: Config, monkeypatch: pytes
     made.close()  # twice does no harm
     assert set(multiprocessing.active_children()) == children
     assert not list(Path("/dev/shm").glob(f"torch_{os.getpid()}_*"))
+
+
+def test_a_process_that_is_killed_while_the_learner_learns_is_replaced(config: Config) -> None:
+    children = set(multiprocessing.active_children())
+    expected = collect(collector(config, 2), 4)
+    policy = Noisy()
+    made = collector(config, 2, policy, overlap=True)
+    episodes = [made.collect_episode(), made.collect_episode()]
+    learn(made, policy)
+    for worker in set(multiprocessing.active_children()) - children:
+        worker.kill()
+        worker.join()
+    episodes += [made.collect_episode(), made.collect_episode()]
+    assert (torch.cat(episodes) == expected).all()
+    learn(made, policy)
+    made.close()  # while they play
+    assert set(multiprocessing.active_children()) == children
+
+
+def test_who_ends_its_workers_leaves_other_processes_alone(config: Config) -> None:
+    """An evaluation may have begun beside them."""
+    made = collector(config, 1, overlap=True)
+    made.overlap(random=False)
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        assert pool.submit(os.getppid).result() == os.getpid()
+        made.close()
+        assert pool.submit(os.getppid).result() == os.getpid()
 
 
 def test_processes_that_hang_end_the_run_with_a_sentence(config: Config) -> None:

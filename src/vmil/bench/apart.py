@@ -116,14 +116,26 @@ def train_rounds(config: Config, rounds: int) -> Pace:
 
 
 def measure_end_to_end(table: Table, run: Config, rounds: int) -> None:
-    """Frames and updates a second of a run as it is, and its memory."""
+    """Frames and updates a second of a run as it is, and its memory.
+
+    One whose workers play while it learns is run by turns too, and says how much faster it is.
+    """
+    overlapping = run.collector.overlap
     pace = apart(train_rounds, run, rounds)
-    training = run.training
+    training, what = run.training, f"{run.algo}, overlapping" if overlapping else run.algo
     note = f"rounds of {training.frames_per_epoch:,} frames and {training.updates_per_epoch} updates"
-    for what, values in (("frames", pace.frames), ("updates", pace.updates)):
-        row = Row("end_to_end", f"{run.algo}: {what}", statistics.median(values), "1/s", min(values), max(values))
+    _add_rates(table, what, pace, note)
+    table.add(Row("end_to_end", f"{what}: process", pace.peak.process / GB, "GB", note="with its replay so far"))
+    if pace.peak.gpu is not None:
+        table.add(Row("end_to_end", f"{what}: GPU", pace.peak.gpu / GB, "GB"))
+    if overlapping:
+        turns = apart(train_rounds, replace(run, collector=replace(run.collector, overlap=False)), rounds)
+        faster = statistics.median(pace.frames) / statistics.median(turns.frames)
+        _add_rates(table, f"{run.algo}, by turns", turns, f"overlapping is {faster:.2f} times as fast")
+
+
+def _add_rates(table: Table, what: str, pace: Pace, note: str) -> None:
+    for unit, values in (("frames", pace.frames), ("updates", pace.updates)):
+        row = Row("end_to_end", f"{what}: {unit}", statistics.median(values), "1/s", min(values), max(values))
         table.add(replace(row, repeats=len(values), note=note))
         note = ""
-    table.add(Row("end_to_end", f"{run.algo}: process", pace.peak.process / GB, "GB", note="with its replay so far"))
-    if pace.peak.gpu is not None:
-        table.add(Row("end_to_end", f"{run.algo}: GPU", pace.peak.gpu / GB, "GB"))

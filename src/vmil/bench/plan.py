@@ -27,6 +27,7 @@ SIZES = tuple(
     }.items()
     for leaf in leaves
 )
+ROUND = ("training.frames_per_epoch", "training.updates_per_epoch")
 SMALL_BATCH, GPU_BATCHES = (16, 50), ((16, 64), (50, 50), (128, 50))
 Shape = tuple[int, int]  # sequences, agent steps of each
 
@@ -48,9 +49,9 @@ class Plan:
 
 def make_plan(overrides: Sequence[str]) -> Plan:
     """Reads the settings; UserError in one sentence if one is wrong."""
-    groups = ("env", "demos", "compute", "seed")
+    groups = ("env", "demos", "collector", "compute", "seed")
     read = [name for name in SELECTORS if name != "tracking"]
-    read += [key for key in keys.leaves(Config) if key.partition(".")[0] in groups or key in SIZES]
+    read += [key for key in keys.leaves(Config) if key.partition(".")[0] in groups or key in (*SIZES, *ROUND)]
     options, rest = split_known(BenchOptions, overrides, read)
     for key, least in {"repeats": 1, "warmup": 0, "buffer_frames": 1, "rounds": 1}.items():
         if getattr(options, key) < least:

@@ -179,6 +179,7 @@ class CollectorConfig:
 
     backend: CollectorBackend = "direct"  # in the learner's process, in processes beside it, or on a Ray cluster
     workers: int = 1  # episodes played at once, each by a worker of its own; direct: 1
+    overlap: bool = False  # play the next episodes while learning from the last, by the policy from before; not direct
     timeout: float = 600.0  # seconds in which workers must have begun, or played an episode; then they count as hung
 
 

@@ -178,7 +178,10 @@ class NotebooksOptions:
 
 @dataclass(frozen=True)
 class BenchOptions:
-    """What to measure, and how often; env, algo, compute, demos.* and the networks' sizes are as in a run."""
+    """What to measure, and how often.
+
+    env, algo, demos.*, collector.*, compute and the sizes of a round and of the networks are as in a run.
+    """
 
     out: str = "runs/bench.json"  # the numbers of the table
     parts: str | None = None  # of the table, comma-separated; null: all

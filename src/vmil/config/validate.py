@@ -1,4 +1,4 @@
-"""What the types cannot say: the range of every number, and the rules that tie two of them."""
+"""What neither types nor ranges can say: the rules that tie two settings."""
 
 from __future__ import annotations
 
@@ -7,124 +7,8 @@ import re
 
 from vmil.config.errors import UserError
 from vmil.config.keys import flatten
+from vmil.config.ranges import RANGES, inside
 from vmil.config.schema import Config
-
-# Interval of every numeric leaf, in the notation of mathematics; a test asserts that none is forgotten.
-RANGES: dict[str, str] = {
-    "seed": "[0, 4294967295]",  # numpy's legacy seeds, which dm_control uses, are 32 bits
-    "env.image_size": "[16, 512]",
-    "env.action_repeat": "[1, inf)",
-    "env.episode_frames": "[2, inf)",
-    "demos.count": "[1, inf)",
-    "world_model.deter": "[1, inf)",
-    "world_model.stoch": "[1, inf)",
-    "world_model.classes": "[2, inf)",
-    "world_model.hidden": "[1, inf)",
-    "world_model.min_std": "(0, inf)",
-    "world_model.unimix": "[0, 1)",
-    "world_model.depth": "[1, inf)",
-    "world_model.proprio_hidden": "[1, inf)",
-    "world_model.free_nats": "[0, inf)",
-    "world_model.kl_balance": "[0, 1]",
-    "world_model.kl_scale": "[0, inf)",
-    "world_model.reconstruct_fraction": "(0, 1]",
-    "world_model.lr": "(0, inf)",
-    "world_model.eps": "(0, inf)",
-    "world_model.clip": "(0, inf)",
-    "discriminator.units": "[1, inf)",
-    "discriminator.layers": "[0, inf)",
-    "discriminator.action_scale": "(0, inf)",
-    "discriminator.penalty_scale": "[0, inf)",
-    "discriminator.penalty_target": "[0, inf)",
-    "discriminator.noise_std": "[0, inf)",
-    "discriminator.noise_anneal_frames": "[1, inf)",
-    "discriminator.updates": "[1, inf)",
-    "discriminator.lr": "(0, inf)",
-    "discriminator.eps": "(0, inf)",
-    "discriminator.clip": "(0, inf)",
-    "behaviour.horizon": "[1, inf)",
-    "behaviour.discount": "[0, 1]",
-    "behaviour.lam": "[0, 1]",
-    "behaviour.reward_scale": "(0, inf)",
-    "behaviour.dream_starts": "[0, inf)",
-    "behaviour.entropy": "[0, inf)",
-    "behaviour.actor_units": "[1, inf)",
-    "behaviour.actor_layers": "[0, inf)",
-    "behaviour.critic_units": "[1, inf)",
-    "behaviour.critic_layers": "[0, inf)",
-    "behaviour.mean_scale": "(0, inf)",
-    "behaviour.init_std": "(0, inf)",
-    "behaviour.min_std": "(0, inf)",
-    "behaviour.max_std": "(0, inf)",
-    "behaviour.actor_lr": "(0, inf)",
-    "behaviour.actor_beta": "[0, 1)",
-    "behaviour.critic_lr": "(0, inf)",
-    "behaviour.eps": "(0, inf)",
-    "behaviour.clip": "(0, inf)",
-    "behaviour.slow_critic": "[0, 1]",
-    "behaviour.actor_average": "[0, 1]",
-    "behaviour.cloning": "[0, inf)",
-    "behaviour.cloning_decay_updates": "[0, inf)",
-    "behaviour.cloning_floor": "[0, 1]",
-    "behaviour.exploration_std": "[0, inf)",
-    "behaviour.exploration_correlation": "[0, 1)",
-    "behaviour.exploration_spread": "[0, 1]",
-    "behaviour.exploration_frames": "[0, inf)",
-    "pixels.frame_stack": "[1, inf)",
-    "pixels.shift": "[0, inf)",
-    "pixels.filters": "[1, inf)",
-    "pixels.layers": "[1, inf)",
-    "pixels.feature": "[1, inf)",
-    "pixels.units": "[1, inf)",
-    "pixels.hidden_layers": "[0, inf)",
-    "drq.target_views": "[1, inf)",
-    "drq.views": "[1, inf)",
-    "drq.discount": "[0, 1]",
-    "drq.init_temperature": "(0, inf)",
-    "drq.lr": "(0, inf)",
-    "drq.actor_every": "[1, inf)",
-    "drq.target_every": "[1, inf)",
-    "drq.tau": "(0, 1]",
-    "drq.min_log_std": "(-inf, inf)",
-    "drq.max_log_std": "(-inf, inf)",
-    "dac.units": "[1, inf)",
-    "dac.layers": "[0, inf)",
-    "dac.penalty_scale": "[0, inf)",
-    "dac.penalty_target": "[0, inf)",
-    "dac.lr": "(0, inf)",
-    "bc.lr": "(0, inf)",
-    "training.frames": "[1, inf)",
-    "training.frames_per_epoch": "[1, inf)",
-    "training.episode_frames": "[0, inf)",
-    "training.updates_per_epoch": "[1, inf)",
-    "training.seed_frames": "[0, inf)",
-    "training.pretrain_updates": "[0, inf)",
-    "training.batch_size": "[1, inf)",
-    "training.batch_length": "[1, inf)",
-    "training.demo_fraction": "[0, 1]",
-    "training.opening_share": "[0, 1]",
-    "training.replay_frames": "[1, inf)",
-    "training.eval_every_frames": "[1, inf)",
-    "training.eval_episodes": "[1, inf)",
-    "training.checkpoint_every_frames": "[1, inf)",
-    "training.image_log_every_frames": "[1, inf)",
-    "collector.workers": "[1, inf)",
-    "collector.timeout": "(0, inf)",
-    "compute.devices": "[1, inf)",
-    "compute.nodes": "[1, inf)",
-    "compute.threads": "[0, inf)",
-}
-
-
-def inside(value: float, interval: str) -> bool:
-    """Whether a number lies in an interval written as `[low, high)`; nan lies in none, infinity only in `]`."""
-    match = re.fullmatch(r"([\[(])([^,]+), ([^\])]+)([\])])", interval)
-    if match is None:
-        raise ValueError(f"not an interval: {interval}")
-    left, low, high, right = match.groups()
-    above = value >= float(low) if left == "[" else value > float(low)
-    below = value <= float(high) if right == "]" else value < float(high)
-    return above and below
 
 
 def check(config: Config) -> None:
@@ -162,6 +46,10 @@ def _check_collector(config: Config) -> None:
     if collector.backend == "direct" and collector.workers > 1:
         raise UserError(
             f"collector.workers={collector.workers} needs collector.backend=process or ray: direct is one alone"
+        )
+    if collector.backend == "direct" and collector.overlap:
+        raise UserError(
+            "collector.overlap=true needs collector.backend=process or ray: direct plays and learns by turns"
         )
     ranks = config.compute.devices * config.compute.nodes
     key, collected = _collected_episode(config)

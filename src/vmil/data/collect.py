@@ -45,6 +45,10 @@ class Collects(Protocol):
         """The next whole episode (time,)."""
         ...
 
+    def overlap(self, random: bool | None) -> None:
+        """The learner is about to learn: what can be played beside it may begin. None: no more is wanted."""
+        ...
+
     def state_dict(self) -> dict[str, Any]:
         """Which episode comes next, and what is random."""
         ...
@@ -132,6 +136,9 @@ class EpisodeCollector:
         self.episode += 1
         self.scores = dict(self._env.last_scores)
         return episode
+
+    def overlap(self, random: bool | None) -> None:
+        """Does nothing: acting alone, the learner's process plays and learns by turns."""
 
     def _open_episode(self) -> None:
         """Before each episode's reset: TorchRL's own extra resets must not shift which initial state comes next."""

@@ -55,7 +55,8 @@ class Crew:
     """`workers` of them, which play that many episodes at a time.
 
     All that TorchRL does for them happens in one thread of its own: neither a signal to the main thread nor its
-    patience depends on calls into TorchRL that may never return, and the workers end with that thread.
+    patience depends on calls into TorchRL that may never return, the learner can go on meanwhile, and the workers end
+    with that thread.
     """
 
     def __init__(self, config: CollectorConfig, job: Job, player: Player) -> None:
@@ -65,29 +66,40 @@ class Crew:
         self._collector: Any = None
         self._weights = SharedMemWeightSyncScheme()  # how they reach processes
         self._rollouts: Iterator[TensorDictBase] = iter(())
+        self._starting: Future[None] | None = None
+        self._playing: Future[TensorDictBase] | None = None  # what was begun and not yet finished
         self._joined_ray = config.backend == "ray" and join_cluster("collector.backend=ray", "process")[1]
         self._thread = threading.Thread(target=self._work, name="crew", daemon=True)
         self._thread.start()
 
-    def play(self, state: dict[str, Tensor], meanwhile: Callable[[], None]) -> TensorDictBase:
-        """Each worker's rollout, (workers, steps), with the player's state as given; the first call starts them.
+    def begin(self, state: dict[str, Tensor]) -> None:
+        """Has an episode played by each worker, with the player's state as given; the first call starts the workers."""
+        assert self._playing is None
+        if self._starting is None:
+            self._starting = self._ask(self._start)
+        self._playing = self._ask(partial(self._play, state))
+
+    def finish(self, meanwhile: Callable[[], None]) -> TensorDictBase:
+        """What was begun: each worker's rollout, (workers, steps).
 
         meanwhile: called several times a second; it may raise.
 
         Raises:
             LostWorkersError: see there.
         """
+        assert self._starting is not None
+        assert self._playing is not None
+        playing, self._playing = self._playing, None
         try:
-            if self._collector is None:
-                self._await(self._ask(self._start), "begin", meanwhile)
-            return self._await(self._ask(partial(self._play, state)), "play an episode", meanwhile)
+            self._await(self._starting, "begin", meanwhile)
+            return self._await(playing, "play an episode", meanwhile)
         except BaseException:  # in whatever state the workers are: nothing is left behind
             self.kill()
             raise
 
     def close(self) -> None:
-        """Ends the workers, within seconds."""
-        if self._collector is not None:
+        """Ends the workers, within seconds; what they have begun is lost."""
+        if self._collector is not None and self._playing is None:
             try:
                 self._await(self._ask(partial(self._collector.shutdown, timeout=5)), "end", lambda: None)
             except LostWorkersError as error:
@@ -102,8 +114,9 @@ class Crew:
         give_up = time.monotonic() + _END_WITHIN
         while True:
             for child in set(multiprocessing.active_children()) - self._others:
-                child.kill()
-                child.join()
+                if type(child).__module__.startswith("torchrl."):  # not one that evaluates, begun after this crew
+                    child.kill()
+                    child.join()
             # TorchRL waits without end for a dead worker to say that it has its weights: it is told so in its place.
             for queue in getattr(self._weights, "_ack_queues", {}).values():
                 queue.put("updated")

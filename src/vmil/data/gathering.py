@@ -57,7 +57,7 @@ class Gathering:
         self.collector.on_step = lambda frames: on_frames(pace.frames + frames * self._rank.count)
         pace.begin_wave()
         while pace.wave > 0 and pace.missing:
-            episode = self._episode(random=pace.frames < self._config.training.seed_frames)
+            episode = self._episode(self._random())
             frames = len(episode) * self._replay.frames_per_step
             self._replay.extend(episode)
             own += frames
@@ -68,6 +68,7 @@ class Gathering:
         if self._rank.count > 1:
             pace.frames = before + sum(gathered(own))
         self._sliceable = None
+        self.collector.overlap(self._random() if pace.frames < self._config.training.frames else None)
         self.tally.add_seconds({"time/collect": time.perf_counter() - started})
         return self._metrics()
 
@@ -80,6 +81,10 @@ class Gathering:
         self.collector.load_state_dict(state["collector"])
         self.tally = Tally(**state.get("tally", {}))
         self._sliceable = None
+
+    def _random(self) -> bool:
+        """Whether the next episode is one of uniform actions."""
+        return self._pace.frames < self._config.training.seed_frames
 
     def _can_slice(self) -> bool:
         """Whether a sequence fits into an episode of the replay, of every rank's: they go on together."""

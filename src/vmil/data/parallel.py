@@ -45,11 +45,14 @@ class Played(NamedTuple):
 
 
 class ParallelCollector:
-    """As `EpisodeCollector`, but `config.workers` episodes are played at once.
+    """As `EpisodeCollector`, but `config.workers` episodes are played at once: a wave.
 
     Episode i starts from the environment's i-th initial state and is random by (seed, i) alone, whoever plays it and
     beside whichever others: what is collected does not depend on the number of workers. For that, an episode that was
     played ahead counts only if the policy is still what it was; else it is played again.
+
+    With `config.overlap` a wave is played while the learner learns from the one before, by the policy from before that
+    learning. Which policy that was is part of the state: a resumed run has the same wave played by it.
     """
 
     def __init__(
@@ -68,7 +71,8 @@ class ParallelCollector:
         self._config, self._job, self._seed, self._proprio = config, job, seed, proprio
         self._crew: Crew | None = None
         self._ahead: deque[Played] = deque()
-        self._played_by: dict[str, Tensor] = {}
+        self._player: dict[str, Tensor] | None = None  # the state of who plays the episodes ahead
+        self._begun = False  # whether the crew is at them
 
     def collect_episode(self, random: bool = False) -> TensorDict:
         """The next whole episode (time,).
@@ -77,52 +81,93 @@ class ParallelCollector:
             NonFiniteError: an observation, a reward or an action in it is none.
             UserError: workers were lost twice in a row.
         """
-        if self.policy is None:
-            raise RuntimeError("ParallelCollector has no policy")
-        player = Player(cast(PortablePolicy, self.policy).portable(), self._seed, self._proprio)
-        player.orders[1] = random
-        if not self._ahead or not _same(player.state_dict(), self._played_by):
-            self._played_by = player.state_dict()
-            self._ahead = deque(self._play(player))
+        self._choose_player(random)
+        if not self._ahead:
+            self._ahead = deque(self._play())
         episode, report = self._ahead.popleft()
         self.episode += 1
         self.scores, self.seconds = report.scores, report.seconds
         return episode
 
+    def overlap(self, random: bool | None) -> None:
+        """The learner is about to learn: if so configured, the next wave begins, by the policy as it is now.
+
+        random: as in `collect_episode`; None: no more episodes are wanted.
+        """
+        if not self._config.overlap:
+            return
+        self._ahead.clear()  # a resumed run may have played more than were wanted
+        self._player = None
+        if random is not None:
+            self._player = self._new_player(random).state_dict()
+            self._begin()
+
     def state_dict(self) -> dict[str, Any]:
-        """Which episode comes next: nothing else is random here."""
-        return {"episode": self.episode}
+        """Which episode comes next and, if that was settled before the learner went on, who plays it."""
+        settled = self._config.overlap and self._player is not None
+        return {"episode": self.episode, **({"player": self._player} if settled else {})}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continues where `state_dict` was taken."""
-        self.episode = state["episode"]
+        if self._begun:  # with something else
+            self._end_crew()
+        self.episode, self._player = state["episode"], state.get("player")
         self._ahead.clear()
 
     def close(self) -> None:
         """Ends the workers; may be called twice, and `state_dict` still works."""
+        self._end_crew()
+
+    def _end_crew(self) -> None:
         if self._crew is not None:
             self._crew.close()
-            self._crew = None
+        self._crew, self._begun = None, False
 
-    def _play(self, player: Player) -> list[Played]:
-        orders = player.orders.clone()
-        orders[0] = self.episode
-        state = {**player.state_dict(), "orders": orders}
+    def _new_player(self, random: bool) -> Player:
+        if self.policy is None:
+            raise RuntimeError("ParallelCollector has no policy")
+        player = Player(cast(PortablePolicy, self.policy).portable(), self._seed, self._proprio)
+        player.orders[1] = random
+        return player
+
+    def _choose_player(self, random: bool) -> None:
+        """Keeps to who was chosen before the learner went on, or whose weights are still the policy's."""
+        if self._config.overlap and self._player is not None and bool(self._player["orders"][1]) == random:
+            return
+        state = self._new_player(random).state_dict()
+        if self._player is None or not _same(state, self._player):
+            if self._begun:  # by another
+                self._end_crew()
+            self._ahead.clear()
+            self._player = state
+
+    def _play(self) -> list[Played]:
         played = []
-        for number, rollout in enumerate(self._rollouts(player, state), self.episode):
+        for number, rollout in enumerate(self._rollouts(), self.episode):
             report: Report = rollout["report"]
             if report.failure:
                 raise NonFiniteError(report.failure, report.evidence)
             played.append(Played(whole_episode(rollout, number).clone(), report))
         return played
 
-    def _rollouts(self, player: Player, state: dict[str, Tensor]) -> list[TensorDictBase]:
+    def _begin(self) -> None:
+        assert self._player is not None
+        orders = self._player["orders"].clone()
+        orders[0] = self.episode
+        if self._crew is None:
+            self._crew = Crew(self._config, self._job, self._new_player(bool(orders[1])))
+        self._crew.begin({**self._player, "orders": orders})
+        self._begun = True
+
+    def _rollouts(self) -> list[TensorDictBase]:
         lost: LostWorkersError | None = None
         for _ in range(2):
-            if self._crew is None:
-                self._crew = Crew(self._config, self._job, player)
+            if not self._begun:
+                self._begin()
+            assert self._crew is not None
+            self._begun = False
             try:
-                return list(self._crew.play(state, self._tick).unbind(0))
+                return list(self._crew.finish(self._tick).unbind(0))
             except LostWorkersError as error:
                 if lost is None:
                     log.warning("the collector's workers %s; they are started once more", error)
