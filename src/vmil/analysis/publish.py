@@ -20,6 +20,7 @@ from vmil.analysis.stored import expert_return
 from vmil.config.errors import UserError
 from vmil.config.keys import flatten
 from vmil.config.load import load_config, load_saved_config
+from vmil.config.paths import given_path
 from vmil.config.runs import CONFIG_FILE, run_name
 from vmil.config.schema import Config
 from vmil.config.schema_cli import PublishOptions
@@ -66,7 +67,7 @@ def publish_run(run_dir: Path, options: PublishOptions) -> Path:
     if not points:
         raise UserError(f"'{run_dir}' has no numbers to publish: its {METRICS} is empty or missing")
     card = make_card(run_dir, config, points, options)
-    out = Path(options.out) if options.out else checkout_dir() / "notebooks" / "results"
+    out = given_path("out", options.out) if options.out else checkout_dir() / "notebooks" / "results"
     name = options.name or run_name(card.env, card.algo, card.variant, card.seed)
     fresh = out / f".{name}.new"
     shutil.rmtree(fresh, ignore_errors=True)

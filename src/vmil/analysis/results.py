@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 import vmil
 from vmil.analysis.references import Reference, read_references
 from vmil.config.errors import UserError
+from vmil.config.paths import given_path
 from vmil.config.runs import BASE
 from vmil.tracking.curves import Point, read_points
 
@@ -140,7 +141,7 @@ def load_results(source: str | None = None) -> Results:
 
         runs = read_mlflow(None if chosen == "mlflow" else chosen)
     else:
-        runs = read_published(Path(chosen).expanduser())
+        runs = read_published(given_path("source", chosen))
     drawn = longest(runs)
     return Results(tuple(drawn), tuple(references), chosen, tuple(run for run in runs if run not in drawn))
 

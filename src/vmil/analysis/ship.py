@@ -12,6 +12,7 @@ import vmil
 from vmil.analysis.publish import machine_in_words, make_command
 from vmil.config.errors import UserError
 from vmil.config.load import load_saved_config, save_config
+from vmil.config.paths import given_path
 from vmil.config.runs import CONFIG_FILE, POLICY_FILE, pretrained_dir
 from vmil.config.schema import ComputeConfig, Config, DemosConfig, RunConfig, TrackingConfig
 from vmil.config.schema_cli import ShipOptions
@@ -52,7 +53,7 @@ def ship_run(run_dir: Path, make_learner: LearnerFactory, options: ShipOptions, 
         UserError: no checkpoint, too large, or the place is taken by other files.
     """
     config = playable(load_saved_config(run_dir / CONFIG_FILE))
-    out = Path(options.out).expanduser() if options.out else pretrained_dir(config.env.name, Path(vmil.__file__).parent)
+    out = given_path("out", options.out) if options.out else pretrained_dir(config.env.name, Path(vmil.__file__).parent)
     _refuse_to_overwrite(out)
     prepare_rendering(config.env)
     prepare_torch(config)

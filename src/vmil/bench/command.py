@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from vmil.bench.apart import measure_end_to_end, measure_memory
 from vmil.bench.floor import measure_floor
@@ -20,6 +19,7 @@ from vmil.bench.sampling import measure_sampling
 from vmil.bench.scaling import measure_scaling
 from vmil.bench.updates import Findings, measure_updates
 from vmil.config.errors import UserError
+from vmil.config.paths import given_path
 from vmil.data.demos import available_demos
 from vmil.envs.factory import env_info
 from vmil.training.assembly import prepare_torch
@@ -30,7 +30,7 @@ def run_bench(plan: Plan, settings: Sequence[str], write: Callable[[str], object
 
     Raises UserError if `out` cannot be written, before anything is measured.
     """
-    out = writable(Path(plan.options.out).expanduser())
+    out = writable(given_path("out", plan.options.out))
     prepare_torch(plan.run)
     machine, table = this_machine(plan.run), Table(write)
     write(introduction(machine))

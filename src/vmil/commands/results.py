@@ -11,6 +11,7 @@ from pathlib import Path
 from vmil.commands.settings import FAILED, OK, options_of, prepare_opengl, split
 from vmil.config.errors import UserError
 from vmil.config.load import load_saved_config
+from vmil.config.paths import given_path
 from vmil.config.runs import CONFIG_FILE, find_run
 from vmil.config.schema import TrackingConfig
 from vmil.config.schema_cli import ExperimentOptions, FiguresOptions, NotebooksOptions, PublishOptions, UiOptions
@@ -29,7 +30,7 @@ def experiment(overrides: Sequence[str]) -> int:
 def publish(overrides: Sequence[str]) -> int:
     """Put a run's numbers, and what made them, beside the notebooks."""
     options = options_of(PublishOptions, overrides)
-    directory = find_run(options.run, Path(options.root))
+    directory = find_run(options.run, given_path("root", options.root))
     if options.latents:
         prepare_opengl(load_saved_config(directory / CONFIG_FILE))
     from vmil.analysis.publish import publish_run
@@ -43,7 +44,7 @@ def figures(overrides: Sequence[str]) -> int:
     options = options_of(FiguresOptions, overrides)
     from vmil.analysis.figures import save_figures
 
-    for line in save_figures(Path(options.out), options.source):
+    for line in save_figures(given_path("out", options.out), options.source):
         print(line)
     return OK
 
@@ -67,7 +68,7 @@ def ui(overrides: Sequence[str]) -> int:
         raise UserError("MLflow is not installed: each run's metrics.csv holds its numbers")
     from vmil.tracking.tracker import tracking_uri
 
-    uri = tracking_uri(TrackingConfig(uri=options.uri), Path(options.root))
+    uri = tracking_uri(TrackingConfig(uri=options.uri), given_path("root", options.root))
     if uri.startswith("http"):
         raise UserError(f"the runs are tracked by a server already: open {uri}")
     if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).is_file():

@@ -8,6 +8,7 @@ from pathlib import Path
 from vmil.commands.settings import OK, at_least_one, options_of, prepare_opengl, split
 from vmil.config.errors import UserError
 from vmil.config.load import load_config, load_saved_config, to_yaml
+from vmil.config.paths import given_path
 from vmil.config.runs import CONFIG_FILE, find_pretrained, find_run
 from vmil.config.schema import Config
 from vmil.config.schema_cli import EvaluateOptions, RunOptions, ShipOptions
@@ -29,7 +30,7 @@ def train(overrides: Sequence[str]) -> int:
 def resume(overrides: Sequence[str]) -> int:
     """Go on with a run that was stopped."""
     options, rest = split(RunOptions, overrides)
-    directory = find_run(options.run, Path(options.root))
+    directory = find_run(options.run, given_path("root", options.root))
     prepare_opengl(load_saved_config(directory / CONFIG_FILE, rest))  # both complain before torch is imported
     from vmil.algorithms import make_learner
     from vmil.training import run
@@ -43,14 +44,14 @@ def evaluate(overrides: Sequence[str]) -> int:
     options = options_of(EvaluateOptions, overrides)
     at_least_one("episodes", options.episodes)
     if options.pretrained is None:
-        directory = find_run(options.run, Path(options.root))
+        directory = find_run(options.run, given_path("root", options.root))
         video = directory / "videos" / "evaluation.mp4"
     elif options.run == "latest":
         directory = find_pretrained(options.pretrained)
         video = Path(f"{Path(options.pretrained).name.replace(':', '-')}-evaluation.mp4")
     else:
         raise UserError(f"run={options.run} and pretrained={options.pretrained} are two things to evaluate: give one")
-    video = Path(options.video) if options.video else video
+    video = given_path("video", options.video) if options.video else video
     config = load_saved_config(directory / CONFIG_FILE)
     prepare_opengl(config)
     episodes = _episodes(options.episodes, config)
@@ -70,7 +71,7 @@ def evaluate(overrides: Sequence[str]) -> int:
 def ship(overrides: Sequence[str]) -> int:
     """Make a run's policy one that ships with vmil: weights, configuration, card."""
     options = options_of(ShipOptions, overrides)
-    directory = find_run(options.run, Path(options.root))
+    directory = find_run(options.run, given_path("root", options.root))
     config = load_saved_config(directory / CONFIG_FILE)
     episodes = _episodes(options.episodes, config)
     if episodes < CARD_EPISODES:

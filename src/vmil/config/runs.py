@@ -7,6 +7,7 @@ from pathlib import Path
 import vmil
 from vmil.config import keys
 from vmil.config.errors import UserError
+from vmil.config.paths import given_path
 
 CONFIG_FILE = "config.yaml"  # what makes a directory a run
 ASSETS, PRETRAINED = "assets", "pretrained"  # assets/<env>/pretrained in the package: a policy that came with it
@@ -24,7 +25,7 @@ def find_run(which: str, root: Path) -> Path:
         if not runs:
             raise UserError(f"there is no run under '{root}' yet: start one with `make train`")
         return runs[-1].parent
-    for candidate in (Path(which).expanduser(), root / which):
+    for candidate in (given_path("run", which), root / which):
         if (candidate / CONFIG_FILE).is_file():
             return candidate
     near = keys.nearest(which, [path.parent.name for path in runs])
@@ -47,7 +48,7 @@ def find_pretrained(which: str) -> Path:
     Raises `UserError` naming those that came with vmil when there is none.
     """
     package = Path(vmil.__file__).parent
-    for candidate in (pretrained_dir(which, package), Path(which).expanduser()):
+    for candidate in (pretrained_dir(which, package), given_path("pretrained", which)):
         if (candidate / POLICY_FILE).is_file():
             return candidate
     known = shipped_policies(package)

@@ -19,6 +19,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from vmil.config.errors import UserError
+from vmil.config.paths import given_path
 from vmil.config.schema import DemosConfig, EnvConfig
 from vmil.data.episodes import read_tensors, write_tensors
 from vmil.data.ranks import ALONE, Rank
@@ -39,7 +40,7 @@ def available_demos(env: str, demos: DemosConfig) -> list[Path]:
     UserError if there is none.
     """
     if demos.path is not None:
-        directory = Path(demos.path).expanduser()
+        directory = given_path("demos.path", demos.path)
     else:
         directory = Path(str(importlib.resources.files("vmil"))) / "assets" / env / "demos"
         if not directory.is_dir():

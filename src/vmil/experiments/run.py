@@ -14,6 +14,7 @@ from typing import Protocol
 from rich.console import Console
 
 from vmil.config.errors import StoppedError, UserError
+from vmil.config.paths import given_path
 from vmil.config.schema import TrackingConfig
 from vmil.config.schema_cli import ExperimentOptions
 from vmil.experiments.cell import Place, command, last_line, standing
@@ -53,7 +54,7 @@ def run_experiment(options: ExperimentOptions, overrides: Sequence[str]) -> bool
         StoppedError: a signal asked it to end; the same command goes on.
     """
     cells = expand(options.name, make_request(options, overrides))
-    root = Path(options.root).expanduser()
+    root = given_path("root", options.root)
     root.mkdir(parents=True, exist_ok=True)
     plan = make_plan(this_machine(), cells, options.jobs)
     pool = make_pool(options, plan, any(cell.config.compute.device == "cuda" for cell in cells))

@@ -8,6 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from vmil.config.errors import UserError
+from vmil.config.paths import given_path
 from vmil.config.schema_cli import DemosOptions, ExpertOptions, PlannedDemosOptions, PlannedExpertOptions
 from vmil.config.schema_expert import ExpertConfig
 from vmil.envs.rendering import prepare_rendering
@@ -25,7 +26,8 @@ FILES: dict[Kind, str] = {
 def prepare(options: ExpertOptions | PlannedExpertOptions) -> str:
     """Train the task's expert, or measure it if there is nothing to train; return what to tell."""
     kind = expert_kind(options.env)
-    out = _expert_dir(options.root, options.env, options.seed) if options.out is None else Path(options.out)
+    usual = _expert_dir(options.root, options.env, options.seed)
+    out = usual if options.out is None else given_path("out", options.out)
     if isinstance(options, PlannedExpertOptions):
         return _prepare_planned(options, out)
     if kind == "sac":
@@ -55,7 +57,7 @@ def record(options: DemosOptions) -> str:
         raise UserError(
             f"there is no actor '{known}': `make expert ENV={options.env}` trains one, actor= names another"
         )
-    out = Path(options.out or f"{options.root}/demos-{_file_name(options.env)}-s{options.seed}")
+    out = given_path("out", options.out or f"{options.root}/demos-{_file_name(options.env)}-s{options.seed}")
     count = COUNTS.get(options.env, 10) if options.count is None else options.count
     config = task_config(options.env)
     prepare_rendering(config)
@@ -120,7 +122,7 @@ def _known_expert(options: DemosOptions, kind: Kind) -> Path:
     if options.actor is not None:
         if kind != "sac":
             raise UserError(f"actor= has no meaning for {options.env}: its expert is not a trained actor")
-        return Path(options.actor)
+        return given_path("actor", options.actor)
     policy = isinstance(options, PlannedDemosOptions) and options.method == "ppo"
     needed = FILES["sac"] if policy else FILES[kind]  # a policy's measurement is nothing without its actor
     here = _expert_dir(options.root, options.env, options.seed)
@@ -129,7 +131,7 @@ def _known_expert(options: DemosOptions, kind: Kind) -> Path:
 
 
 def _expert_dir(root: str, env: str, seed: int) -> Path:
-    return Path(root) / f"expert-{_file_name(env)}-s{seed}"
+    return given_path("root", root) / f"expert-{_file_name(env)}-s{seed}"
 
 
 def _file_name(env: str) -> str:

@@ -10,12 +10,12 @@ from pathlib import Path
 from rich.progress import track
 
 from vmil.config.errors import UserError
+from vmil.config.paths import user_path
 from vmil.config.schema import Config
 from vmil.config.schema_cli import ExportOptions
 from vmil.data.demos import check_matches, find_demos, observations
 from vmil.data.formats.dreamer import write_dreamer
 from vmil.data.formats.minari import write_minari
-from vmil.data.formats.paths import user_path
 from vmil.data.formats.source import SourceEpisode
 from vmil.data.recording import read_recording
 from vmil.envs.factory import env_info

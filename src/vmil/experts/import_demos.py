@@ -14,12 +14,12 @@ import numpy as np
 from rich.progress import track
 
 from vmil.config.errors import UserError
+from vmil.config.paths import user_path
 from vmil.config.schema import Config, EnvConfig
 from vmil.config.schema_cli import ImportOptions
 from vmil.data.demos import identity
 from vmil.data.formats.checks import examine, suspicious_openings
 from vmil.data.formats.detect import detect, read_episodes
-from vmil.data.formats.paths import user_path
 from vmil.data.formats.source import ReadOptions, SourceEpisode, Unreadable
 from vmil.data.recording import IMAGES, read_recording, write_recording
 from vmil.envs.factory import EnvInfo, env_info

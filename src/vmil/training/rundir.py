@@ -13,6 +13,7 @@ from pathlib import Path
 
 from vmil.config.errors import UserError
 from vmil.config.load import save_config
+from vmil.config.paths import given_path
 from vmil.config.runs import CONFIG_FILE
 from vmil.config.schema import Config
 from vmil.training.checkpoint import LAST
@@ -39,7 +40,7 @@ def new_run(config: Config) -> Iterator[Path]:
     name = config.run.name or "-".join(
         [config.env.name.replace(":", "-"), config.algo, f"s{config.seed}", time.strftime("%Y%m%d-%H%M%S")]
     )
-    run_dir = Path(config.run.root).expanduser() / name
+    run_dir = given_path("run.root", config.run.root) / name
     with _writing(run_dir):
         run_dir.mkdir(parents=True, exist_ok=True)
     with locked(run_dir):
@@ -58,7 +59,7 @@ def new_run(config: Config) -> Iterator[Path]:
 def joined_run(config: Config) -> Path:
     """The directory that the first rank has made, or is about to make."""
     told = os.environ.get(RUN_DIR)
-    return Path(config.run.root).expanduser() / str(config.run.name) if told is None else Path(told)
+    return given_path("run.root", config.run.root) / str(config.run.name) if told is None else Path(told)
 
 
 def has_checkpoint(run_dir: Path) -> bool:

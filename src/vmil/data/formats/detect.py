@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import get_args
 
 from vmil.config.errors import UserError
+from vmil.config.paths import user_path
 from vmil.config.schema_cli import FormatName
 from vmil.data.formats.dreamer import read_dreamer
 from vmil.data.formats.lerobot import INFO, read_lerobot
 from vmil.data.formats.minari import find_minari, read_minari
-from vmil.data.formats.paths import user_path
 from vmil.data.formats.robomimic import read_robomimic
 from vmil.data.formats.source import ReadOptions, SourceEpisode, Unreadable
 

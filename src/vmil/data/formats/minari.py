@@ -15,8 +15,8 @@ from typing import Any, Literal
 import numpy as np
 
 from vmil.config.errors import UserError
+from vmil.config.paths import user_path
 from vmil.data.formats import hdf5
-from vmil.data.formats.paths import user_path
 from vmil.data.formats.source import (
     ReadOptions,
     SourceEpisode,
