@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
+from vmil.analysis.insight import open_loop_picture, reward_histograms
 from vmil.analysis.references import read_references
 from vmil.analysis.results import Card, checkout_dir, load_results, longest, read_card, read_published, write_card
 from vmil.analysis.stored import expert_return, read_mlflow, timed
@@ -131,6 +134,33 @@ def test_mlflow_gives_the_same_curves_as_the_run_s_own_file(tmp_path: Path) -> N
     assert run.curve("time/act") is None  # of single stages nothing is drawn
     with pytest.raises(UserError, match="no run is tracked"):
         read_mlflow(f"sqlite:///{tmp_path}/other.db")
+
+
+def stored_run(root: Path, frames: list[int]) -> str:
+    """A run in MLflow, with a picture and a histogram at each moment; gives the store's address."""
+    uri = f"sqlite:///{root}/mlflow.db"
+    tracker = make_tracker(TrackingConfig(uri=uri), root / "runs" / "one")
+    tracker.tags({"env": "walker", "algo": "vmil"})
+    tracker.metrics({"run/seconds": 60.0}, frames[-1])
+    for at in frames:
+        tracker.image("model/open_loop", np.full((8, 8, 3), at // 1000, np.uint8), at)
+        tracker.histogram("reward/histogram", np.arange(float(at)), at)
+    tracker.finish("FINISHED")
+    return uri
+
+
+def test_mlflow_gives_the_pictures_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mlflow")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    uri = stored_run(tmp_path, [1000, 2000, 3000, 10000])
+    results = load_results(uri)
+    panel = open_loop_picture(results, "walker")
+    assert panel is not None
+    assert np.asarray(Image.open(panel).convert("RGB")).max() == 10  # the last one
+    names = [path.stem for path in reward_histograms(results, "walker")]
+    assert names == [f"reward_histogram_{frames:09d}" for frames in (1000, 3000, 10000)]
+    shutil.rmtree(tmp_path / "runs" / "mlartifacts")
+    assert open_loop_picture(load_results(uri), "walker") is None  # whose curves are there all the same
 
 
 def test_wall_clock_between_rounds_is_interpolated() -> None:

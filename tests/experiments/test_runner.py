@@ -135,7 +135,7 @@ def test_the_command_line_reaches_it(monkeypatch: pytest.MonkeyPatch, capsys: py
 
 def test_the_children_are_shown_under_one_parent_which_is_taken_up_again(tmp_path: Path) -> None:
     pytest.importorskip("mlflow")
-    from vmil.tracking.mlflow import stored_runs
+    from vmil.tracking.stored import stored_runs
     from vmil.tracking.tracker import make_tracker
 
     tracking = TrackingConfig(uri=f"sqlite:///{tmp_path}/mlflow.db")

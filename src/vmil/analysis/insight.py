@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 
 from vmil.analysis import plots
 from vmil.analysis.aggregate import decline
+from vmil.analysis.gallery import HISTOGRAM, OPEN_LOOP
 from vmil.analysis.latents import SOURCES, LatentPoint, read_latents
-from vmil.analysis.publish import LATENTS, OPEN_LOOP
+from vmil.analysis.publish import LATENTS
 from vmil.analysis.results import Results, Run
 from vmil.config.runs import BASE
 
@@ -26,7 +27,7 @@ def open_loop_picture(results: Results, env: str) -> Path | None:
 
 def reward_histograms(results: Results, env: str) -> list[Path]:
     """Histograms of the reward that the dreams of one run got, in order of time."""
-    found = results.longest_with("reward_histogram_*.png", env)
+    found = results.longest_with(f"{HISTOGRAM}_*.png", env)
     return found[1] if found else []
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import yaml
-from PIL import Image
 
+from vmil.analysis.gallery import copy_pictures
 from vmil.analysis.latents import latent_points, write_latents
 from vmil.analysis.results import CARD, METRICS, Card, checkout_dir, variant_of, write_card
 from vmil.analysis.stored import expert_return
@@ -49,9 +49,7 @@ KEPT = (
     "run/seconds",
 )
 READINGS = 120  # of one metric, at most; evaluations are all kept
-COLOURS = 64  # of a published picture: a third of the bytes, and nothing that an eye would miss
-OPEN_LOOP, LATENTS = "open_loop.png", "latents.csv"
-HISTOGRAMS = 3  # reward histograms: the first, one amid, the last
+LATENTS = "latents.csv"
 NO_SETTINGS = ("run.", "tracking.", "compute.")  # say nothing of the result
 NAMED_BY_MAKE = ("env.name", "algo", "seed", "demos.cache_dir")
 
@@ -74,7 +72,7 @@ def publish_run(run_dir: Path, options: PublishOptions) -> Path:
     fresh.mkdir(parents=True)
     write_metrics(thin(points), fresh / METRICS)
     write_card(card, fresh / CARD)
-    copy_pictures(run_dir / "pictures", fresh)
+    copy_pictures({path.name: path for path in (run_dir / "pictures").glob("*.png")}, fresh)
     if options.latents:
         try:
             write_latents(latent_points(run_dir), fresh / LATENTS)
@@ -146,16 +144,6 @@ def write_metrics(points: Sequence[Point], path: Path) -> None:
         writer.writerows([point.frames, f"{point.seconds:.1f}", point.name, f"{point.value:.6g}"] for point in points)
 
 
-def copy_pictures(pictures: Path, out: Path) -> None:
-    """The last open-loop prediction and a few reward histograms, in fewer colours."""
-    panels = sorted(pictures.glob("model_open_loop_*.png"))
-    if panels:
-        _shrink(panels[-1], out / OPEN_LOOP)
-    histograms = sorted(pictures.glob("reward_histogram_*.png"))
-    for index in np.unique(np.linspace(0, len(histograms) - 1, HISTOGRAMS).round().astype(int)) if histograms else ():
-        _shrink(histograms[index], out / histograms[index].name)
-
-
 def machine_in_words() -> str:
     """Cores, processor and GPUs of this machine."""
     cpuinfo = Path("/proc/cpuinfo")
@@ -165,10 +153,6 @@ def machine_in_words() -> str:
     gpus = [path.read_text() for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))]
     names = [line.partition(":")[2].strip() for each in gpus for line in each.splitlines() if line.startswith("Model")]
     return f"{cores} cores ({models[0] if models else platform.machine()}), {', '.join(names) or 'no GPU'}"
-
-
-def _shrink(picture: Path, out: Path) -> None:
-    Image.open(picture).convert("RGB").quantize(COLOURS).save(out, optimize=True)
 
 
 def _text(value: object) -> str:

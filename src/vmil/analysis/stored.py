@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import logging
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from vmil.analysis.gallery import HISTOGRAMS, copy_pictures, evenly
 from vmil.analysis.results import Card, Run, variant_of
 from vmil.config.errors import UserError
 from vmil.config.runs import BASE
 from vmil.config.schema import TrackingConfig
 from vmil.tracking.curves import Point
-from vmil.tracking.tracker import tracking_uri
+from vmil.tracking.tracker import file_stem, tracking_uri
+
+log = logging.getLogger(__name__)
 
 CLOCK = "run/seconds"
+CACHE = Path("~/.cache/vmil/mlflow")  # pictures, by run
+SHOWN = "shown"
 
 
 def read_mlflow(uri: str | None = None) -> list[Run]:
@@ -27,20 +34,47 @@ def read_mlflow(uri: str | None = None) -> list[Run]:
     if address.startswith("sqlite:///") and not Path(address.removeprefix("sqlite:///")).is_file():
         raise UserError(f"no run is tracked in '{address.removeprefix('sqlite:///')}'")
     try:
-        from vmil.tracking.mlflow import StoredRun, history, stored_runs
+        from vmil.tracking import stored as store
     except ModuleNotFoundError as error:
         raise UserError(f"reading MLflow needs {error.name}: install it, or read published results") from error
 
-    def points(run: StoredRun) -> tuple[Point, ...]:
+    def read(run: store.StoredRun) -> Run | None:
         wanted = [name for name in run.last if wanted_metric(name)]
-        return timed({name: history(address, run.run_id, name) for name in wanted})
+        points = timed({name: store.history(address, run.run_id, name) for name in wanted})
+        if not points:
+            return None
+        card = _card(run.params, run.tags, run.status, points)
+        return Run(run.name, card, points, fetch_pictures(address, run.run_id))
 
     try:
-        stored = [run for run in stored_runs(address) if {"env", "algo"} <= set(run.tags)]
-        return [Run(run.name, _card(run.params, run.tags, run.status, found), found) for run in stored
-                for found in [points(run)] if found]  # fmt: skip
+        runs = [read(run) for run in store.stored_runs(address) if {"env", "algo"} <= set(run.tags)]
     except Exception as error:  # what a server, a driver or a database raises
         raise UserError(f"MLflow at {address} cannot be read: {str(error).splitlines()[0]}") from error
+    return [run for run in runs if run is not None]
+
+
+def fetch_pictures(address: str, run_id: str) -> Path | None:
+    """A directory of the pictures that figures show of a run, kept for the next time; None: there are none."""
+    from vmil.tracking.stored import fetch_picture, stored_pictures
+
+    place = CACHE.expanduser() / run_id
+    try:
+        held = stored_pictures(address, run_id)
+        chosen = [picture for picture in held if picture.name == "model/open_loop"][-1:]
+        chosen += evenly([picture for picture in held if picture.name == "reward/histogram"], HISTOGRAMS)
+        fetched = {
+            f"{file_stem(picture.name, picture.frames)}.png": fetch_picture(address, run_id, picture, place)
+            for picture in chosen
+        }
+        if not fetched:
+            return None
+        shutil.rmtree(place / SHOWN, ignore_errors=True)
+        (place / SHOWN).mkdir()
+        copy_pictures(fetched, place / SHOWN)
+    except Exception as error:  # noqa: BLE001  what a server or a disk raises: curves are drawn all the same
+        log.warning("the pictures of run %s cannot be had: %s", run_id, error)
+        return None
+    return place / SHOWN
 
 
 def wanted_metric(name: str) -> bool:

@@ -40,7 +40,7 @@ def read_curve(run_dir: Path, name: str) -> list[tuple[int, float]]:
 
 def read_mlflow_curve(run_dir: Path, name: str) -> list[tuple[int, float]]:
     """The same from the MLflow run that `run.json` names; LookupError if it names none."""
-    from vmil.tracking.mlflow import history
+    from vmil.tracking.stored import history
 
     check(name)
     record = read_record(run_dir)

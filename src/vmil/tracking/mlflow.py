@@ -1,6 +1,6 @@
 """MLflow beside the CSV file: parameters, curves, pictures, films and files of every run, to be compared in its UI.
 
-The only module that imports mlflow, itself imported only when `tracking.kind=mlflow`.
+Itself imported only when `tracking.kind=mlflow`; besides it only `stored` imports mlflow.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.entities import RunStatus as MLflowStatus
@@ -177,32 +176,6 @@ class ParentRun:
         self._client.set_terminated(self.run_id, status)
 
 
-class StoredRun(NamedTuple):
-    """One run as MLflow holds it; `last` has the last value of each metric."""
-
-    run_id: str
-    name: str
-    status: str
-    params: Mapping[str, str]
-    tags: Mapping[str, str]
-    last: Mapping[str, float]
-
-
-def stored_runs(uri: str) -> list[StoredRun]:
-    """Every run of every experiment that is not deleted. MlflowException if no server answers."""
-    client = MlflowClient(uri)
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    found, page = [], None
-    while True:
-        page = client.search_runs(experiments, page_token=page.token if page else None)
-        found += [
-            StoredRun(r.info.run_id, r.info.run_name, r.info.status, r.data.params, r.data.tags, r.data.metrics)
-            for r in page
-        ]
-        if not page.token:
-            return found
-
-
 def _experiment(client: MlflowClient, uri: str, name: str, root: Path) -> str:
     """Id of the experiment of that name, made if need be."""
     known = client.get_experiment_by_name(name)
@@ -229,13 +202,6 @@ def _alone(uri: str) -> Iterator[None]:
     with path.with_name(f".{path.name}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def history(uri: str, run_id: str, name: str) -> list[tuple[int, float]]:
-    """(frames, value) of one metric, by frames; where a resumed run reported a moment twice, the later value."""
-    found = MlflowClient(uri).get_metric_history(run_id, name)
-    by_frames = {point.step: point.value for point in sorted(found, key=lambda point: point.timestamp)}
-    return sorted(by_frames.items())
 
 
 def _is_hopeless(error: Exception) -> bool:

@@ -154,7 +154,7 @@ class CsvTracker(NullTracker):
     def image(self, name: str, image: Pixels, frames: int) -> None:
         """As PNG in `pictures/`."""
         with self._surviving("write a picture"):
-            write_png(self.run_dir / "pictures" / f"{_file_stem(name, frames)}.png", image)
+            write_png(self.run_dir / "pictures" / f"{file_stem(name, frames)}.png", image)
 
     def video(self, name: str, video: Pixels, frames: int, fps: float) -> None:
         """As MP4 in `videos/`."""
@@ -163,7 +163,7 @@ class CsvTracker(NullTracker):
 
     def video_path(self, name: str, frames: int) -> Path:
         """Where that film lies."""
-        return self.run_dir / "videos" / f"{_file_stem(name, frames)}.mp4"
+        return self.run_dir / "videos" / f"{file_stem(name, frames)}.mp4"
 
     def state_dict(self) -> dict[str, float]:
         """The time, and the size of `metrics.csv` in bytes."""
@@ -229,8 +229,9 @@ def tracking_uri(config: TrackingConfig, root: Path) -> str:
     return config.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root.resolve() / 'mlflow.db'}"
 
 
-def _file_stem(name: str, frames: int) -> str:
-    return f"{name.replace('/', '_')}_{frames:09d}"  # padded: the files sort in time
+def file_stem(name: str, frames: int) -> str:
+    """How the file of a series is called at some moment; padded: the files sort in time."""
+    return f"{name.replace('/', '_')}_{frames:09d}"
 
 
 def _repair(path: Path) -> None:

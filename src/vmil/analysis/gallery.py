@@ -1,0 +1,37 @@
+"""The few pictures of a run that its reader wants to see, in fewer bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from PIL import Image
+
+T = TypeVar("T")
+
+OPEN_LOOP = "open_loop.png"
+PREDICTION, HISTOGRAM = "model_open_loop", "reward_histogram"  # how a run's own pictures begin
+HISTOGRAMS = 3  # of the reward: the first, one amid, the last
+COLOURS = 64  # a third of the bytes, and nothing that an eye would miss
+
+
+def evenly(series: Sequence[T], count: int) -> list[T]:
+    """At most `count` of a series, with both ends."""
+    if not series:
+        return []
+    return [series[index] for index in np.unique(np.linspace(0, len(series) - 1, count).round().astype(int))]
+
+
+def copy_pictures(pictures: Mapping[str, Path], out: Path) -> None:
+    """Of a run's pictures, by their names in it: the last open-loop prediction and a few reward histograms."""
+    predictions = sorted(name for name in pictures if name.startswith(PREDICTION))
+    if predictions:
+        _shrink(pictures[predictions[-1]], out / OPEN_LOOP)
+    for name in evenly(sorted(name for name in pictures if name.startswith(HISTOGRAM)), HISTOGRAMS):
+        _shrink(pictures[name], out / name)
+
+
+def _shrink(picture: Path, out: Path) -> None:
+    Image.open(picture).convert("RGB").quantize(COLOURS).save(out, optimize=True)
