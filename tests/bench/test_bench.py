@@ -27,6 +27,7 @@ from vmil.bench.floor import FlopCount, count_flops, matrix_rate
 from vmil.bench.learner import LooseLearner, noise_batch
 from vmil.bench.plan import PARTS, Plan, make_plan, paper_config
 from vmil.bench.report import Table
+from vmil.bench.sampling import measure_sampling
 from vmil.bench.scaling import Growth, statement
 from vmil.bench.updates import differences
 from vmil.config.errors import UserError
@@ -232,6 +233,13 @@ def test_whole_rounds_have_a_pace(demos: list[str]) -> None:
     pace = train_rounds(make_plan([*TOY, *demos]).run, rounds=2)
     assert len(pace.frames) == len(pace.updates) == 2
     assert all(rate > 0 for rate in (*pace.frames, *pace.updates, pace.peak.process))
+
+
+def test_drawing_is_measured_where_a_run_would_keep_its_replay(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vmil.bench.sampling.replay_device", lambda *_: CPU)
+    table = Table(lambda _: None)
+    measure_sampling(table, config, frames=1000, warmup=0, repeats=1)
+    assert {row.note for row in table.rows} == {"on cpu", "on cpu, pixels as bytes"}
 
 
 # ---- the command -------------------------------------------------------------------------------------------------

@@ -152,6 +152,14 @@ def test_a_saved_configuration_comes_back_equal(tmp_path):
     assert load_saved_config(tmp_path / "config.yaml") == config
 
 
+def test_a_configuration_saved_before_there_was_a_key_has_its_default(tmp_path):
+    path = tmp_path / "config.yaml"
+    save_config(load_config(["compute.replay=host"]), path)
+    assert load_saved_config(path).compute.replay == "host"
+    path.write_text("".join(line for line in path.open() if line != "  replay: host\n"))
+    assert load_saved_config(path).compute.replay == "auto"
+
+
 def test_a_saved_configuration_takes_overrides_but_keeps_its_task(tmp_path):
     path = tmp_path / "config.yaml"
     save_config(load_config(["compute=gpu"]), path)

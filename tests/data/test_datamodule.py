@@ -333,8 +333,10 @@ class StopAfter(Callback):
         raise RuntimeError("stopped")
 
 
-def fit(config: Config, tmp_path: Path, *callbacks: Callback, ckpt: Path | None = None) -> Recorder:
-    data, recorder = VMILDataModule(config, CountingPolicy(), tmp_path / "replay"), Recorder()
+def fit(
+    config: Config, tmp_path: Path, *callbacks: Callback, ckpt: Path | None = None, ahead: bool | None = None
+) -> Recorder:
+    data, recorder = VMILDataModule(config, CountingPolicy(), tmp_path / "replay", ahead=ahead), Recorder()
     trainer = lightning.Trainer(
         accelerator="cpu",
         max_epochs=data.epochs,
@@ -369,6 +371,17 @@ def test_lightning_resumes_exactly(config: Config, tmp_path: Path, pretrain: int
     second = fit(config, tmp_path, ckpt=tmp_path / "last.ckpt").given
     assert 0 < len(first) < len(whole)
     assert [epoch for epoch, _ in first + second] == [epoch for epoch, _ in whole]
+    assert all(same(one, other) for (_, one), (_, other) in zip(first + second, whole, strict=True))
+
+
+@pytest.mark.parametrize("stop", [{"epochs": 2}, {"batches": 1}, {"batches": 4}])
+def test_lightning_resumes_exactly_where_batches_are_drawn_ahead(
+    config: Config, tmp_path: Path, stop: dict[str, int]
+) -> None:
+    whole = fit(config, tmp_path / "whole").given
+    first = fit(config, tmp_path, StopAfter(tmp_path / "last.ckpt", **stop), ahead=True).given
+    second = fit(config, tmp_path, ckpt=tmp_path / "last.ckpt", ahead=True).given
+    assert 0 < len(first) < len(whole)
     assert all(same(one, other) for (_, one), (_, other) in zip(first + second, whole, strict=True))
 
 

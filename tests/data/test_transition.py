@@ -46,6 +46,7 @@ def test_stack_copies_the_windows_time_major(starts: list[int], length: int) -> 
 @pytest.mark.parametrize("optional", [None, torch.zeros(2, 3, 4)])
 def test_moving_a_batch_keeps_everything(optional: torch.Tensor | None) -> None:
     batch = Batch(torch.zeros(2, 3, 4, 4, 3), optional, torch.zeros(2, 3, 1), torch.zeros(2, 3, dtype=torch.bool), 1)
+    assert batch.to("cpu").image is batch.image  # it is there already
     moved = batch.to("meta")
     assert moved.image.is_meta
     assert moved.action.is_meta

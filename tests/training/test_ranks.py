@@ -16,7 +16,7 @@ import torch
 from two_ranks import be_one_of_two, model_gradients
 
 from vmil.config.load import load_config
-from vmil.data.ranks import Rank, anyone, average_, gathered, rank_of, rank_seed
+from vmil.data.ranks import Rank, anyone, average_, gathered, local_index, rank_of, rank_seed
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["two_ranks"])
@@ -65,19 +65,26 @@ def test_alone_nothing_is_sent() -> None:
 
 
 @pytest.mark.parametrize(
-    ("environment", "rank"),
+    ("environment", "rank", "local"),
     [
-        ({}, Rank(0, 4)),
-        ({"LOCAL_RANK": "1"}, Rank(1, 4)),
-        ({"NODE_RANK": "1", "LOCAL_RANK": "1"}, Rank(3, 4)),
-        ({"TORCHELASTIC_RUN_ID": "x", "RANK": "2", "LOCAL_RANK": "0"}, Rank(2, 4)),
-        ({"SLURM_NTASKS": "4", "SLURM_PROCID": "3", "SLURM_LOCALID": "1"}, Rank(3, 4)),
+        ({}, Rank(0, 4), 0),
+        ({"LOCAL_RANK": "1"}, Rank(1, 4), 1),
+        ({"NODE_RANK": "1", "LOCAL_RANK": "1"}, Rank(3, 4), 1),
+        ({"TORCHELASTIC_RUN_ID": "x", "RANK": "2", "LOCAL_RANK": "0"}, Rank(2, 4), 0),
+        ({"SLURM_NTASKS": "4", "SLURM_PROCID": "3", "SLURM_LOCALID": "1"}, Rank(3, 4), 1),
+        (
+            {"TORCHELASTIC_RUN_ID": "x", "RANK": "3", "LOCAL_RANK": "1", "SLURM_NTASKS": "2", "SLURM_LOCALID": "0"},
+            Rank(3, 4),
+            1,
+        ),
     ],
 )
-def test_which_rank_this_is(environment: dict[str, str], rank: Rank) -> None:
+def test_which_rank_this_is(environment: dict[str, str], rank: Rank, local: int) -> None:
     config = load_config(["compute.devices=2", "compute.nodes=2", "training.frames_per_epoch=4000"])
     assert rank_of(config, environment) == rank
+    assert local_index(config, environment) == local
     assert rank_of(load_config(), environment) == Rank(0, 1)  # whoever started it
+    assert local_index(load_config(), environment) == 0
 
 
 def test_the_first_rank_has_the_run_s_seed_and_no_two_the_same() -> None:

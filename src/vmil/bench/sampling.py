@@ -15,8 +15,8 @@ from vmil.bench.report import GB, Row, Table, times_row
 from vmil.config.errors import UserError
 from vmil.config.schema import Config
 from vmil.data.footprint import Footprint, choose_scratch, step_bytes
+from vmil.data.place import replay_device
 from vmil.data.replay import Replay
-from vmil.data.transition import stack_windows
 from vmil.envs.factory import EnvInfo, env_info
 from vmil.learner.device import choose_device
 
@@ -44,27 +44,36 @@ def noise_episode(info: EnvInfo, index: int) -> TensorDict:
 
 
 @contextmanager
-def empty_replay(info: EnvInfo, episodes: int) -> Iterator[Replay]:
-    """Room for that many, in memory, or on the disk where memory is short; UserError if it fits into neither."""
+def empty_replay(config: Config, info: EnvInfo, episodes: int) -> Iterator[Replay]:
+    """Room for that many where a run would keep them; UserError if they fit nowhere."""
     steps = episodes * info.steps_per_episode
     size = steps * step_bytes(info)
+    taken = Footprint(size, 0, size)
     with tempfile.TemporaryDirectory(prefix="vmil-bench-") as directory:
         try:
-            scratch = choose_scratch(Footprint(size, 0, size), Path(directory))
+            device = replay_device(config, taken)
+            scratch = choose_scratch(taken, Path(directory)) if device is None else None
         except UserError as error:
             raise UserError(f"{error}, here buffer_frames") from error
-        yield Replay(steps, info.frames_per_step, 0, scratch)
+        yield Replay(steps, info.frames_per_step, 0, scratch, device)
+
+
+def where(replay: Replay) -> str:
+    """Where it lies, in words."""
+    if replay.device is not None:
+        return f"on {replay.device}"
+    return "in memory" if replay.scratch is None else "on disk"
 
 
 def draw(replay: Replay, sequences: int, length: int, pinned: bool) -> dict[str, torch.Tensor]:
     """One batch (T, B, …), as the data module draws it."""
-    return stack_windows(replay.windows(sequences, length), length, KEYS, pinned)
+    return replay.stack(replay.windows(sequences, length), length, KEYS, pinned)
 
 
 def draws(replay: Replay, config: Config, warmup: int, repeats: int, to_device: bool = False) -> Times:
-    """Seconds of one draw of the configured batch; with `to_device`, until it lies there."""
+    """Seconds of one draw of the configured batch where the replay lies; with `to_device`, until it lies there."""
     training, device = config.training, choose_device(config)
-    pinned = device.type == "cuda"
+    pinned = device.type == "cuda" and replay.device is None
 
     def work() -> None:
         for _ in range(DRAWS):
@@ -72,7 +81,7 @@ def draws(replay: Replay, config: Config, warmup: int, repeats: int, to_device: 
             if to_device:
                 [tensor.to(device, non_blocking=True) for tensor in batch.values()]
 
-    times = repeat(work, device if to_device else torch.device("cpu"), warmup, repeats)
+    times = repeat(work, device if to_device else replay.device or torch.device("cpu"), warmup, repeats)
     return Times(tuple(seconds / DRAWS for seconds in times.seconds))
 
 
@@ -82,19 +91,19 @@ def measure_sampling(table: Table, config: Config, frames: int, warmup: int, rep
     shape = f"{config.training.batch_size}x{config.training.batch_length}"
     episodes = max(1, frames // config.env.episode_frames)
     found: list[tuple[int, float]] = []
-    with empty_replay(info, episodes) as replay:
+    with empty_replay(config, info, episodes) as replay:
         template = noise_episode(info, 0)
         for count in sorted({max(1, round(share * episodes)) for share in SHARES}):
             while replay.episodes < count:
                 template["episode"].fill_(replay.episodes)
                 replay.extend(template)
             times = draws(replay, config, warmup, repeats)
-            where = "on disk" if replay.scratch is not None else "in memory"
-            table.add(times_row(PART, f"{shape} of {replay.frames:,} frames", times, where))
+            table.add(times_row(PART, f"{shape} of {replay.frames:,} frames", times, where(replay)))
             found.append((replay.frames, times.median))
-        if choose_device(config).type == "cuda":
+        if choose_device(config).type == "cuda" and replay.device is None:
             times = draws(replay, config, warmup, repeats, to_device=True)
             table.add(times_row(PART, f"{shape} of {replay.frames:,} frames, to the GPU", times))
         bytes_of = replay.memory_bytes() / GB
-        table.add(Row(PART, f"replay of {replay.frames:,} frames", bytes_of, "GB", note=f"{where}, pixels as bytes"))
+        note = f"{where(replay)}, pixels as bytes"
+        table.add(Row(PART, f"replay of {replay.frames:,} frames", bytes_of, "GB", note=note))
     return found

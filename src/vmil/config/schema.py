@@ -33,6 +33,7 @@ When = Literal["auto", "never", "always"]
 PolicyKind = Literal["tanh_normal", "clipped_normal"]
 Normalise = Literal["none", "returns", "advantages"]
 Device = Literal["auto", "cpu", "cuda"]
+ReplayPlace = Literal["auto", "host", "device"]
 CollectorBackend = Literal["direct", "process", "ray"]
 ScoreName = Literal["return", "success"]
 
@@ -192,6 +193,7 @@ class ComputeConfig:
     nodes: int = 1  # machines that learn together
     precision: Precision = "auto"  # of convolutions and, on CPUs, a dream's products; auto: bf16 where it is native
     graphs: When = "never"  # record VMIL's updates as CUDA graphs; auto: on CUDA, if it can. Not yet seen on a GPU
+    replay: ReplayPlace = "auto"  # where replay and demonstrations lie; auto: on a GPU with three times that free
     threads: int = 0  # torch CPU threads; 0: as many as this process may use cores, shared among its devices
 
 

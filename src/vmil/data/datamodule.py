@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-import numpy as np
 import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.utils.data import DataLoader
@@ -18,19 +17,18 @@ from vmil.config.learners import lead_in
 from vmil.config.schema import Config
 from vmil.data.collect import Collects, Policy
 from vmil.data.demos import Demonstrations, load_demonstrations
-from vmil.data.footprint import choose_scratch, estimate, replay_steps
+from vmil.data.draws import make_draws
+from vmil.data.footprint import estimate
 from vmil.data.gathering import Gathering
-from vmil.data.mixing import mixed_batch
+from vmil.data.generators import stream_seed
+from vmil.data.mixing import expert_columns
 from vmil.data.pace import Pace
 from vmil.data.parallel import make_collector
+from vmil.data.place import make_replay, replay_device
 from vmil.data.ranks import ALONE, Rank, own_state, rank_seed, states_of_all
-from vmil.data.replay import Replay
 from vmil.data.rounds import Rounds
 from vmil.data.transition import Batch
 from vmil.envs.factory import EnvInfo, env_info
-
-# Streams drawn from the run's seed; the numbers only have to differ.
-_REPLAY, _DEMOS, _RANDOM_ACTIONS = 1, 2, 3
 
 
 class VMILDataModule(lightning.LightningDataModule):
@@ -43,7 +41,8 @@ class VMILDataModule(lightning.LightningDataModule):
     `on_collect(frames)` is called after every agent step with the frames collected so far.
 
     rank: where several processes learn together, each has its own seed, replay and share of the demonstrations, and
-    collects its part of a round; `frames` counts those of all.
+    collects its part of a round; `frames` counts those of all. ahead: whether the next batch is drawn while one is
+    learnt from; None: where it has to travel to a GPU.
     """
 
     def __init__(
@@ -52,6 +51,7 @@ class VMILDataModule(lightning.LightningDataModule):
         policy: Policy | None = None,
         replay_dir: Path | None = None,
         rank: Rank = ALONE,
+        ahead: bool | None = None,
     ) -> None:
         super().__init__()
         self.config, self.rank, self.seed = config, rank, rank_seed(config.seed, rank)
@@ -60,12 +60,12 @@ class VMILDataModule(lightning.LightningDataModule):
             self.replay_dir = replay_dir.with_name(f"{replay_dir.name}_{rank.index}")
         self.info: EnvInfo = env_info(config.env)
         self.footprint = estimate(config, self.info)
+        self.place = replay_device(config, self.footprint)  # where replay and demonstrations lie; None: with the host
         self.pace = Pace(config)
         self.metrics: dict[str, float] = {}  # of the last collection, and the mean time to sample
         self.on_collect: Callable[[int], None] | None = None
         self.demos: Demonstrations | None = None
-        self._policy = policy
-        self._pinned = config.compute.device != "cpu" and torch.cuda.is_available()
+        self._policy, self._ahead = policy, ahead
         self._gathering: Gathering | None = None
         self._pending: dict[str, Any] | None = None
         self._restored = False
@@ -76,14 +76,15 @@ class VMILDataModule(lightning.LightningDataModule):
         """Opens the environment and loads the demonstrations; UserError if either cannot be had."""
         if self._gathering is not None:
             return
-        config, info, seed = self.config, self.info, self.seed
-        self.demos = load_demonstrations(config.env, config.demos, config.seed, _stream(seed, _DEMOS), self.rank)
+        config, seed = self.config, self.seed
+        drawn_by = stream_seed(seed, "demos")
+        self.demos = load_demonstrations(config.env, config.demos, config.seed, drawn_by, self.rank, self.place)
         self.demos.check_length(config.training.batch_length - lead_in(config))
         if config.debug.use_ground_truth_reward:
             self.demos.check_rewards()
-        scratch = choose_scratch(self.footprint, self.replay_dir, config.compute.devices)
-        self.replay = Replay(replay_steps(config), info.frames_per_step, _stream(seed, _REPLAY), scratch=scratch)
-        collector = make_collector(config, seed, _stream(seed, _RANDOM_ACTIONS), self._policy)
+        self.replay = make_replay(config, self.info, stream_seed(seed, "replay"), self.replay_dir, self.place)
+        self.draws = make_draws(config, self.demos.replay, self.replay, self._ahead)
+        collector = make_collector(config, seed, stream_seed(seed, "random actions"), self._policy)
         self._gathering = Gathering(config, collector, self.replay, self.pace, self.rank)
         if self._pending is not None:
             self.load_state_dict(self._pending)
@@ -100,7 +101,7 @@ class VMILDataModule(lightning.LightningDataModule):
         return DataLoader(Rounds(self), batch_size=None, num_workers=0, generator=torch.Generator())
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """One asynchronous copy per tensor."""
+        """One asynchronous copy per tensor that does not lie there already."""
         return batch.to(device, non_blocking=True)
 
     def teardown(self, stage: str | None = None) -> None:
@@ -115,6 +116,7 @@ class VMILDataModule(lightning.LightningDataModule):
         """Closes the environment; may be called twice. A checkpoint can still be taken, nothing be collected."""
         if self._gathering is not None:
             self._gathering.collector.close()
+            self.draws.close()
             self.replay.close()
 
     # ---- the plan
@@ -143,10 +145,7 @@ class VMILDataModule(lightning.LightningDataModule):
     @property
     def experts(self) -> int:
         """Expert columns of a batch outside pre-training; none where the true reward leaves no use for an expert."""
-        training = self.config.training
-        if training.demo_fraction == 0.0 and self.config.debug.use_ground_truth_reward:
-            return 0
-        return min(training.batch_size, max(1, round(training.batch_size * training.demo_fraction)))
+        return expert_columns(self.config)
 
     @property
     def gathering(self) -> Gathering:
@@ -181,11 +180,13 @@ class VMILDataModule(lightning.LightningDataModule):
             while not self.gathering.earned():
                 self.metrics |= self.gathering.play(self._on_frames)
             started = time.perf_counter()
-            batch = self.sample(experts)
+            batch = self.draws.take(experts)
             seconds += time.perf_counter() - started
             yielded += 1
             self.metrics["time/sample"] = seconds / yielded
             pace.owed -= 1
+            if pace.owed > 0 and self.gathering.earned():  # no episode comes between, which would change what is drawn
+                self.draws.begin(experts)
             yield batch
 
     def _on_frames(self, frames: int) -> None:
@@ -194,20 +195,9 @@ class VMILDataModule(lightning.LightningDataModule):
         if self.on_collect is not None:
             self.on_collect(frames)
 
-    def sample(self, experts: int) -> Batch:
-        """A batch whose first `experts` columns are demonstrations and the others replay."""
-        assert self.demos is not None
-        return mixed_batch(self.config, self.demos.replay, self.replay, experts, self._pinned)
-
     def peek(self) -> Batch:
         """A batch as the next one will be made, which changes none of those to come."""
-        assert self.demos is not None
-        sources = (self.demos.replay, self.replay)
-        states = [source.generator_state() for source in sources]
-        batch = self.sample(self.experts)
-        for source, state in zip(sources, states, strict=True):
-            source.set_generator_state(state)
-        return batch
+        return self.draws.peek(self.experts)
 
     # ---- checkpoint
 
@@ -220,6 +210,7 @@ class VMILDataModule(lightning.LightningDataModule):
 
     def _own_state(self) -> dict[str, Any]:
         assert self.demos is not None
+        self.draws.discard()
         if self.replay_dir is not None:
             self.replay.save(self.replay_dir)
         return {
@@ -245,6 +236,7 @@ class VMILDataModule(lightning.LightningDataModule):
         assert self.demos is not None
         if self.replay_dir is None:
             raise UserError("this checkpoint cannot be resumed without its replay directory")
+        self.draws.discard()
         self.demos.load_state_dict(state_dict["demos"])
         self.replay.load(self.replay_dir, state_dict["replay"])
         self.gathering.load_state_dict(state_dict)
@@ -256,8 +248,3 @@ class VMILDataModule(lightning.LightningDataModule):
         """`load_state_dict` ahead of Lightning's."""
         self.load_state_dict(state_dict)
         self._restored = True
-
-
-def _stream(seed: int, stream: int) -> int:
-    """A seed of its own for each random stream of the run."""
-    return int(np.random.SeedSequence([seed, stream]).generate_state(1)[0])

@@ -155,19 +155,25 @@ class Demonstrations:
 
 
 def load_demonstrations(
-    env: EnvConfig, demos: DemosConfig, seed: int, sampling_seed: int, rank: Rank = ALONE
+    env: EnvConfig,
+    demos: DemosConfig,
+    seed: int,
+    sampling_seed: int,
+    rank: Rank = ALONE,
+    device: torch.device | None = None,
 ) -> Demonstrations:
     """Reads, checks and renders (or finds in the cache) the run's demonstrations; UserError says what is wrong.
 
-    Each of several ranks sees its share of them, or all where there are fewer than ranks.
+    Each of several ranks sees its share of them, or all where there are fewer than ranks. device: where they are kept,
+    as `Replay` has it.
     """
     info = env_info(env)
     recordings = [read_recording(path) for path in find_demos(env.name, demos, seed)]
     for recording in recordings:
         check_matches(recording, env, info.action_size)
     capacity = sum(len(recording.action) for recording in recordings)
-    replay = Replay(capacity, info.frames_per_step, sampling_seed)
-    cache = Path(demos.cache_dir).expanduser()
+    replay = Replay(capacity, info.frames_per_step, sampling_seed, device=device)
+    cache = given_path("demos.cache_dir", demos.cache_dir)
     watched = track(recordings, "rendering demonstrations", transient=True, disable=not sys.stdout.isatty())
     shards = rank.count if len(recordings) >= rank.count else 1
     for index, recording in enumerate(watched):

@@ -1,11 +1,20 @@
-"""Torch's global random generators: learner and policy draw from them in turn."""
+"""Torch's global random generators, from which learner and policy draw in turn, and seeds for those of others."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
+
+Stream = Literal["replay", "demos", "random actions"]
+_NUMBERS: dict[Stream, int] = {"replay": 1, "demos": 2, "random actions": 3}  # which only have to differ, and to stay
+
+
+def stream_seed(seed: int, stream: Stream) -> int:
+    """A seed of its own for each random stream of a run."""
+    return int(np.random.SeedSequence([seed, _NUMBERS[stream]]).generate_state(1)[0])
 
 
 def global_states() -> dict[str, Any]:

@@ -5,11 +5,22 @@ from __future__ import annotations
 from vmil.config.learners import lead_in, sees_stacks
 from vmil.config.schema import Config
 from vmil.data.replay import Replay
-from vmil.data.transition import Batch, Window, stack_windows
+from vmil.data.transition import Batch, Window
+
+
+def expert_columns(config: Config) -> int:
+    """Expert columns of a batch outside pre-training; none where the true reward leaves no use for an expert."""
+    training = config.training
+    if training.demo_fraction == 0.0 and config.debug.use_ground_truth_reward:
+        return 0
+    return min(training.batch_size, max(1, round(training.batch_size * training.demo_fraction)))
 
 
 def mixed_batch(config: Config, demos: Replay, replay: Replay, experts: int, pinned: bool) -> Batch:
-    """`training.batch_size` sequences, `experts` of them demonstrations; pinned: in page-locked memory."""
+    """`training.batch_size` sequences, `experts` of them demonstrations, made where both sources lie.
+
+    pinned: with the host, in page-locked memory, from which the copy to a GPU overlaps with its work.
+    """
     training = config.training
     length, share, lead = training.batch_length, training.opening_share, lead_in(config)
     windows: list[Window] = []
@@ -19,7 +30,7 @@ def mixed_batch(config: Config, demos: Replay, replay: Replay, experts: int, pin
     keys = ["image", "action", "is_first", "terminated"]
     keys += ["proprio"] if config.env.proprio else []
     keys += ["reward"] if config.debug.use_ground_truth_reward else []
-    stacked = stack_windows(windows, length, keys, pinned=pinned)
+    stacked = demos.stack(windows, length, keys, pinned)
     return Batch(
         image=stacked["image"],
         proprio=stacked.get("proprio"),

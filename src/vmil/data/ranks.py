@@ -45,6 +45,15 @@ def rank_of(config: Config, environment: Mapping[str, str] | None = None) -> Ran
     return Rank(node * config.compute.devices + local, count)
 
 
+def local_index(config: Config, environment: Mapping[str, str] | None = None) -> int:
+    """Which of its node's devices this process computes on, chosen as Lightning chooses it."""
+    known = os.environ if environment is None else environment
+    if config.compute.devices * config.compute.nodes == 1:
+        return 0
+    by_srun = "SLURM_NTASKS" in known and "TORCHELASTIC_RUN_ID" not in known  # torchrun has precedence, inside srun too
+    return int(known.get("SLURM_LOCALID" if by_srun else "LOCAL_RANK", 0))
+
+
 def started_outside(environment: Mapping[str, str]) -> bool:
     """Whether torchrun or srun starts all ranks, rather than the first one the others."""
     return "TORCHELASTIC_RUN_ID" in environment or "SLURM_NTASKS" in environment

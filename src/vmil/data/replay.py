@@ -6,6 +6,7 @@ import hashlib
 import logging
 import shutil
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from torchrl.data import LazyMemmapStorage, LazyTensorStorage, TensorDictReplayB
 
 from vmil.config.errors import UserError
 from vmil.data.episodes import read_tensors, tensor_digest, write_tensors
+from vmil.data.indexed import gather_windows
 from vmil.data.slices import EpisodeSlices, EpisodeWriter, Shelf
 from vmil.data.transition import Window, stack_windows
 
@@ -31,18 +33,28 @@ class Replay:
     """The episodes of one source, agent or expert; the oldest leave first, whole.
 
     capacity: agent steps that fit. seed: of the sampler's own generator. scratch: a directory to keep the steps in, for
-    machines without the memory; it is emptied first. Stored per step: image (H, W, 3) uint8, action (A,) float32,
-    reward () float32, episode and t () int64, is_first and terminated () bool and, where the task has one, proprio (P,)
-    float32.
+    machines without the memory; it is emptied first. device: where to keep them instead, and make batches of them; what
+    is drawn, and what a checkpoint holds, is the same wherever they lie. Stored per step: image (H, W, 3) uint8, action
+    (A,) float32, reward () float32, episode and t () int64, is_first and terminated () bool and, where the task has
+    one, proprio (P,) float32.
     """
 
-    def __init__(self, capacity: int, frames_per_step: int, seed: int, scratch: Path | None = None) -> None:
-        self.capacity, self.frames_per_step, self.scratch = capacity, frames_per_step, scratch
+    def __init__(
+        self,
+        capacity: int,
+        frames_per_step: int,
+        seed: int,
+        scratch: Path | None = None,
+        device: torch.device | None = None,
+    ) -> None:
+        if scratch is not None and device is not None:
+            raise ValueError("steps lie on disk or on a device, not on both")
+        self.capacity, self.frames_per_step, self.scratch, self.device = capacity, frames_per_step, scratch, device
         self._writer = EpisodeWriter()
         self._sampler = EpisodeSlices(self._writer.shelves)
         self._generator = torch.Generator().manual_seed(seed)
         self.buffer = TensorDictReplayBuffer(
-            storage=_storage(capacity, scratch),
+            storage=_storage(capacity, scratch, device),
             writer=self._writer,
             sampler=self._sampler,
             generator=self._generator,
@@ -99,7 +111,9 @@ class Replay:
         return self.buffer.storage._storage
 
     def _read(self, shelf: Shelf) -> dict[str, Tensor]:
-        return dict(self._steps[shelf.start : shelf.start + shelf.length].items())
+        """An episode as the host holds it: files and digests do not tell where it lay."""
+        steps = self._steps[shelf.start : shelf.start + shelf.length]
+        return {key: value.cpu() for key, value in steps.items()}
 
     # ---- sampling
 
@@ -119,10 +133,21 @@ class Replay:
         first = max(0, offset)
         return Window(self._steps, shelf.start + first, first - offset, max(0, offset + length - shelf.length))
 
+    def stack(
+        self, windows: Sequence[Window], length: int, keys: Sequence[str], pinned: bool = False
+    ) -> dict[str, Tensor]:
+        """The slices' steps, (T, B, ...) and contiguous, made where this replay lies; so must the others they are of.
+
+        pinned: with the host, in page-locked memory.
+        """
+        if self.device is None:
+            return stack_windows(windows, length, keys, pinned)
+        return gather_windows(windows, length, keys)
+
     def sample(self, batch: int, length: int) -> TensorDict:
         """Slices (B, T, ...) whose memory is time-major: transposing to (T, B, ...) is free."""
         windows = self.windows(batch, length)
-        stacked = stack_windows(windows, length, list(self._steps.keys()))
+        stacked = self.stack(windows, length, list(self._steps.keys()))
         return TensorDict({key: value.transpose(0, 1) for key, value in stacked.items()}, [batch, length])
 
     # ---- checkpoint
@@ -211,10 +236,13 @@ def _check_manifest(manifest: dict[str, Any]) -> None:
         raise UserError("the checkpoint's list of episodes is damaged")
 
 
-def _storage(capacity: int, scratch: Path | None) -> LazyTensorStorage:
-    """Memory is reserved as a whole but taken only as episodes come in; so is the disk, in sparse files."""
+def _storage(capacity: int, scratch: Path | None, device: torch.device | None) -> LazyTensorStorage:
+    """The host's memory is reserved as a whole but taken only as episodes come in; so is the disk, in sparse files.
+
+    A GPU's is taken with the first episode.
+    """
     if scratch is None:
-        return LazyTensorStorage(capacity)
+        return LazyTensorStorage(capacity, device="cpu" if device is None else device)
     shutil.rmtree(scratch, ignore_errors=True)
     # auto_cleanup installs signal handlers that end the process before a checkpoint can be written
     return LazyMemmapStorage(capacity, scratch_dir=scratch, auto_cleanup=False)

@@ -51,7 +51,7 @@ class EpisodeWriter(RoundRobinWriter):
         self._evict(start, start + length)
         terminated = bool(data.get("terminated")[-1])
         self.shelves.append(Shelf(int(data.get("episode")[0]), start, length, terminated))
-        return super().extend(data)
+        return super().extend(data.to(self._storage.device))  # only now: what was read above lies with the host
 
     def add(self, data: Any) -> int:
         raise TypeError("episodes are written whole: use extend")

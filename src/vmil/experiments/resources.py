@@ -19,7 +19,7 @@ GIB = 1024**3
 DEMOS = 50  # demonstrations of a run that takes all there are, at most: no task ships more
 PROCESS_BYTES = 2 * GIB  # one learning process without its replay: networks, optimisers, libraries; 1.5 GB were seen
 WORKER_BYTES = GIB  # a process that plays: libraries, a simulator, a policy; ours, on the safe side
-GPU_BYTES = 8 * GIB  # one run's share of a GPU: a guess on the safe side, for the largest preset
+GPU_BYTES = 8 * GIB  # one run's share of a GPU without its replay: a guess on the safe side, for the largest preset
 RUNS_PER_GPU = 4  # more of them wait for each other's kernels; ours
 CORES_PER_RUN = 2  # torch gains little from more threads on networks of this size, a second run gains all
 
@@ -74,7 +74,8 @@ def make_plan(machine: Machine, cells: Sequence[Cell], jobs: int = 0) -> Plan:
     devices = max((cell.config.compute.devices for cell in cells), default=1)
     workers = max((_workers(cell.config) for cell in cells), default=0)
     on_gpu = any(cell.config.compute.device == "cuda" for cell in cells)
-    seats = _seats(machine.gpus, devices) if on_gpu else []
+    needed_there = GPU_BYTES + max((_gpu_replay_bytes(cell.config) for cell in cells), default=0.0)
+    seats = _seats(machine.gpus, devices, needed_there) if on_gpu else []
     if jobs == 0:
         needed = max((memory_bytes(cell.config) for cell in cells), default=PROCESS_BYTES)
         cores = devices * max(CORES_PER_RUN, workers)
@@ -85,10 +86,10 @@ def make_plan(machine: Machine, cells: Sequence[Cell], jobs: int = 0) -> Plan:
     return Plan(jobs, threads, tuple(name for name, _ in seats), devices, workers)
 
 
-def _seats(gpus: Sequence[Gpu], devices: int) -> list[tuple[str, int]]:
-    """Groups of `devices` GPUs and how many runs each carries; one that learns on several has them to itself."""
+def _seats(gpus: Sequence[Gpu], devices: int, needed: float) -> list[tuple[str, int]]:
+    """Groups of `devices` GPUs and how many runs of `needed` bytes each carries; one on several has them to itself."""
     if devices == 1:
-        return [(gpu.name, min(RUNS_PER_GPU, int(gpu.free // GPU_BYTES))) for gpu in gpus]
+        return [(gpu.name, min(RUNS_PER_GPU, int(gpu.free // needed))) for gpu in gpus]
     groups = [gpus[start : start + devices] for start in range(0, len(gpus) - devices + 1, devices)]
     return [(",".join(gpu.name for gpu in group), 1) for group in groups]
 
@@ -101,10 +102,19 @@ def _workers(config: Config) -> int:
 def memory_bytes(config: Config) -> float:
     """What one run holds at its end: its processes, and every frame that it stores, agent's and expert's."""
     processes = PROCESS_BYTES + _workers(config) * WORKER_BYTES
+    return config.compute.devices * processes + _replay_bytes(config)
+
+
+def _replay_bytes(config: Config) -> float:
     repeat = config.env.action_repeat
     steps = min(config.training.frames, config.training.replay_frames) / repeat
     steps += (config.demos.count or DEMOS) * config.env.episode_frames / repeat
-    return config.compute.devices * processes + steps * 3 * config.env.image_size**2
+    return steps * 3 * config.env.image_size**2
+
+
+def _gpu_replay_bytes(config: Config) -> float:
+    """What the replay may take of a GPU: runs that begin at once would each find it free."""
+    return 0.0 if config.compute.replay == "host" else _replay_bytes(config)
 
 
 def this_machine() -> Machine:

@@ -60,7 +60,8 @@ def playable(config: Config) -> Config:
     """The configuration of a run that is only played here: one that was trained on a GPU needs none for that."""
     if config.compute.device != "cuda" or torch.cuda.is_available():
         return config
-    return replace(config, compute=replace(config.compute, device="cpu", precision="auto", graphs="never"))
+    compute = replace(config.compute, device="cpu", precision="auto", graphs="never", replay="auto")
+    return replace(config, compute=compute)
 
 
 def evaluates_beside(config: Config) -> bool:

@@ -90,11 +90,12 @@ def assemble(config: Config, make_learner: LearnerFactory, run_dir: Path, checkp
 
 
 def prepare_torch(config: Config) -> None:
-    """Threads, allocator and determinism of this process."""
+    """Threads, allocator, determinism and choice of kernels of this process."""
     keep_memory()
     torch.set_num_threads(choose_threads(config))
     torch.set_float32_matmul_precision("high")
     torch.use_deterministic_algorithms(config.debug.deterministic, warn_only=True)
+    torch.backends.cudnn.benchmark = not config.debug.deterministic  # an update's shapes never change: choose once
 
 
 def frames_per_second(config: Config) -> float:
@@ -125,6 +126,8 @@ def _introduce(config: Config, run_dir: Path, data: VMILDataModule) -> None:
         size.checkpoint_bytes / 1e9,
         free / 1e9,
     )
+    if data.place is not None:
+        log.info("replay and demonstrations lie on %s", data.place)
     if collects(config) and config.collector.workers > 1:
         log.info("episodes are played %d at a time: %s", config.collector.workers, config.collector.backend)
     if config.debug.use_ground_truth_reward:

@@ -1,0 +1,55 @@
+"""What a run is before it learns: how torch is set up, and what is said of where it lies."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import torch
+
+from vmil.config.load import load_config
+from vmil.data.footprint import Footprint
+from vmil.learner.device import playable
+from vmil.training import assembly
+from vmil.training.assembly import prepare_torch
+
+
+@pytest.fixture
+def _torch_as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(assembly, "keep_memory", lambda: False)
+    before = torch.backends.cudnn.benchmark, torch.get_num_threads(), torch.get_float32_matmul_precision()
+    yield
+    torch.backends.cudnn.benchmark = before[0]
+    torch.set_num_threads(before[1])
+    torch.set_float32_matmul_precision(before[2])
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.usefixtures("_torch_as_it_was")
+def test_kernels_are_tried_out_unless_runs_must_be_the_same_to_the_last_bit() -> None:
+    for deterministic in (True, False):
+        prepare_torch(load_config(["compute.threads=1", f"debug.deterministic={str(deterministic).lower()}"]))
+        assert torch.are_deterministic_algorithms_enabled() is deterministic
+        assert torch.backends.cudnn.benchmark is not deterministic
+
+
+@pytest.mark.parametrize("place", [None, torch.device("cuda", 1)])
+def test_where_the_replay_lies_is_said_if_it_is_the_gpu(
+    place: torch.device | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = SimpleNamespace(place=place, footprint=Footprint(10, 10, 10))
+    with caplog.at_level(logging.INFO, logger=assembly.__name__):
+        assembly._introduce(load_config(["compute=cpu"]), tmp_path, cast(Any, data))
+    assert ("replay and demonstrations lie on cuda:1" in caplog.text) == (place is not None)
+
+
+def test_who_only_plays_needs_no_gpu_for_a_replay(monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = load_config(["compute=gpu", "compute.replay=device"])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert (playable(trained).compute.device, playable(trained).compute.replay) == ("cpu", "auto")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert playable(trained).compute.replay == "device"
