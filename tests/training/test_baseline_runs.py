@@ -33,7 +33,7 @@ from vmil.config.keys import leaves
 from vmil.config.learners import unread
 from vmil.config.load import load_saved_config
 from vmil.config.schema import Config
-from vmil.data.datamodule import VMILDataModule
+from vmil.data.draws import Draws
 from vmil.data.transition import Batch
 from vmil.learner.module import ImitationModule
 from vmil.tracking.curves import read_curve
@@ -77,13 +77,11 @@ def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     """A run that nothing stops, its place, and what was seen of it."""
     place, watch = BaselinePlace(tmp_path_factory.mktemp(request.param), request.param), Watch()
     batches: list[Batch] = []
-    sample = VMILDataModule.sample
+    take = Draws.take
     write_demos(place.root / "demos")
     with pytest.MonkeyPatch.context() as patch:
         watch.install(patch)
-        patch.setattr(
-            VMILDataModule, "sample", lambda data, experts: batches.append(sample(data, experts)) or batches[-1]
-        )
+        patch.setattr(Draws, "take", lambda draws, experts: batches.append(take(draws, experts)) or batches[-1])
         assert place.train("whole") == 0
     return SimpleNamespace(run=place.root / "whole", place=place, watch=watch, batches=batches, algo=request.param)
 
