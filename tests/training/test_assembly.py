@@ -47,6 +47,24 @@ def test_where_the_replay_lies_is_said_if_it_is_the_gpu(
     assert ("replay and demonstrations lie on cuda:1" in caplog.text) == (place is not None)
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ([], ""),
+        (["collector.overlap=true"], "episodes are played 1 at a time: process, while it learns"),
+        (["collector.workers=2", "training.frames_per_epoch=2000"], "episodes are played 2 at a time: process"),
+    ],
+)
+def test_who_plays_is_said_if_it_is_not_the_learner_by_turns(
+    settings: list[str], said: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = SimpleNamespace(place=None, footprint=Footprint(10, 10, 10))
+    config = load_config(["compute=cpu", "collector.backend=process", *settings])
+    with caplog.at_level(logging.INFO, logger=assembly.__name__):
+        assembly._introduce(config, tmp_path, cast(Any, data))
+    assert [text for text in caplog.messages if "are played" in text] == ([said] if said else [])
+
+
 def test_who_only_plays_needs_no_gpu_for_a_replay(monkeypatch: pytest.MonkeyPatch) -> None:
     trained = load_config(["compute=gpu", "compute.replay=device"])
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

@@ -128,8 +128,10 @@ def _introduce(config: Config, run_dir: Path, data: VMILDataModule) -> None:
     )
     if data.place is not None:
         log.info("replay and demonstrations lie on %s", data.place)
-    if collects(config) and config.collector.workers > 1:
-        log.info("episodes are played %d at a time: %s", config.collector.workers, config.collector.backend)
+    collector = config.collector
+    if collects(config) and (collector.workers > 1 or collector.overlap):
+        when = ", while it learns" if collector.overlap else ""
+        log.info("episodes are played %d at a time: %s%s", collector.workers, collector.backend, when)
     if config.debug.use_ground_truth_reward:
         log.warning(
             "NOT IMITATION: debug.use_ground_truth_reward puts the environment's reward in the discriminator's place"
