@@ -50,6 +50,17 @@ def lines_of(figure: Figure | None, panel: int) -> list[list[float]]:
     return [[float(y) for y in line.get_ydata()] for line in figure.axes[panel].lines]
 
 
+def test_seeds_that_share_no_hour_are_drawn_each_for_itself(results: Results) -> None:
+    """As on two machines of which one had not begun to score when the other was done."""
+    slow = make_run("walker", "vmil", "base", 1, "eval/return", 101, 502)
+    slow = replace(slow, points=tuple(replace(point, seconds=100 * point.seconds) for point in slow.points))
+    figure = learning.learning_curves(replace(results, runs=(results.runs[0], slow)), "walker")
+    hours = lines_of(figure, 1)
+    assert [100, 500] in hours
+    assert [101, 502] in hours
+    assert [100.5, 501.0] not in hours
+
+
 def test_a_learning_curve_has_each_seed_their_mean_the_expert_and_the_others(results: Results) -> None:
     figure = learning.learning_curves(results, "walker")
     frames = lines_of(figure, 0)

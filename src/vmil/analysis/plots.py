@@ -61,14 +61,13 @@ def draw_seeds(
     Thin: each seed. Thick: their interquartile mean, up to where the first seed ends; dashed: their mean; shaded: the
     95 % bootstrap interval. A single seed is one line, and the label says so.
     """
-    together = band(runs, metric, axis)
-    if together is None:
-        return False
-    for run in runs:
-        curve = run.curve(metric)
-        if curve is not None:
-            x = SCALE[axis] * np.asarray(getattr(curve, axis), np.float64)
-            panel.plot(x, curve.values, color=hue, linewidth=0.8, alpha=0.6, marker=".", markersize=3)
+    together, seen = band(runs, metric, axis), [curve for run in runs if (curve := run.curve(metric)) is not None]
+    for number, curve in enumerate(seen):
+        x = SCALE[axis] * np.asarray(getattr(curve, axis), np.float64)
+        label = f"{text} ({len(seen)} seeds)" if together is None and number == 0 else None
+        panel.plot(x, curve.values, color=hue, linewidth=0.8, alpha=0.6, marker=".", markersize=3, label=label)
+    if together is None:  # such as hours on machines of which one is slower than the other was at its end
+        return bool(seen)
     x = SCALE[axis] * together.x
     seeds = f"{together.seeds} seed{'s' if together.seeds > 1 else ''}"
     panel.plot(
