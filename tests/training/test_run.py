@@ -52,7 +52,6 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 # Read only by what this run does not do: track elsewhere, be part of an experiment, collect in other processes.
 UNREAD_HERE = {
-    "collector.overlap",
     "collector.timeout",
     "run.variant",
     "tracking.uri",
