@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from test_aggregate import CARD
 
 from vmil.analysis import learning
+from vmil.analysis.budgets import equal_budgets
 from vmil.analysis.figures import all_figures, save_figures
 from vmil.analysis.insight import discriminator, late_degradation
 from vmil.analysis.notebooks import execute, execute_all
@@ -89,6 +90,25 @@ def test_scores_are_compared_at_the_same_frames(results: Results) -> None:
     assert [500.0] in lines_of(figure, 0)
     assert figure is not None
     assert figure.get_suptitle() == "walker, VMIL, at 2,000 frames"
+
+
+def test_equal_budgets_count_what_was_made_by_the_end_of_the_shortest_run(results: Results) -> None:
+    """Ours had 500 after 2,000 frames and 800 later; the other ends at 2,000 frames, after twice the time of ours."""
+    ours = make_run("walker", "vmil", "base", 0, "eval/return", 100, 500, 800, 800)
+    theirs = make_run("walker", "bc", "base", 0, "eval/return", 30, 40)
+    theirs = replace(theirs, points=tuple(replace(point, seconds=2 * point.seconds) for point in theirs.points))
+    late = make_run("walker", "bc", "base", 1, "eval/return", 20, 60)
+    late = replace(late, points=tuple(replace(point, seconds=300 + point.seconds) for point in late.points))
+    figure = equal_budgets(replace(results, runs=(ours, theirs, late, *results.runs[2:])), "walker")
+    assert figure is not None
+    assert [panel.get_title() for panel in figure.axes] == ["walker, after 2,000 frames", "walker, after 0.07 hours"]
+    frames, hours = lines_of(figure, 0), lines_of(figure, 1)
+    assert [500.0] in frames
+    assert [40.0, 60.0] in frames
+    assert [800.0] in hours
+    assert [40.0] in hours
+    assert [text.get_text() for text in figure.axes[1].texts] == ["1 not evaluated yet"]
+    assert equal_budgets(replace(results, runs=(ours,)), "walker") is None
 
 
 def test_a_try_stands_beside_the_preset_and_no_grid_s_cell_does(results: Results) -> None:

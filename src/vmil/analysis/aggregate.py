@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vmil.analysis.results import Curve, Run
+from vmil.analysis.results import Axis, Curve, Run
 from vmil.config.errors import UserError
 
 Floats = NDArray[np.float64]
-Axis = Literal["frames", "hours"]
 RESAMPLES = 2000
 LAST_SHARE = 0.2  # of a run's frames, whose evaluations make its final score
 
@@ -36,7 +35,7 @@ def align(curves: Sequence[Curve], axis: Axis) -> tuple[Floats, Floats]:
     """
     if not curves:
         raise ValueError("no curve to align")
-    moments = [np.asarray(getattr(curve, axis), np.float64) for curve in curves]
+    moments = [curve.moments(axis) for curve in curves]
     begin, end = max(each[0] for each in moments), min(each[-1] for each in moments)
     x = np.unique(np.concatenate(moments))
     x = x[(x >= begin) & (x <= end)]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from vmil.analysis.budgets import equal_budgets
 from vmil.analysis.insight import discriminator, latent_overlap, opinions, reconstruction
 from vmil.analysis.learning import TASKS, ablations, data_regimes, learning_curves, success_rates, tries
 from vmil.analysis.results import Results, load_results
@@ -21,6 +22,7 @@ def all_figures() -> dict[str, Draw]:
     found: dict[str, Draw] = {}
     for env in TASKS:
         found[f"figure3_{env}"] = partial(learning_curves, env=env)
+        found[f"budgets_{env}"] = partial(equal_budgets, env=env)
         found[f"exploring_{env}"] = partial(learning_curves, env=env, metric="collect/return")
         found[f"latents_{env}"] = partial(latent_overlap, env=env)
         found[f"discriminator_{env}"] = partial(discriminator, env=env)

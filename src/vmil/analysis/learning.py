@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vmil.analysis import plots
-from vmil.analysis.aggregate import Axis, bootstrap, common_budget, final_score, interquartile_means
-from vmil.analysis.results import RETURN, SUCCESS, Results, Run
+from vmil.analysis.aggregate import common_budget, final_score
+from vmil.analysis.results import RETURN, SUCCESS, Axis, Results, Run
 from vmil.config.runs import BASE
 
 TASKS = ("walker", "cheetah", "sawyer", "baoding")
@@ -66,7 +66,7 @@ def learning_curves(results: Results, env: str, metric: str | None = None) -> Fi
         _published(others, results, env, shown)
         others.set_title("beside published results", fontsize=9)
         others.set_xscale("log")
-        others.set_xlim(1, max(1000.0, others.get_xlim()[1]))
+        others.set_xlim(0.8 * others.dataLim.minposx, max(1000.0, others.get_xlim()[1]))
     plots.legend(frames)
     return figure
 
@@ -119,7 +119,7 @@ def data_regimes(results: Results, env: str) -> Figure | None:
         own = [run for run in counted if run.card.algo == algo]
         by_count = {count: [run for run in own if run.card.demos == count] for count in {r.card.demos for r in own}}
         scored = {count: scores for count, group in sorted(by_count.items()) if (scores := _finals(group, budget))}
-        _points(panel, list(scored), list(scored.values()), plots.colour(algo), plots.label(algo), line=True)
+        plots.draw_points(panel, list(scored), list(scored.values()), plots.colour(algo), plots.label(algo), line=True)
     plots.draw_expert(panel, counted, counted[0].score)
     plots.name_axes(panel, "frames", counted[0].score)
     panel.set_xlabel("demonstrations")
@@ -140,7 +140,7 @@ def success_rates(results: Results, envs: Sequence[str] = ("sawyer", "baoding"))
         for place, algo in enumerate(algorithms):
             scores = _finals(results.select(env, algo, BASE), budget)
             if scores:
-                _points(panel, [place], [scores], plots.colour(algo), plots.label(algo))
+                plots.draw_points(panel, [place], [scores], plots.colour(algo), plots.label(algo))
         for reference in results.references:
             if reference.env == env and not reference.frames:
                 panel.axhline(reference.mean[0] / 100, color="grey", linewidth=0.8, linestyle="-.")
@@ -171,7 +171,7 @@ def ablations(results: Results, env: str, algo: str) -> Figure | None:
         shown = ({"as it is": base} if base else {}) | found
         for place, (name, scores) in enumerate(shown.items()):
             hue = plots.OTHER if name == "as it is" else plots.colour(algo)
-            _points(panel, [place], [scores], hue, name)
+            plots.draw_points(panel, [place], [scores], hue, name)
         panel.set_xticks(range(len(shown)), [name.replace("_", " ") for name in shown], fontsize=7, rotation=20)
         panel.set_xlim(-0.5, len(shown) - 0.5)
         panel.set_ylim(bottom=0)
@@ -214,17 +214,3 @@ def _up_to(budget: int | None) -> str:
 
 def _finals(runs: Sequence[Run], budget: int | None = None) -> list[float]:
     return [score for score in (final_score(run, budget=budget) for run in runs) if score is not None]
-
-
-def _points(
-    panel: Axes, x: Sequence[float], scores: Sequence[Sequence[float]], hue: str, text: str, line: bool = False
-) -> None:
-    """Each seed as a dot, the interquartile mean as a bar across, its 95 % interval where there are seeds for one."""
-    middles = [float(interquartile_means(np.array(each)[:, None])[0]) for each in scores]
-    for at, each, middle in zip(x, scores, middles, strict=True):
-        panel.plot([at] * len(each), each, ".", color=hue, alpha=0.5)
-        if len(each) > 1:
-            low, high = bootstrap(np.array(each)[:, None])
-            panel.vlines(at, low[0], high[0], color=hue, alpha=0.4, linewidth=5)
-        panel.plot([at], [middle], "_", color=hue, markersize=14, markeredgewidth=2)
-    panel.plot(x, middles, color=hue, linewidth=1.2 if line else 0, label=text)

@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vmil.analysis.aggregate import Axis, band
-from vmil.analysis.results import SUCCESS, Run
+from vmil.analysis.aggregate import band, bootstrap, interquartile_means
+from vmil.analysis.results import SUCCESS, Axis, Run
 
 LABELS = {
     "vmil": "VMIL",
@@ -63,7 +63,7 @@ def draw_seeds(
     """
     together, seen = band(runs, metric, axis), [curve for run in runs if (curve := run.curve(metric)) is not None]
     for number, curve in enumerate(seen):
-        x = SCALE[axis] * np.asarray(getattr(curve, axis), np.float64)
+        x = SCALE[axis] * curve.moments(axis)
         label = f"{text} ({len(seen)} seeds)" if together is None and number == 0 else None
         panel.plot(x, curve.values, color=hue, linewidth=0.8, alpha=0.6, marker=".", markersize=3, label=label)
     if together is None:  # such as hours on machines of which one is slower than the other was at its end
@@ -78,6 +78,20 @@ def draw_seeds(
         panel.plot(x, together.mean, color=hue, linewidth=1, linestyle="--")
         panel.fill_between(x, together.low, together.high, color=hue, alpha=0.15, linewidth=0)
     return True
+
+
+def draw_points(
+    panel: Axes, x: Sequence[float], scores: Sequence[Sequence[float]], hue: str, text: str, line: bool = False
+) -> None:
+    """Each seed as a dot, the interquartile mean as a bar across, its 95 % interval where there are seeds for one."""
+    middles = [float(interquartile_means(np.array(each)[:, None])[0]) for each in scores]
+    for at, each, middle in zip(x, scores, middles, strict=True):
+        panel.plot([at] * len(each), each, ".", color=hue, alpha=0.5)
+        if len(each) > 1:
+            low, high = bootstrap(np.array(each)[:, None])
+            panel.vlines(at, low[0], high[0], color=hue, alpha=0.4, linewidth=5)
+        panel.plot([at], [middle], "_", color=hue, markersize=14, markeredgewidth=2)
+    panel.plot(x, middles, color=hue, linewidth=1.2 if line else 0, label=text)
 
 
 def draw_expert(panel: Axes, runs: Sequence[Run], metric: str) -> None:

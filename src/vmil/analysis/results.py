@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import NamedTuple, get_type_hints
+from typing import Literal, NamedTuple, get_type_hints
 
 import numpy as np
 import yaml
@@ -29,6 +29,7 @@ MAX_CARD_BYTES, MAX_CSV_BYTES = 2**16, 2**25
 TRUE_REWARD = "true-reward"  # the variant of a preset's run that learnt from the environment's reward
 # What a task is scored by: the share of successes where the task has one, the return elsewhere.
 SUCCESS, RETURN = "eval/success", "eval/return"
+Axis = Literal["frames", "hours"]
 
 
 class ResultsError(UserError):
@@ -60,6 +61,10 @@ class Curve(NamedTuple):
     frames: NDArray[np.int64]  # (N,) environment frames
     hours: NDArray[np.float64]  # (N,) wall-clock since the run began
     values: NDArray[np.float64]  # (N,)
+
+    def moments(self, axis: Axis) -> NDArray[np.float64]:
+        """When it was read, (N,), in frames or in hours."""
+        return np.asarray(getattr(self, axis), np.float64)
 
 
 @dataclass(frozen=True)
