@@ -19,7 +19,7 @@ from vmil.config.schema import Config
 from vmil.data import footprint
 from vmil.data.datamodule import VMILDataModule
 from vmil.data.demos import Demonstrations
-from vmil.data.footprint import _container_memory, estimate, replay_steps
+from vmil.data.footprint import Footprint, _container_memory, estimate, replay_steps
 from vmil.data.ranks import Rank
 from vmil.data.transition import Batch, previous_actions
 from vmil.envs.counting import CountingEnv
@@ -428,6 +428,14 @@ def test_replay_goes_to_disk_when_memory_is_short(
         module(config)
 
 
+def test_what_a_killed_run_kept_on_disk_leaves_it_once_memory_has_room(config: Config, tmp_path: Path) -> None:
+    left = tmp_path / "replay" / "scratch"
+    left.mkdir(parents=True)
+    (left / "image.memmap").write_bytes(b"0")
+    module(config, tmp_path / "replay").close()
+    assert not left.exists()
+
+
 def test_no_room_anywhere_is_one_sentence(config: Config, tmp_path: Path) -> None:
     config.training.frames = config.training.replay_frames = 10**15
     with pytest.raises(UserError, match="nor on the disk of"):
@@ -450,6 +458,13 @@ def test_the_footprint_counts_the_demonstrations_that_are_there(config: Config) 
     given = estimate(config, info)
     config.demos.count = None
     assert estimate(config, info) == given
+
+
+def test_what_collects_nothing_needs_no_room_for_it(config: Config) -> None:
+    info = env_info(config.env)
+    needed = estimate(config, info)
+    config.learner = "bc"
+    assert estimate(config, info) == Footprint(0, needed.demo_bytes, 0)
 
 
 def test_default_run_fits_a_small_machine() -> None:

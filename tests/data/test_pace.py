@@ -10,8 +10,8 @@ import pytest
 from vmil.data.pace import Pace
 
 
-def config(pretrain: int = 0, workers: int = 1) -> Any:
-    training = Some(frames=100, frames_per_epoch=40, updates_per_epoch=6, pretrain_updates=pretrain)
+def config(pretrain: int = 0, workers: int = 1, frames: int = 100, size: int = 40, updates: int = 6) -> Any:
+    training = Some(frames=frames, frames_per_epoch=size, updates_per_epoch=updates, pretrain_updates=pretrain)
     return Some(training=training, collector=Some(workers=workers))
 
 
@@ -55,9 +55,49 @@ def test_within_a_wave_nothing_is_learnt_and_a_resumed_one_is_finished() -> None
     assert again.earned
 
 
+def resumed(pace: Pace, **settings: int) -> Pace:
+    again = Pace(config(**settings))
+    again.load_state_dict(pace.state_dict())
+    return again
+
+
+def test_rounds_of_another_size_come_after_the_one_that_was_begun() -> None:
+    """Of a budget of 100 frames, two rounds of 40 were begun when the third is asked to be one of 10."""
+    pace = Pace(config(pretrain=9))
+    for _ in range(2):
+        pace.begin_round()
+    pace.frames = 60
+    pace.goal = 80
+    again = resumed(pace, pretrain=9, size=10, updates=2)
+    assert (again.round_length, again.owed, again.missing) == (6, 6, 20)
+    again.owed = 4
+    assert again.earned  # three of six batches for half of the round's frames
+    again.owed = 3
+    assert not again.earned
+    assert again.epochs == 3 + 2  # pre-training and two rounds, then two of ten frames for the twenty that are left
+    again.owed = 0
+    again.begin_round()
+    assert (again.round_length, again.owed) == (2, 2)
+
+
+def test_a_last_round_beyond_the_budget_is_finished_and_a_lowered_budget_is_overdrawn() -> None:
+    pace = Pace(config())
+    for _ in range(3):
+        pace.begin_round()
+    pace.frames, pace.owed = 120, 2
+    assert not pace.overdrawn
+    assert pace.epochs == 3
+    assert not resumed(pace, frames=81).overdrawn
+    assert resumed(pace, frames=80).overdrawn
+    assert resumed(pace, frames=200).epochs == 5
+
+
 def test_a_checkpoint_from_before_there_were_waves_is_read() -> None:
     pace = Pace(config())
     pace.load_state_dict({"frames": 5, "goal": 40, "owed": 2})
-    assert pace.state_dict() == {"frames": 5, "goal": 40, "owed": 2, "wave": 0}
+    fresh = Pace(config())
+    fresh.begin_round()
+    fresh.frames, fresh.owed = 5, 2
+    assert pace.state_dict() == fresh.state_dict()
     with pytest.raises(KeyError):
         pace.load_state_dict({"frames": 5})

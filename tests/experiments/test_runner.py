@@ -192,6 +192,8 @@ def test_gpus_are_shared_by_their_memory() -> None:
     machine = Machine(32, 512 * GIB, (Gpu("0", 140 * GIB), Gpu("3", 17 * GIB)))
     assert make_plan(machine, cells(40, "compute=gpu", "compute.replay=host")) == Plan(6, 5, ("0", "3"))  # four and two
     assert make_plan(machine, cells(40, "compute=gpu")) == Plan(5, 6, ("0", "3"))  # four and one: replays lie there too
+    large = cells(40, "compute=gpu", "training.frames=3000000", "training.replay_frames=3000000")  # 17 GiB of pictures
+    assert make_plan(machine, large) == Plan(6, 5, ("0", "3"))  # four and two: on the small one they stay with the host
     assert make_plan(machine, cells(40, "compute=cpu")).gpus == ()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from types import SimpleNamespace as Some
 from typing import Any
@@ -161,6 +162,21 @@ def test_a_lost_process_costs_time_only(process: Beside) -> None:
     assert rollout.returns == Job(Tiny(5.0), TinyEnv, episodes=2, seed=0, video=False).run()[0].returns
     assert rollout.video is not None
     assert judged == {"eval/reward_correlation": 0.25}
+
+
+def test_one_lost_while_it_had_nothing_to_do_is_replaced(process: Beside) -> None:
+    for _ in range(2):
+        process.start(Job(Tiny(5.0), TinyEnv, episodes=1, seed=0, video=False))
+        assert process.wait(120.0)
+        assert process.take(_unasked)[0].returns
+        assert process._pool is not None
+        dead = process._pool.submit(os._exit, 1)
+        with pytest.raises(BrokenProcessPool):
+            dead.result()
+
+
+def _unasked(step: int) -> None:
+    raise AssertionError("it was made in this process")
 
 
 def test_what_goes_wrong_in_it_is_raised_here(process: Beside) -> None:

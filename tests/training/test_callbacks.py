@@ -255,6 +255,22 @@ def test_evaluation_at_the_start_comes_before_any_frame_and_the_last_at_the_end(
     assert [frames for frames, _ in read_curve(tmp_path, "eval/return")] == [0, 30, 40]
 
 
+def test_the_evaluation_at_the_start_is_made_up_for_if_a_stop_broke_it_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def struck(learner: TinyLearner) -> Any:
+        kill(None)
+        return lambda image, *_: torch.full((len(image), 1), 5.0)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TinyLearner, "evaluation_policy", struck)
+        with pytest.raises(SIGTERMException):
+            Run(tmp_path, eval_at_start=True).fit()
+    assert read_curve(tmp_path, "eval/return") == []
+    Run(tmp_path, eval_at_start=True).fit(resume=tmp_path / "checkpoints" / "last.ckpt")
+    assert [frames for frames, _ in read_curve(tmp_path, "eval/return")] == [0, 20, 40]
+
+
 def test_evaluation_does_not_change_training(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
     often = Run(tmp_path / "a", eval_every_frames=10, eval_at_start=True).fit()
@@ -352,6 +368,8 @@ def test_the_progress_line_says_frames_speed_time_left_and_evaluation(tmp_path: 
     progress: Progress = run.find(Progress)
     progress._in_round = 1
     assert progress._remaining(20) == 2 * UPDATES + 2
+    assert progress.text(0).startswith("0/40 frames")  # while the first episodes are played
+    progress._pretraining = True
     assert progress._remaining(0) == 4 * UPDATES + 1
 
 

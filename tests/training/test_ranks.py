@@ -72,6 +72,8 @@ def test_alone_nothing_is_sent() -> None:
         ({"NODE_RANK": "1", "LOCAL_RANK": "1"}, Rank(3, 4), 1),
         ({"TORCHELASTIC_RUN_ID": "x", "RANK": "2", "LOCAL_RANK": "0"}, Rank(2, 4), 0),
         ({"SLURM_NTASKS": "4", "SLURM_PROCID": "3", "SLURM_LOCALID": "1"}, Rank(3, 4), 1),
+        ({"SLURM_NTASKS": "1", "SLURM_PROCID": "0", "SLURM_JOB_NAME": "bash", "LOCAL_RANK": "1"}, Rank(1, 4), 1),
+        ({"SLURM_NTASKS": "2", "SLURM_JOB_NAME": "interactive", "LOCAL_RANK": "1"}, Rank(1, 4), 1),
         (
             {"TORCHELASTIC_RUN_ID": "x", "RANK": "3", "LOCAL_RANK": "1", "SLURM_NTASKS": "2", "SLURM_LOCALID": "0"},
             Rank(3, 4),

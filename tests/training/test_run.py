@@ -290,6 +290,53 @@ def test_evaluated_beside_training_it_is_the_same_run(whole: SimpleNamespace, pl
     assert [name for name in theirs if not torch.equal(mine[name], theirs[name])] == []
 
 
+@pytest.mark.parametrize(
+    ("begun", "update", "overrides"),
+    [
+        ([], PRETRAIN + UPDATES + 1, ["training.frames_per_epoch=24"]),
+        ([], PRETRAIN + 3 * UPDATES + 1, ["training.frames_per_epoch=24"]),
+        ([], PRETRAIN + UPDATES + 1, ["training.updates_per_epoch=1"]),
+        (["training.frames=40"], PRETRAIN + 3 * UPDATES + 2, []),
+    ],
+    ids=["larger rounds", "larger rounds in the last", "fewer updates", "a budget that is no multiple of a round"],
+)
+def test_a_stopped_run_comes_to_its_budget(
+    place: Place, monkeypatch: pytest.MonkeyPatch, begun: list[str], update: int, overrides: list[str]
+) -> None:
+    run, count = place.root / "run", VMIL.count_update
+
+    def count_update(learner: VMIL) -> None:
+        count(learner)
+        if learner.updates == update:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(VMIL, "count_update", count_update)
+        assert place.train("run", *begun) == 143
+    assert place.resume("run", *overrides) == 0
+    assert read_curve(run, "model/loss")[-1][0] == FRAMES
+    assert read_curve(run, "eval/return")[-1][0] == FRAMES
+
+
+def test_a_run_may_be_evaluated_before_it_has_seen_a_frame(place: Place) -> None:
+    """Its first pictures are of demonstrations alone: there is no replay to draw from."""
+    settings = ["training.eval_at_start=true", "training.pretrain_updates=0", f"training.frames={ROUND}"]
+    assert place.train("run", *settings) == 0
+    assert read_curve(place.root / "run", "eval/return")[0][0] == 0
+
+
+def test_a_gpu_that_is_not_there_is_one_sentence_before_anything_is_done(
+    stopped: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    before = digest(stopped.root / "run")
+    assert stopped.resume("run", f"training.frames={FRAMES + ROUND}", "compute.device=cuda") == 2
+    assert "needs as many CUDA GPUs, and torch finds 0: set compute.device to auto" in sentence(capsys)
+    assert digest(stopped.root / "run") == before
+    assert stopped.train("new", "compute.device=cuda") == 2
+    assert not (stopped.root / "new").exists()
+
+
 def test_a_finished_run_goes_on_when_its_budget_is_raised(stopped: Place) -> None:
     run = stopped.root / "run"
     assert stopped.resume("run", f"training.frames={FRAMES + ROUND}") == 0

@@ -44,7 +44,9 @@ def common_end(runs: Sequence[Run], axis: Axis) -> float:
 def score_within(run: Run, axis: Axis, budget: float) -> float | None:
     """The last evaluation that a run had made within so many frames or hours; None: it had made none."""
     curve = run.curve(run.score)
-    made = [] if curve is None else curve.values[curve.moments(axis) <= budget]
+    if curve is None:
+        return None
+    made = curve.values[curve.moments(axis) <= budget]
     return float(made[-1]) if len(made) else None
 
 

@@ -196,8 +196,8 @@ class VMILDataModule(lightning.LightningDataModule):
             self.on_collect(frames)
 
     def peek(self) -> Batch:
-        """A batch as the next one will be made, which changes none of those to come."""
-        return self.draws.peek(self.experts)
+        """A batch as the next one will be made, which changes none of those to come; of the expert alone at first."""
+        return self.draws.peek(self.experts if self.replay.episodes else self.config.training.batch_size)
 
     # ---- checkpoint
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 
 from vmil.config.errors import UserError
+from vmil.config.learners import collects
 from vmil.config.schema import Config, EnvConfig
 from vmil.data.demos import available_demos
 from vmil.envs.factory import EnvInfo
@@ -19,6 +20,7 @@ log = logging.getLogger(__name__)
 
 MEMORY_SHARE = 0.6  # of the free memory that the replay may fill; networks and their activations need the rest
 _BYTES_BESIDES = 4 + 8 + 8 + 1 + 1  # float32 reward, int64 episode and t, bool is_first and terminated
+SCRATCH = "scratch"  # in the checkpoints' replay directory: a replay that memory has no room for
 _CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -59,7 +61,7 @@ def estimate(config: Config, info: EnvInfo) -> Footprint:
 
     UserError if `demos.count` is null and there are no demonstrations to count.
     """
-    replay = replay_steps(config) * step_bytes(info)
+    replay = replay_steps(config) * step_bytes(info) if collects(config) else 0
     count = len(available_demos(config.env.name, config.demos)) if config.demos.count is None else config.demos.count
     demos = count * info.steps_per_episode * step_bytes(info)
     return Footprint(replay_bytes=replay, demo_bytes=demos, checkpoint_bytes=replay)
@@ -80,7 +82,7 @@ def choose_scratch(footprint: Footprint, replay_dir: Path | None, sharers: int =
     if shutil.disk_usage(replay_dir).free < needed:
         raise UserError(f"{said}, nor on the disk of {replay_dir}: lower training.replay_frames")
     log.warning("%s and is kept on disk, which is slower: training.replay_frames lowers it", said)
-    return replay_dir / "scratch"
+    return replay_dir / SCRATCH
 
 
 def available_memory() -> int:

@@ -21,19 +21,27 @@ class Pace:
         self.frames = 0  # environment frames collected so far
         self.goal = 0  # frames to have collected before the running round ends; 0: pre-training
         self.owed = config.training.pretrain_updates  # batches that the running round has yet to yield
+        self.length = self.owed  # batches of the running round in all
+        self.rounds = int(self.owed > 0)  # begun, pre-training among them
+        self.size = 0  # frames of the running round; a resumed run may ask for other ones from the next on
+        self.asked = 0  # frames that those asked for; where episodes end early they collect more
         self.wave = 0  # episodes still to be played before learning goes on, of those that are played at once
 
     @property
     def epochs(self) -> int:
-        """Rounds of the whole run, with pre-training."""
-        training = self._training
-        return int(training.pretrain_updates > 0) + math.ceil(training.frames / training.frames_per_epoch)
+        """Rounds of the whole run, with pre-training: those begun, and the present configuration's for what is left."""
+        left = max(0, self._training.frames - self.asked)
+        return self.rounds + math.ceil(left / self._training.frames_per_epoch)
+
+    @property
+    def overdrawn(self) -> bool:
+        """Whether a round was begun that the budget does not ask for."""
+        return self.asked - self._training.frames_per_epoch >= self._training.frames
 
     @property
     def round_length(self) -> int:
         """Batches of the running round, or of the next one between two of them."""
-        pretraining = self.goal == 0 and self.owed > 0
-        return self._training.pretrain_updates if pretraining else self._training.updates_per_epoch
+        return self.length if self.owed > 0 else self._training.updates_per_epoch
 
     @property
     def missing(self) -> int:
@@ -46,16 +54,18 @@ class Pace:
 
         Not while a wave of episodes is unfinished, as after a stop: a run that nothing stops learns after the last.
         """
-        training = self._training
-        with_it = training.updates_per_epoch - self.owed + 1
-        collected = training.frames_per_epoch - self.missing
-        enough = with_it * training.frames_per_epoch <= collected * training.updates_per_epoch
+        with_it = self.length - self.owed + 1
+        collected = self.size - self.missing
+        enough = with_it * self.size <= collected * self.length
         return self.wave == 0 and (self.goal == 0 or enough)
 
     def begin_round(self) -> None:
         """Asks for the next round's frames and batches."""
-        self.goal = self.frames + self._training.frames_per_epoch
-        self.owed = self._training.updates_per_epoch
+        self.size = self._training.frames_per_epoch
+        self.length = self.owed = self._training.updates_per_epoch
+        self.goal = self.frames + self.size
+        self.rounds += 1
+        self.asked += self.size
 
     def begin_wave(self) -> None:
         """As many episodes as there are workers to play at once, or what a stop has left of them."""
@@ -63,9 +73,25 @@ class Pace:
 
     def state_dict(self) -> dict[str, int]:
         """For a checkpoint."""
-        return {"frames": self.frames, "goal": self.goal, "owed": self.owed, "wave": self.wave}
+        return {
+            "frames": self.frames,
+            "goal": self.goal,
+            "owed": self.owed,
+            "wave": self.wave,
+            "rounds": self.rounds,
+            "asked": self.asked,
+            "size": self.size,
+            "length": self.length,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continues where `state_dict` was taken."""
         self.frames, self.goal, self.owed = state["frames"], state["goal"], state["owed"]
         self.wave = state.get("wave", 0)
+        before = math.ceil(self.goal / self._training.frames_per_epoch)  # as an older checkpoint's run had it
+        self.rounds = state.get("rounds", int(self._training.pretrain_updates > 0) + before)
+        self.asked = state.get("asked", before * self._training.frames_per_epoch)
+        self.size = state.get("size", self._training.frames_per_epoch if self.goal else 0)
+        self.length = state.get(
+            "length", self._training.updates_per_epoch if self.goal else self._training.pretrain_updates
+        )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import torch
 
 from vmil.config.errors import UserError
 from vmil.config.schema import Config, ReplayPlace
-from vmil.data.footprint import Footprint, choose_scratch, estimate, replay_steps
+from vmil.data.footprint import SCRATCH, Footprint, choose_scratch, estimate, replay_steps
 from vmil.data.ranks import local_index
 from vmil.data.replay import Replay
 from vmil.envs.factory import EnvInfo
@@ -64,4 +65,6 @@ def make_replay(
     """
     size = estimate(config, info)
     scratch = choose_scratch(size, replay_dir, config.compute.devices) if place is None else None
+    if scratch is None and replay_dir is not None:
+        shutil.rmtree(replay_dir / SCRATCH, ignore_errors=True)  # what a killed process left, of a time with less room
     return Replay(replay_steps(config), info.frames_per_step, seed, scratch, place)

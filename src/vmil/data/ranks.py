@@ -50,13 +50,18 @@ def local_index(config: Config, environment: Mapping[str, str] | None = None) ->
     known = os.environ if environment is None else environment
     if config.compute.devices * config.compute.nodes == 1:
         return 0
-    by_srun = "SLURM_NTASKS" in known and "TORCHELASTIC_RUN_ID" not in known  # torchrun has precedence, inside srun too
+    by_srun = _by_srun(known) and "TORCHELASTIC_RUN_ID" not in known  # torchrun has precedence, inside srun too
     return int(known.get("SLURM_LOCALID" if by_srun else "LOCAL_RANK", 0))
 
 
 def started_outside(environment: Mapping[str, str]) -> bool:
     """Whether torchrun or srun starts all ranks, rather than the first one the others."""
-    return "TORCHELASTIC_RUN_ID" in environment or "SLURM_NTASKS" in environment
+    return "TORCHELASTIC_RUN_ID" in environment or _by_srun(environment)
+
+
+def _by_srun(environment: Mapping[str, str]) -> bool:
+    """As Lightning sees it: in an interactive job's shell, which srun has started itself, the first rank starts all."""
+    return "SLURM_NTASKS" in environment and environment.get("SLURM_JOB_NAME") not in ("bash", "interactive")
 
 
 def rank_seed(seed: int, rank: Rank) -> int:

@@ -57,13 +57,20 @@ class Beside:
     def start(self, job: Job) -> None:
         """Begins; the last one must have been taken."""
         assert self._job is None
+        try:
+            self._result = self._send(job)
+        except BrokenProcessPool:  # it was ended while it had nothing to do, as by who needed its memory
+            self.close()
+            self._result = self._send(job)
+        self._job = job
+
+    def _send(self, job: Job) -> Future[tuple[Rollout, dict[str, float]]]:
         if self._pool is None:
             # Not forked: this process has threads, a GPU, an OpenGL context.
             apart = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(1, mp_context=apart, initializer=settle_in, initargs=(os.getpid(),))
-        self._job = job
         # As bytes: torch would otherwise pass tensors through shared memory, which a kill leaves behind.
-        self._result = self._pool.submit(_run, pickle.dumps(job), torch.get_float32_matmul_precision())
+        return self._pool.submit(_run, pickle.dumps(job), torch.get_float32_matmul_precision())
 
     def wait(self, seconds: float = 0.0) -> bool:
         """Whether it is done, or is so within that time."""

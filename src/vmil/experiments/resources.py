@@ -12,7 +12,9 @@ from pathlib import Path
 import psutil
 
 from vmil.config.errors import UserError
+from vmil.config.learners import collects
 from vmil.config.schema import Config
+from vmil.data.place import fits
 from vmil.experiments.grid import Cell
 
 GIB = 1024**3
@@ -74,8 +76,7 @@ def make_plan(machine: Machine, cells: Sequence[Cell], jobs: int = 0) -> Plan:
     devices = max((cell.config.compute.devices for cell in cells), default=1)
     workers = max((_workers(cell.config) for cell in cells), default=0)
     on_gpu = any(cell.config.compute.device == "cuda" for cell in cells)
-    needed_there = GPU_BYTES + max((_gpu_replay_bytes(cell.config) for cell in cells), default=0.0)
-    seats = _seats(machine.gpus, devices, needed_there) if on_gpu else []
+    seats = _seats(machine.gpus, devices, [cell.config for cell in cells]) if on_gpu else []
     if jobs == 0:
         needed = max((memory_bytes(cell.config) for cell in cells), default=PROCESS_BYTES)
         cores = devices * max(CORES_PER_RUN, workers)
@@ -86,10 +87,11 @@ def make_plan(machine: Machine, cells: Sequence[Cell], jobs: int = 0) -> Plan:
     return Plan(jobs, threads, tuple(name for name, _ in seats), devices, workers)
 
 
-def _seats(gpus: Sequence[Gpu], devices: int, needed: float) -> list[tuple[str, int]]:
-    """Groups of `devices` GPUs and how many runs of `needed` bytes each carries; one on several has them to itself."""
+def _seats(gpus: Sequence[Gpu], devices: int, configs: Sequence[Config]) -> list[tuple[str, int]]:
+    """Groups of `devices` GPUs and how many of the runs each carries at once; one on several has them to itself."""
     if devices == 1:
-        return [(gpu.name, min(RUNS_PER_GPU, int(gpu.free // needed))) for gpu in gpus]
+        needed = [GPU_BYTES + max((_replay_on(gpu, config) for config in configs), default=0.0) for gpu in gpus]
+        return [(gpu.name, min(RUNS_PER_GPU, int(gpu.free // run))) for gpu, run in zip(gpus, needed, strict=True)]
     groups = [gpus[start : start + devices] for start in range(0, len(gpus) - devices + 1, devices)]
     return [(",".join(gpu.name for gpu in group), 1) for group in groups]
 
@@ -107,14 +109,15 @@ def memory_bytes(config: Config) -> float:
 
 def _replay_bytes(config: Config) -> float:
     repeat = config.env.action_repeat
-    steps = min(config.training.frames, config.training.replay_frames) / repeat
+    steps = min(config.training.frames, config.training.replay_frames) / repeat if collects(config) else 0.0
     steps += (config.demos.count or DEMOS) * config.env.episode_frames / repeat
     return steps * 3 * config.env.image_size**2
 
 
-def _gpu_replay_bytes(config: Config) -> float:
-    """What the replay may take of a GPU: runs that begin at once would each find it free."""
-    return 0.0 if config.compute.replay == "host" else _replay_bytes(config)
+def _replay_on(gpu: Gpu, config: Config) -> float:
+    """What the run's replay takes of a GPU that it finds as free as it is now, as runs that begin at once do."""
+    wish, needed = config.compute.replay, _replay_bytes(config)
+    return needed if wish == "device" or fits(wish, int(needed), int(gpu.free)) else 0.0
 
 
 def this_machine() -> Machine:

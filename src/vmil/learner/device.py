@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from vmil.config.errors import UserError
 from vmil.config.schema import Config
 
 
@@ -54,6 +55,18 @@ def choose_device(config: Config) -> torch.device:
     if config.compute.device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(config.compute.device)
+
+
+def require_device(config: Config) -> None:
+    """UserError if the run is to learn on GPUs that are not there."""
+    if choose_device(config).type != "cuda":
+        return
+    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if config.compute.devices > found:
+        raise UserError(
+            f"compute.device={config.compute.device} with compute.devices={config.compute.devices} needs as many CUDA "
+            f"GPUs, and torch finds {found}: " + ("lower compute.devices" if found else "set compute.device to auto")
+        )
 
 
 def playable(config: Config) -> Config:

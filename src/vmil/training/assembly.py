@@ -20,7 +20,7 @@ from vmil.config.schema import Config
 from vmil.data.datamodule import VMILDataModule
 from vmil.data.ranks import rank_of
 from vmil.envs.factory import make_env
-from vmil.learner.device import choose_device, choose_threads, use_bf16
+from vmil.learner.device import choose_device, choose_threads, require_device, use_bf16
 from vmil.learner.module import ImitationModule
 from vmil.tracking.tracker import NullTracker, Tracker, make_tracker
 from vmil.training.allocator import keep_memory
@@ -53,6 +53,7 @@ def assemble(config: Config, make_learner: LearnerFactory, run_dir: Path, checkp
 
     What cannot be done is found before the tracker hears of the run: a finished one that is refused stays finished.
     """
+    require_device(config)
     prepare_torch(config)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     rank = rank_of(config)

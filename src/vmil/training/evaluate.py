@@ -69,7 +69,7 @@ class Evaluate(Callback):
         self._take_up(trainer, pl_module)
         if self._in_round:
             return
-        if frames > 0 or (self.config.eval_at_start and self.config.pretrain_updates == 0):
+        if frames > 0 or trainer.current_epoch > 0 or self.config.pretrain_updates == 0:  # `due` knows of eval_at_start
             self._evaluate_if_due(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:

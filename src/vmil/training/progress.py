@@ -36,6 +36,7 @@ class Progress(Callback):
         self._bar: tqdm[Any] | None = None
         self._updates = 0  # since this process began training
         self._in_round = 0  # of this round
+        self._pretraining = False
         self._window: deque[tuple[float, int]] = deque()
         self._spoke = 0.0
 
@@ -43,6 +44,7 @@ class Progress(Callback):
         """Opens the bar."""
         self._window = deque([(time.monotonic(), 0)])
         self._spoke = time.monotonic()
+        self._pretraining = self._pretrains(trainer)  # again below, which a run resumed within a round leaves out
         if self._wants_bar:
             self._bar = tqdm(
                 total=self.config.frames,
@@ -57,6 +59,7 @@ class Progress(Callback):
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """A new round."""
         self._in_round = 0
+        self._pretraining = self._pretrains(trainer)
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -90,7 +93,7 @@ class Progress(Callback):
 
     def text(self, frames: int) -> str:
         """`12,000/60,000 frames · 2.40 updates/s · 31 min left · collected 310 · evaluation 730 at 10,000`."""
-        if frames == 0 and self.config.pretrain_updates:
+        if self._pretraining:
             where = f"pre-training {self._in_round:,}/{self.config.pretrain_updates:,} updates"
         else:
             where = f"{frames:,}/{self.config.frames:,} frames"
@@ -112,8 +115,11 @@ class Progress(Callback):
         """Updates until the end."""
         config = self.config
         rounds = max(0, config.frames - frames) / config.frames_per_epoch
-        this_round = config.updates_per_epoch if frames else config.pretrain_updates
+        this_round = config.pretrain_updates if self._pretraining else config.updates_per_epoch
         return rounds * config.updates_per_epoch + max(0, this_round - self._in_round)
+
+    def _pretrains(self, trainer: lightning.Trainer) -> bool:
+        return trainer.current_epoch == 0 and self.config.pretrain_updates > 0
 
     def _show(self, frames: int) -> None:
         if self._bar is not None:

@@ -48,7 +48,7 @@ def try_on(path: Path, learner: ImitationModule, data: VMILDataModule) -> None:
     try:
         data.restore(content[type(data).__qualname__])
         budget = data.config.training.frames
-        if data.frames > budget:
+        if data.pace.overdrawn:
             raise UserError(f"training.frames={budget}: the run has collected {data.frames:,} already")
         fresh = listed(learner.configure_optimizers())
         for optimizer, state in zip(fresh, content["optimizer_states"], strict=True):
