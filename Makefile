@@ -29,6 +29,8 @@ PY     := $(VENV)/bin/python
 DIGEST := $(shell cat requirements.lock pyproject.toml | cksum | tr ' ' '-')
 READY  := $(VENV)/.installed-$(DIGEST)
 
+given  = $(filter command line,$(origin $1))
+PART   = $(if $(call given,ENV),env='$(ENV)') $(if $(call given,ALGO),algo='$(ALGO)') $(if $(call given,COMPUTE),compute=$(COMPUTE))
 IO     = $(if $(FORMAT),format=$(FORMAT)) $(if $(OUT),out='$(OUT)')
 
 SHELL := /bin/bash
@@ -66,7 +68,7 @@ demos: $(READY)  ## record demonstrations of an expert: ENV SEED N (or COUNT) AR
 	$(PY) -m vmil demos env=$(ENV) seed=$(SEED) $(if $(COUNT),count=$(COUNT)) $(ARGS)
 
 experiment: $(READY)  ## a grid of runs, such as figure4 or ablations: NAME SEEDS BUDGET RUNNER ARGS="env=walker jobs=2"
-	$(PY) -m vmil experiment name=$(NAME) seeds="$(SEEDS)" $(if $(BUDGET),budget=$(BUDGET)) runner=$(RUNNER) $(ARGS)
+	$(PY) -m vmil experiment name=$(NAME) seeds="$(if $(call given,SEED),$(SEED),$(SEEDS))" $(if $(BUDGET),budget=$(BUDGET)) runner=$(RUNNER) $(PART) $(if $(DEMOS),demos.path='$(DEMOS)') $(ARGS)
 
 publish: $(READY)  ## put a run's numbers beside the notebooks: RUN ARGS='note="stopped early"'
 	$(PY) -m vmil publish run=$(RUN) $(ARGS)
@@ -125,7 +127,7 @@ clean:  ## remove caches and the virtual environment, keep the runs
 # imports, has no wheel: there dm_control goes in without its requirements, which pyproject.toml lists instead. Where it came
 # in with them, the last pip line does nothing. Of two makes at once the second waits for the first.
 $(READY):
-	@if command -v flock >/dev/null; then exec 9<Makefile; flock 9; fi; \
+	@set -eu -o pipefail; if command -v flock >/dev/null; then exec 9<Makefile; flock 9; fi; \
 	if [ -e $@ ]; then exit 0; fi; \
 	fit=; bare=; \
 	for python in $(or $(PYTHON),python3.12 python3.11 python3.13 python3); do \

@@ -199,6 +199,11 @@ def test_misuse_is_one_sentence_and_exit_code_2(arguments, sentence, capsys):
             2,
             "vmil: no space left on the disk for 'x.pt': free some, then resume\n",
         ),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "/out"),
+            2,
+            "vmil: '/out' cannot be used: permission denied\n",
+        ),
         (StoppedError("stopped; `make resume RUN=x` goes on"), 143, "vmil: stopped; `make resume RUN=x` goes on\n"),
         (KeyboardInterrupt(), 130, "vmil: interrupted\n"),
     ],

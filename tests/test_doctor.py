@@ -54,6 +54,17 @@ def test_it_is_not_ready_when_none_does(quick, monkeypatch):
     assert lines[-1].startswith("not ready")
 
 
+def test_it_is_not_ready_when_mujoco_gl_forbids_what_works(quick, monkeypatch):
+    def refuse():
+        raise UserError("MUJOCO_GL=osmesa does not render")
+
+    monkeypatch.setattr(rendering, "probe_backends", lambda: [rendering.BackendReport("egl", True, 1.0, "")])
+    monkeypatch.setattr(rendering, "choose_backend", refuse)
+    lines = []
+    assert not doctor.examine(lines.append)
+    assert lines[-1] == "not ready: MUJOCO_GL names another than what works, so nothing can be trained from pixels"
+
+
 def test_a_check_that_breaks_does_not_end_the_examination(quick, monkeypatch):
     monkeypatch.setattr(rendering, "probe_backends", lambda: [rendering.BackendReport("egl", True, 1.0, "")])
     monkeypatch.setattr(doctor.shutil, "disk_usage", broken)

@@ -14,6 +14,7 @@ from vmil.config import keys
 from vmil.config.errors import NonFiniteError, StoppedError, UserError
 from vmil.config.sources import presets
 
+CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)  # files that a person asked for
 MISUSED, INTERRUPTED, STOPPED = 2, 130, 143  # exit codes besides; the shell's for Ctrl-C and SIGTERM
 
 
@@ -50,9 +51,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         return _complain(str(error))
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        return _complain(f"no space left on the disk for '{error.filename or 'a file'}': free some, then resume")
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return _complain(f"no space left on the disk for '{error.filename or 'a file'}': free some, then resume")
+        if error.errno in CLOSED and error.filename:
+            return _complain(f"'{error.filename}' cannot be used: {(error.strerror or 'no').lower()}")
+        raise
     except NonFiniteError as error:
         print(f"vmil: {error}", file=sys.stderr)
         return FAILED

@@ -33,16 +33,19 @@ Check = Callable[[], Iterator[Line]]
 
 def examine(write: Callable[[str], object]) -> bool:
     """Write one line per finding as it is found, and return whether pictures can be rendered."""
-    renders = False
+    renders = chosen = False
     for check in (_python, _versions, _processor, _memory, _disk, _torch, _settings, _rendering):
         try:
             for what, finding in check():
                 renders |= what.startswith("render ") and finding.startswith("works")
+                # What training chooses, which MUJOCO_GL may forbid though another backend works.
+                chosen |= what == "rendering with" and not finding.startswith("nothing")
                 write(f"{what:<20} {finding}")
         except Exception as error:  # noqa: BLE001  a doctor that faints at the first wound is of no use
             write(f"{check.__name__.strip('_'):<20} cannot be examined: {error!r}")
-    write("ready" if renders else "not ready: no OpenGL backend renders, so nothing can be trained from pixels")
-    return renders
+    refused = "MUJOCO_GL names another than what works" if renders else "no OpenGL backend renders"
+    write("ready" if renders and chosen else f"not ready: {refused}, so nothing can be trained from pixels")
+    return renders and chosen
 
 
 def _python() -> Iterator[Line]:

@@ -132,3 +132,11 @@ def test_latent_states_survive_their_file(tmp_path: Path) -> None:
     (tmp_path / "latents.csv").write_text("source,x\nexpert,far\n")
     with pytest.raises(UserError, match="does not hold latent states"):
         read_latents(tmp_path / "latents.csv")
+
+
+def test_a_run_s_own_directory_is_never_replaced(run_dir: Path) -> None:
+    kept = run_dir.rename(run_dir.with_name("walker-vmil-demos5-s3"))  # as an experiment calls it
+    for name in (None, "..", "."):
+        with pytest.raises(UserError, match=r"no published run's|not a directory name"):
+            publish_run(kept, PublishOptions(out=str(kept.parent), name=name, latents=False))
+    assert (kept / "config.yaml").is_file()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,14 @@ def test_files_beside_a_run_count_though_a_longer_one_stands_for_its_seed(tmp_pa
     assert found is not None
     assert (found[0].name, found[1]) == ("short", [tmp_path / "short" / "open_loop.png"])
     assert results.longest_with("latents.csv", "walker") is None
+
+
+def test_a_card_of_aliases_is_refused_before_it_is_printed(tmp_path: Path) -> None:
+    levels = "".join(f"{name}: &{name} [{', '.join(10 * ['*' + before])}]\n" for before, name in pairwise("abcdefghij"))
+    path = publish(tmp_path, "mine") / "run.yaml"
+    path.write_text(f"a: &a [x]\n{levels}env: *j\n")
+    with pytest.raises(UserError, match="aliases are not allowed"):
+        load_results(str(tmp_path))
 
 
 @pytest.mark.parametrize(

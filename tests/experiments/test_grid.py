@@ -207,6 +207,13 @@ def test_a_stopped_cell_is_resumed_from_its_checkpoint(cell: grid.Cell, place: P
     assert start == ["resume", f"run={run_dir}", "training.frames=20000"]
 
 
+def test_a_stopped_cell_takes_what_is_asked_of_the_machine_now(cell: grid.Cell, place: Place) -> None:
+    begin(cell, place, "compute=gpu", checkpoint=True)
+    asked = ("compute=cpu", "compute.threads=2", "tracking.kind=csv")
+    now = replace(cell, settings=(*cell.settings, *asked), config=load_config([*cell.settings, *asked]))
+    assert {"compute.device=cpu", *asked[1:]} <= set(command(now, place, threads=1))
+
+
 def test_a_cell_that_never_came_to_a_checkpoint_starts_again(cell: grid.Cell, place: Place) -> None:
     begin(cell, place, status="FAILED")
     assert standing(cell, place) == "fresh"

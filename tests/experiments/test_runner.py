@@ -20,7 +20,17 @@ from vmil.experiments import run as experiment
 from vmil.experiments.cell import Place
 from vmil.experiments.grid import Cell
 from vmil.experiments.local import LocalPool
-from vmil.experiments.resources import GIB, Gpu, Machine, Plan, chosen_gpus, make_plan, memory_bytes, usable_cores
+from vmil.experiments.resources import (
+    GIB,
+    Gpu,
+    Machine,
+    Plan,
+    chosen_gpus,
+    make_plan,
+    memory_bytes,
+    this_machine,
+    usable_cores,
+)
 from vmil.tracking.record import read_record
 
 # A stand-in for `vmil train`: it writes what a run leaves behind and ends as its name says.
@@ -190,10 +200,13 @@ def test_cores_and_memory_say_how_many_at_once(machine: Machine, count: int, job
 
 def test_gpus_are_shared_by_their_memory() -> None:
     machine = Machine(32, 512 * GIB, (Gpu("0", 140 * GIB), Gpu("3", 17 * GIB)))
-    assert make_plan(machine, cells(40, "compute=gpu", "compute.replay=host")) == Plan(6, 5, ("0", "3"))  # four and two
-    assert make_plan(machine, cells(40, "compute=gpu")) == Plan(5, 6, ("0", "3"))  # four and one: replays lie there too
+    assert make_plan(machine, cells(40, "compute=gpu", "compute.replay=host")) == Plan(6, 5, ("0", "3"), rooms=(4, 2))
+    replays = cells(40, "compute=gpu")  # lie there too
+    assert make_plan(machine, replays) == Plan(5, 6, ("0", "3"), rooms=(4, 1))
     large = cells(40, "compute=gpu", "training.frames=3000000", "training.replay_frames=3000000")  # 17 GiB of pictures
-    assert make_plan(machine, large) == Plan(6, 5, ("0", "3"))  # four and two: on the small one they stay with the host
+    assert make_plan(machine, large) == Plan(6, 5, ("0", "3"), rooms=(4, 2))  # on the small one they stay with the host
+    filled = Machine(64, 512 * GIB, (Gpu("0", 80 * GIB), Gpu("1", 1 * GIB)))
+    assert make_plan(filled, replays).gpus == ("0",)  # what others fill is left to them
     assert make_plan(machine, cells(40, "compute=cpu")).gpus == ()
 
 
@@ -206,7 +219,7 @@ def test_runs_with_workers_or_several_devices_are_fewer() -> None:
     assert make_plan(machine, shared) == Plan(4, 2, devices=2)
     gpus = Machine(64, 512 * GIB, tuple(Gpu(str(index), 80 * GIB) for index in range(5)))
     pairs = cells(9, "compute=gpu", "compute.devices=2", "training.frames_per_epoch=2000")
-    assert make_plan(gpus, pairs) == Plan(2, 16, ("0,1", "2,3"), devices=2)
+    assert make_plan(gpus, pairs) == Plan(2, 16, ("0,1", "2,3"), devices=2, rooms=(1, 1))
     [alone] = cells(1, "compute=cpu")
     assert memory_bytes(played[0].config) == memory_bytes(alone.config) + 4 * GIB
     assert memory_bytes(shared[0].config) == memory_bytes(alone.config) + 2 * GIB
@@ -245,6 +258,25 @@ def test_children_take_the_gpus_in_turn_and_their_share_of_threads(tmp_path: Pat
     children = [pool.start(tell, tmp_path / "logs" / str(index)) for index in range(2)]
     assert [child._process.wait() for child in children] == [0, 0]
     assert [(tmp_path / "logs" / str(index)).read_text() for index in range(2)] == ["0 3\n", "3 3\n"]
+
+
+def test_a_gpu_gets_as_many_as_it_has_room_for(tmp_path: Path) -> None:
+    pool = LocalPool(Plan(5, 1, ("0", "3"), rooms=(4, 1)))
+    wait = [sys.executable, "-c", "import signal; signal.pause()"]
+    children = [pool.start(wait, tmp_path / "logs" / str(index)) for index in range(5)]
+    try:
+        assert sorted(child.seat for child in children) == [0, 0, 0, 0, 1]
+    finally:
+        for child in children:
+            child._process.kill()
+            child._process.wait()
+
+
+def test_an_experiment_sees_the_container_s_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name, text in (("max", str(GIB)), ("current", "0"), ("stat", "inactive_file 0\n")):
+        (tmp_path / f"memory.{name}").write_text(text)
+    monkeypatch.setattr("vmil.data.footprint._CGROUP", tmp_path)
+    assert this_machine().memory <= GIB
 
 
 # ---- Ray ------------------------------------------------------------------------------------------------------

@@ -19,6 +19,12 @@ def run_dir(tmp_path: Path) -> Path:
     return run
 
 
+def test_bytes_of_a_power_cut_cost_their_row(run_dir: Path) -> None:
+    with (run_dir / "metrics.csv").open("ab") as file:
+        file.write(b'\xff\x00"\xfe\n20000,9.0,eval/return,800.0\n')
+    assert read_curve(run_dir, "eval/return") == [(0, 26.5), (10_000, 730.0), (20_000, 800.0)]
+
+
 def test_a_curve_is_one_metric_in_order(run_dir: Path) -> None:
     assert read_curve(run_dir, "eval/return") == [(0, 26.5), (10_000, 730.0)]
     with pytest.raises(KeyError, match="eval/return"):

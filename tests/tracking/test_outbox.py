@@ -74,6 +74,33 @@ def test_what_may_yet_succeed_is_tried_again_and_keeps_its_place() -> None:
     outbox.close(timeout=10)
 
 
+def test_the_call_that_all_others_need_never_goes() -> None:
+    seen: list[int] = []
+    back, tried, arrived = threading.Event(), threading.Event(), threading.Event()
+
+    def opening() -> None:
+        tried.set()
+        if not back.is_set():
+            raise OSError("connection refused")
+        seen.append(-1)
+
+    def reading(number: int) -> None:
+        seen.append(number)
+        if number == 19:
+            arrived.set()
+
+    outbox = Outbox("server", hopeless, capacity=5, pause=0.01)
+    outbox.post(opening, keep=True)
+    assert tried.wait(10)
+    for number in range(20):
+        outbox.post(lambda number=number: reading(number))  # type: ignore[misc]
+    back.set()
+    assert arrived.wait(10)
+    assert seen[0] == -1
+    assert seen[-2:] == [18, 19]
+    outbox.close(timeout=10)
+
+
 def test_while_the_server_is_away_nobody_waits_and_the_oldest_go(caplog: pytest.LogCaptureFixture) -> None:
     tried = threading.Event()
 

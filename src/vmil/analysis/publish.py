@@ -25,6 +25,7 @@ from vmil.config.runs import CONFIG_FILE, run_name
 from vmil.config.schema import Config
 from vmil.config.schema_cli import PublishOptions
 from vmil.data.demos import find_demos
+from vmil.data.footprint import allowed_cores
 from vmil.tracking.curves import Point, read_points
 from vmil.tracking.record import read_record
 
@@ -67,6 +68,7 @@ def publish_run(run_dir: Path, options: PublishOptions) -> Path:
     card = make_card(run_dir, config, points, options)
     out = given_path("out", options.out) if options.out else checkout_dir() / "notebooks" / "results"
     name = options.name or run_name(card.env, card.algo, card.variant, card.seed)
+    _refuse_to_overwrite(out, name)
     fresh = out / f".{name}.new"
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
@@ -81,6 +83,16 @@ def publish_run(run_dir: Path, options: PublishOptions) -> Path:
     shutil.rmtree(out / name, ignore_errors=True)
     os.replace(fresh, out / name)
     return out / name
+
+
+def _refuse_to_overwrite(out: Path, name: str) -> None:
+    """A run of an experiment is called like what is published of it: with `out=runs` it would be replaced."""
+    if not name.strip() or "/" in name or name in (".", ".."):
+        raise UserError(f"name={name} is not a directory name; its parent is out")
+    place = out / name
+    ours = {CARD, METRICS, LATENTS}
+    if place.is_dir() and any(path.name not in ours and path.suffix != ".png" for path in place.iterdir()):
+        raise UserError(f"'{place}' holds files that are no published run's: take another out= or name=")
 
 
 def make_card(run_dir: Path, config: Config, points: Sequence[Point], options: PublishOptions) -> Card:
@@ -149,7 +161,7 @@ def machine_in_words() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     text = cpuinfo.read_text() if cpuinfo.is_file() else ""
     models = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = allowed_cores()
     gpus = [path.read_text() for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))]
     names = [line.partition(":")[2].strip() for each in gpus for line in each.splitlines() if line.startswith("Model")]
     return f"{cores} cores ({models[0] if models else platform.machine()}), {', '.join(names) or 'no GPU'}"

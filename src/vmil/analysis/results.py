@@ -184,7 +184,10 @@ def read_card(path: Path) -> Card:
     try:
         if path.stat().st_size > MAX_CARD_BYTES:
             raise ResultsError(f"{path} is larger than {MAX_CARD_BYTES >> 10} KiB and is no card of a run")
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise ResultsError(f"{path} cannot be read (aliases are not allowed)")  # of aliases: without end to print
+        content = yaml.safe_load(text)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ResultsError(f"{path} cannot be read ({str(error).splitlines()[0]})") from error
     if not isinstance(content, dict):

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 CLOCK = "run/seconds"
 CACHE = Path("~/.cache/vmil/mlflow")  # pictures, by run
 SHOWN = "shown"
+TOY = "debug"  # MLflow's experiment of `make smoke` (conf/compute/debug.yaml): it proves that all runs, and no more
 
 
 def read_mlflow(uri: str | None = None) -> list[Run]:
@@ -39,6 +40,8 @@ def read_mlflow(uri: str | None = None) -> list[Run]:
         raise UserError(f"reading MLflow needs {error.name}: install it, or read published results") from error
 
     def read(run: store.StoredRun) -> Run | None:
+        if run.params.get("tracking.experiment") == TOY:
+            return None
         wanted = [name for name in run.last if wanted_metric(name)]
         points = timed({name: store.history(address, run.run_id, name) for name in wanted})
         if not points:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import replace
 from typing import get_args
@@ -16,6 +15,7 @@ from vmil.bench.report import Row, Table, rate_row, times_row
 from vmil.bench.updates import prepared
 from vmil.config.schema import Config, EnvConfig, RenderProfile
 from vmil.data.collect import EpisodeCollector, one_thread
+from vmil.data.footprint import allowed_cores
 from vmil.data.parallel import make_collector
 from vmil.envs.episodes import EpisodicEnv
 from vmil.envs.factory import env_info, make_env
@@ -133,7 +133,7 @@ def measure_collection(table: Table, config: Config, warmup: int, repeats: int) 
 
 def measure_workers(table: Table, config: Config, warmup: int, repeats: int) -> None:
     """Whole episodes by processes beside this one, as many as there are cores, and by half as many, and so on."""
-    info, cores = env_info(config.env), min(MOST_WORKERS, len(os.sched_getaffinity(0)))
+    info, cores = env_info(config.env), min(MOST_WORKERS, allowed_cores())
     learner, _ = prepared(config, info.action_size, info.proprio_size)
     for workers in [count for count in (1, 2, 4, MOST_WORKERS) if count <= cores]:
         asked = replace(config, collector=replace(config.collector, backend="process", workers=workers))

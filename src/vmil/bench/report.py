@@ -16,7 +16,7 @@ import vmil
 from vmil.bench.clock import Times
 from vmil.config.errors import UserError
 from vmil.config.schema import Config
-from vmil.data.footprint import available_memory
+from vmil.data.footprint import allowed_cores, available_memory
 from vmil.learner.device import choose_device, use_bf16
 from vmil.training.rundir import git_commit
 
@@ -90,7 +90,7 @@ def this_machine(config: Config) -> dict[str, object]:
     cpuinfo = Path("/proc/cpuinfo")
     text = cpuinfo.read_text() if cpuinfo.is_file() else ""
     models = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = allowed_cores()
     return {
         "processor": models[0] if models else platform.machine(),
         "cores": cores,

@@ -66,7 +66,7 @@ def to_yaml(config: Config) -> str:
 def save_config(config: Config, path: Path) -> None:
     """Write a configuration as YAML, for `load_saved_config`; a kill leaves the old file or the new one, whole."""
     partial = path.with_name(f".{path.name}.part")
-    partial.write_text(to_yaml(config))
+    partial.write_text(to_yaml(config), encoding="utf-8")
     partial.replace(path)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -83,6 +84,11 @@ def choose_scratch(footprint: Footprint, replay_dir: Path | None, sharers: int =
         raise UserError(f"{said}, nor on the disk of {replay_dir}: lower training.replay_frames")
     log.warning("%s and is kept on disk, which is slower: training.replay_frames lowers it", said)
     return replay_dir / SCRATCH
+
+
+def allowed_cores() -> int:
+    """Cores that this process may use; macOS does not say which."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def available_memory() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from vmil.tracking.tracker import CSV_NAME
 
 CHECKPOINT = Path("checkpoints") / "last.ckpt"  # what a run is resumed from
 Standing = Literal["fresh", "begun", "done"]
+# What may be asked anew of a run that is resumed: it changes its machine and its tracking, not its result.
+ANEW = re.compile(r"compute\..+|tracking(\.kind|\.uri|\.system_metrics)?|demos\.cache_dir")
 
 
 @dataclass(frozen=True)
@@ -75,11 +78,19 @@ def command(cell: Cell, place: Place, threads: int) -> list[str]:
     own += [] if place.uri is None else [f"tracking.uri={place.uri}"]
     own += [] if place.parent is None else [f"tracking.parent={place.parent}"]
     if standing(cell, place) == "begun":
-        start = ["resume", f"run={place.run_dir(cell)}", f"training.frames={cell.config.training.frames}"]
+        start = ["resume", f"run={place.run_dir(cell)}", f"training.frames={cell.config.training.frames}", *_anew(cell)]
     else:
         start = ["train", *cell.settings, f"run.root={place.root}", f"run.name={cell.name}"]
         start += [f"tracking.experiment={place.experiment}"]
     return [sys.executable, "-m", "vmil", *start, *own]
+
+
+def _anew(cell: Cell) -> list[str]:
+    """Of the settings that were asked for, those that a begun run takes; a size preset's others are its own already."""
+    compute = cell.config.compute
+    preset = any(item.startswith("compute=") and item != "compute=auto" for item in cell.settings)
+    device = [f"compute.device={compute.device}", f"compute.precision={compute.precision}"] if preset else []
+    return device + [item for item in cell.settings if ANEW.fullmatch(item.partition("=")[0])]
 
 
 def last_line(path: Path) -> str:

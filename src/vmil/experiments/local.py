@@ -50,7 +50,8 @@ class LocalPool:
         """Starts a command whose output is appended to `log`."""
         self._children = [child for child in self._children if child.poll() is None]
         taken = [child.seat for child in self._children]
-        seat = min(range(max(1, len(self.plan.gpus))), key=taken.count)
+        rooms = self.plan.rooms or (1,) * max(1, len(self.plan.gpus))
+        seat = min(range(len(rooms)), key=lambda each: taken.count(each) / max(1, rooms[each]))
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as file:
             # A session of its own: Ctrl-C on the terminal reaches the parent alone, which then asks each child once.
@@ -73,4 +74,5 @@ class LocalPool:
         environment = {**outer, "OMP_NUM_THREADS": str(self.plan.threads)}
         if self.plan.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = self.plan.gpus[seat]
+            environment.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # nvidia-smi's, by which they were counted
         return environment

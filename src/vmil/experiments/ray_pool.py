@@ -14,7 +14,9 @@ from vmil.experiments.resources import Plan
 LOOK_EVERY = 1.0  # seconds between two looks for a wish to stop
 
 
-def run_to_end(command: list[str], log: str, wish: str, environment: dict[str, str]) -> int:
+def run_to_end(
+    command: list[str], log: str, wish: str, environment: dict[str, str], directory: str | None = None
+) -> int:
     """Runs a command on the node that it was sent to; its exit code.
 
     A file `wish` that holds `soon` asks the process to end, `now` kills it. `ray.cancel` would be shorter, but it
@@ -26,6 +28,7 @@ def run_to_end(command: list[str], log: str, wish: str, environment: dict[str, s
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
+            cwd=directory,  # a cluster's workers stand where `ray start` was called: `runs` would be another one there
             env={**os.environ, **environment},  # Ray has set CUDA_VISIBLE_DEVICES to this task's GPU
             start_new_session=True,
         )
@@ -94,7 +97,7 @@ class RayPool:
         wish = log.with_suffix(".stop")
         wish.unlink(missing_ok=True)
         environment = {"OMP_NUM_THREADS": str(self.threads)}
-        return Task(self._ray, remote.remote(command, str(log), str(wish), environment), wish)
+        return Task(self._ray, remote.remote(command, str(log), str(wish), environment, os.getcwd()), wish)
 
     def close(self) -> None:
         """Leaves the cluster."""

@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 from vmil.config.errors import UserError
 from vmil.config.learners import collects
 from vmil.config.schema import Config
+from vmil.data.footprint import allowed_cores, available_memory
 from vmil.data.place import fits
 from vmil.experiments.grid import Cell
 
@@ -48,7 +47,8 @@ class Plan:
     """Runs at once, and what each is given.
 
     threads: of torch, in each process that learns; gpus: what CUDA_VISIBLE_DEVICES is for the runs in turn, empty: the
-    processor; devices: processes of a run that learn; workers: processes of each of them that play while it waits.
+    processor; devices: processes of a run that learn; workers: processes of each of them that play while it waits;
+    rooms: how many runs each of `gpus` carries, empty: all alike.
     """
 
     jobs: int
@@ -56,6 +56,7 @@ class Plan:
     gpus: tuple[str, ...] = ()
     devices: int = 1
     workers: int = 0
+    rooms: tuple[int, ...] = ()
 
     @property
     def cores(self) -> int:
@@ -84,7 +85,8 @@ def make_plan(machine: Machine, cells: Sequence[Cell], jobs: int = 0) -> Plan:
         carried += [sum(runs for _, runs in seats)] if seats else []
         jobs = max(1, min(carried))
     threads = max(1, machine.cores // jobs // devices)
-    return Plan(jobs, threads, tuple(name for name, _ in seats), devices, workers)
+    room = [(name, runs) for name, runs in seats if runs] or seats[:1]  # a GPU that others fill is left to them
+    return Plan(jobs, threads, tuple(name for name, _ in room), devices, workers, tuple(runs for _, runs in room))
 
 
 def _seats(gpus: Sequence[Gpu], devices: int, configs: Sequence[Config]) -> list[tuple[str, int]]:
@@ -122,12 +124,12 @@ def _replay_on(gpu: Gpu, config: Config) -> float:
 
 def this_machine() -> Machine:
     """The machine that this process may use."""
-    return Machine(usable_cores(), float(psutil.virtual_memory().available), visible_gpus())
+    return Machine(usable_cores(), float(available_memory()), visible_gpus())
 
 
 def usable_cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
     """Cores of this process: its affinity, or less where a container has a quota of time."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = allowed_cores()
     try:
         limit, period = quota.read_text().split()
         return cores if limit == "max" else max(1, min(cores, int(limit) // int(period)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,6 +11,7 @@ import torch
 
 from vmil.config.errors import UserError
 from vmil.config.schema import Config
+from vmil.data.footprint import allowed_cores
 
 
 def has_fast_bf16(device: torch.device) -> bool:
@@ -81,7 +81,7 @@ def evaluates_beside(config: Config) -> bool:
     """Whether evaluations have a process of their own: as configured, else if a core is free for it."""
     when = config.training.background_evaluation
     if when == "auto":
-        cores = len(os.sched_getaffinity(0))
+        cores = allowed_cores()
         busy = 1 if choose_device(config).type == "cuda" else choose_threads(config)
         return cores > busy * config.compute.devices
     return when == "always"
@@ -89,4 +89,4 @@ def evaluates_beside(config: Config) -> bool:
 
 def choose_threads(config: Config) -> int:
     """Torch's CPU threads: as configured, else this process's share of the cores that it may use."""
-    return config.compute.threads or max(1, len(os.sched_getaffinity(0)) // config.compute.devices)
+    return config.compute.threads or max(1, allowed_cores() // config.compute.devices)

@@ -24,8 +24,9 @@ class Point:
 
 def read_points(run_dir: Path) -> Iterator[Point]:
     """All readings of a run, in the order they were written; a last row that was cut off is left out."""
-    with (run_dir / CSV_NAME).open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
+    # What a power cut has filled with other bytes is a row that cannot be read, and no more.
+    with (run_dir / CSV_NAME).open(newline="", encoding="utf-8", errors="replace") as file:
+        for row in csv.DictReader(file, quoting=csv.QUOTE_NONE):
             try:
                 yield Point(int(row["frames"]), float(row["seconds"]), row["name"], float(row["value"]))
             except (TypeError, ValueError):  # the run is being written, or was killed in the middle of a row

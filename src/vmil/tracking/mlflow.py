@@ -29,6 +29,7 @@ SQLITE = "sqlite:///"
 PARAMS_PER_CALL = 100  # MLflow's limit
 PARAM_LENGTH = 6000  # MLflow's limit; longer values are cut, the resolved YAML artifact has them whole
 PATIENCE = 30.0  # seconds that a checkpoint waits for the server; the end of a run waits twice as long
+LATER = (408, 425, 429)  # HTTP: too slow, too early, too often
 HASTE = 20.0  # seconds that a run waits at its end if it was stopped: who stopped it may kill it after 30
 
 # One retry and a short patience: the outbox is who tries again. MLflow reads these at every request.
@@ -54,17 +55,19 @@ class MLflowTracker(CsvTracker):
         self._run_id: str | None = None
         self._continued = False
         self._monitor: object | None = None
-        self._outbox.post(self._open)
+        self._outbox.post(self._open, keep=True)
 
     # ---- what is reported ------------------------------------------------------------------------------------------
 
     def params(self, flat: Mapping[str, object]) -> None:
-        """As MLflow parameters, once: MLflow refuses to change them when a run is continued."""
+        """As MLflow parameters, each once: MLflow refuses to change them when a run is continued."""
         params = [Param(name, str(value)[:PARAM_LENGTH]) for name, value in flat.items()]
 
         def send(client: MlflowClient, run_id: str) -> None:
-            for start in range(0, 0 if self._continued else len(params), PARAMS_PER_CALL):
-                client.log_batch(run_id, params=params[start : start + PARAMS_PER_CALL])
+            known = client.get_run(run_id).data.params if self._continued else {}
+            new = [param for param in params if param.key not in known]
+            for start in range(0, len(new), PARAMS_PER_CALL):
+                client.log_batch(run_id, params=new[start : start + PARAMS_PER_CALL])
 
         self._post(send)
 
@@ -207,7 +210,9 @@ def _alone(uri: str) -> Iterator[None]:
 def _is_hopeless(error: Exception) -> bool:
     """Whether asking again cannot help: the request is at fault, not the server or the way to it."""
     return not isinstance(error, (MlflowException, OSError)) or (
-        isinstance(error, MlflowException) and error.get_http_status_code() < 500
+        isinstance(error, MlflowException)
+        and error.get_http_status_code() < 500
+        and error.get_http_status_code() not in LATER
     )
 
 

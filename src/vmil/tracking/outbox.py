@@ -23,18 +23,21 @@ class Outbox:
         self.dropped = 0
         self._hopeless, self._capacity, self._pause = hopeless, capacity, pause
         self._calls: deque[Callable[[], None]] = deque()
+        self._kept: Callable[[], None] | None = None
         self._changed = threading.Condition()
         self._busy = self._failing = self._closing = self._warned = False
         self._thread = threading.Thread(target=self._work, name=f"outbox-{name}", daemon=True)
         self._thread.start()
 
-    def post(self, call: Callable[[], None]) -> None:
-        """Adds a call; returns at once."""
+    def post(self, call: Callable[[], None], keep: bool = False) -> None:
+        """Adds a call; returns at once. `keep`: without it those that follow say nothing, so it never goes."""
         with self._changed:
             if self._closing:
                 return
+            if keep:
+                self._kept = call
             if len(self._calls) >= self._capacity:
-                self._calls.popleft()
+                del self._calls[1 if self._calls[0] is self._kept and len(self._calls) > 1 else 0]
                 self.dropped += 1
             self._calls.append(call)
             self._changed.notify_all()

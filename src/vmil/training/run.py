@@ -114,8 +114,7 @@ def _fit(config: Config, make_learner: LearnerFactory, run_dir: Path, checkpoint
 
 
 def _train(config: Config, parts: Parts, checkpoint: Path | None) -> None:
-    if checkpoint is None:
-        parts.tracker.params(flatten(config))
+    parts.tracker.params(flatten(config))  # of a resumed run too: its first stretch may have been tracked elsewhere
     chosen = find_demos(config.env.name, config.demos, config.seed)
     tags = {"commit": git_commit(), "algo": config.algo, "env": config.env.name}
     parts.tracker.tags(tags | {"demos": parts.data.digest, "demonstrations": str(len(chosen))})
