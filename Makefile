@@ -67,7 +67,7 @@ expert: $(READY)  ## train a state-based expert, or measure a scripted one: ENV 
 demos: $(READY)  ## record demonstrations of an expert: ENV SEED N (or COUNT) ARGS="action_noise=0.2"
 	$(PY) -m vmil demos env=$(ENV) seed=$(SEED) $(if $(COUNT),count=$(COUNT)) $(ARGS)
 
-experiment: $(READY)  ## a grid of runs, such as figure4 or ablations: NAME SEEDS BUDGET RUNNER ARGS="env=walker jobs=2"
+experiment: $(READY)  ## a grid of runs, such as figure4 or ablations: NAME ENV ALGO SEEDS BUDGET RUNNER ARGS="jobs=2"
 	$(PY) -m vmil experiment name=$(NAME) seeds="$(if $(call given,SEED),$(SEED),$(SEEDS))" $(if $(BUDGET),budget=$(BUDGET)) runner=$(RUNNER) $(PART) $(if $(DEMOS),demos.path='$(DEMOS)') $(ARGS)
 
 publish: $(READY)  ## put a run's numbers beside the notebooks: RUN ARGS='note="stopped early"'
