@@ -254,6 +254,18 @@ def test_killed_and_resumed_equals_never_killed(whole: SimpleNamespace, place: P
     assert read_record(run)["status"] == "FINISHED"
 
 
+def terminate_at(update: int, patch: pytest.MonkeyPatch) -> None:
+    """Has SIGTERM sent to this process after that many updates."""
+    count = VMIL.count_update
+
+    def count_update(learner: VMIL) -> None:
+        count(learner)
+        if learner.updates == update:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    patch.setattr(VMIL, "count_update", count_update)
+
+
 @pytest.mark.parametrize("update", [1, PRETRAIN + UPDATES + 1], ids=["in pre-training", "in a round"])
 def test_terminated_and_resumed_equals_never_terminated(
     whole: SimpleNamespace,
@@ -262,16 +274,10 @@ def test_terminated_and_resumed_equals_never_terminated(
     capsys: pytest.CaptureFixture[str],
     update: int,
 ) -> None:
-    run, count = place.root / "run", VMIL.count_update
-
-    def count_update(learner: VMIL) -> None:
-        count(learner)
-        if learner.updates == update:
-            os.kill(os.getpid(), signal.SIGTERM)
-
+    run = place.root / "run"
     handler = signal.getsignal(signal.SIGTERM)
     with monkeypatch.context() as patch:
-        patch.setattr(VMIL, "count_update", count_update)
+        terminate_at(update, patch)
         assert place.train("run") == 143
     assert sentence(capsys) == f"vmil: stopped; `make resume RUN={run}` goes on from here"
     assert signal.getsignal(signal.SIGTERM) == handler
@@ -303,15 +309,9 @@ def test_evaluated_beside_training_it_is_the_same_run(whole: SimpleNamespace, pl
 def test_a_stopped_run_comes_to_its_budget(
     place: Place, monkeypatch: pytest.MonkeyPatch, begun: list[str], update: int, overrides: list[str]
 ) -> None:
-    run, count = place.root / "run", VMIL.count_update
-
-    def count_update(learner: VMIL) -> None:
-        count(learner)
-        if learner.updates == update:
-            os.kill(os.getpid(), signal.SIGTERM)
-
+    run = place.root / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(VMIL, "count_update", count_update)
+        terminate_at(update, patch)
         assert place.train("run", *begun) == 143
     assert place.resume("run", *overrides) == 0
     assert read_curve(run, "model/loss")[-1][0] == FRAMES
