@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, get_args
 
 from vmil.config.errors import UserError
 from vmil.config.schema import EnvConfig, RenderProfile
+from vmil.tracking.address import shown
 
 if TYPE_CHECKING:
     import torch
@@ -118,7 +119,7 @@ def _matmul_ms(dtype: torch.dtype) -> float:
 
 def _settings() -> Iterator[Line]:
     for name in ("MUJOCO_GL", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "MLFLOW_TRACKING_URI"):
-        yield name, os.environ.get(name, "unset")
+        yield name, shown(os.environ.get(name, "unset"))
 
 
 def _rendering() -> Iterator[Line]:

@@ -131,7 +131,12 @@ def test_mlflow_gives_the_same_curves_as_the_run_s_own_file(tmp_path: Path) -> N
         tracker.metrics({"run/seconds": 3.6 * frames, "time/act": 1.0, "model/kl": 2.0}, frames)
         tracker.metrics({"eval/return": value, "eval/normalised": value / 900}, frames)
     tracker.finish("FINISHED")
-    [run] = load_results(uri).runs
+    toy = make_tracker(TrackingConfig(uri=uri, experiment="debug"), tmp_path / "runs" / "smoke")
+    toy.params(flatten(load_config(["compute=debug"])))
+    toy.tags({"env": "walker", "algo": "vmil"})
+    toy.metrics({"run/seconds": 60.0, "eval/return": 1.0}, 1000)
+    toy.finish("FINISHED")
+    [run] = load_results(uri).runs  # what `make smoke` leaves behind is no result
     assert (run.card.env, run.card.algo, run.card.variant, run.card.seed, run.card.demos) == (
         *("walker", "vmil", "true-reward", 5, 10),
     )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -164,6 +166,25 @@ def test_the_children_are_shown_under_one_parent_which_is_taken_up_again(tmp_pat
     assert {run.name: run.tags.get("mlflow.parentRunId") for run in stored_runs(str(tracking.uri))} == {
         "figure3": None, "child": "another",  # taken up by another experiment
     }  # fmt: skip
+
+
+def test_what_opens_the_server_reaches_neither_command_line_nor_file_nor_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command line is seen by every user of a machine, and run directories are passed on."""
+    tracking_mlflow = pytest.importorskip("vmil.tracking.mlflow")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ada:pw@lab:5000")
+    monkeypatch.setattr(tracking_mlflow, "MlflowClient", MagicMock())
+    with experiment.tracked(TrackingConfig(), "figure3", tmp_path) as account:
+        assert account.place.uri is None
+        assert account.place.parent is not None
+    assert json.loads((tmp_path / "figure3" / "run.json").read_text())["mlflow_uri"] == "http://lab:5000"
+    refused = OSError("no way to http://ada:pw@lab:5000")
+    monkeypatch.setattr(tracking_mlflow, "MlflowClient", MagicMock(side_effect=refused))
+    with experiment.tracked(TrackingConfig(), "figure3", tmp_path):
+        pass
+    said = capsys.readouterr().err
+    assert "MLflow at http://lab:5000 cannot be used (no way to http://lab:5000): no parent run" in said
 
 
 def test_without_a_server_the_runs_are_made_all_the_same(
@@ -335,6 +356,23 @@ def test_ray_is_given_each_run_with_its_share(tmp_path: Path) -> None:
     assert pool.slots == 2
     pool.start([sys.executable, "-c", ""], tmp_path / "logs" / "b.log")
     assert ray.asked == [{"num_cpus": 8, "num_gpus": 2.0, "max_retries": 0}]
+
+
+def test_a_task_stands_where_the_experiment_does_and_knows_its_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cluster's worker stands where `ray start` was called, with the environment of that moment."""
+    pool = ray_pool.RayPool(Plan(1, 1), on_gpu=False, ray=FakeRay(CPU=1.0))
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ada:pw@lab:5000")
+    script = "import os; print(os.getcwd(), os.environ['MLFLOW_TRACKING_URI'])"
+    task = pool.start([sys.executable, "-c", script], tmp_path / "a.log")
+    monkeypatch.chdir(tmp_path / "there")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert task.poll() == 0
+    assert (tmp_path / "a.log").read_text() == f"{tmp_path / 'here'} http://ada:pw@lab:5000\n"
 
 
 def test_a_task_that_is_called_off_ends_with_its_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

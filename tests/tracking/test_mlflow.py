@@ -21,7 +21,7 @@ from vmil.config.errors import UserError
 from vmil.config.schema import TrackingConfig
 from vmil.tracking import mlflow as tracking_mlflow
 from vmil.tracking.curves import read_curve, read_mlflow_curve
-from vmil.tracking.mlflow import MLflowTracker
+from vmil.tracking.mlflow import MLflowTracker, ParentRun
 from vmil.tracking.record import read_record
 from vmil.tracking.tracker import make_tracker
 
@@ -37,6 +37,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (run_dir / "config.yaml").write_text("algo: vmil\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.setattr(tracking_mlflow, "PATIENCE", 600.0)  # a busy machine may take a minute for a new store
         first = make_tracker(TrackingConfig(experiment="night"), run_dir)
         first.params(PARAMS)
         first.tags({"commit": "0123abc", "demos": "d1"})
@@ -52,7 +53,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         first.finish("KILLED")
 
         second = make_tracker(TrackingConfig(experiment="night"), run_dir)
-        second.params(PARAMS | {"long": "changed, which MLflow would refuse"})
+        second.params(PARAMS | {"long": "changed, which MLflow would refuse", "late": "1"})
         second.load_state_dict(state)
         second.metrics({"model/loss": 1.0}, frames=3000)
         second.finish("FINISHED")
@@ -69,7 +70,8 @@ def test_a_resumed_run_is_one_run_with_its_first_parameters(root: Path) -> None:
     _, run = the_run(root)
     assert run.info.run_name == "walker-vmil-s0"
     assert run.info.status == "FINISHED"
-    assert len(run.data.params) == len(PARAMS)
+    assert len(run.data.params) == len(PARAMS) + 1
+    assert run.data.params["late"] == "1"  # what the first process could not send, or did not know
     assert run.data.params["world_model.knob149"] == "149"
     assert run.data.params["long"] == "x" * 6000
     assert (run.data.tags["commit"], run.data.tags["demos"]) == ("0123abc", "d1")
@@ -160,6 +162,17 @@ def test_of_runs_that_start_at_once_one_makes_the_store(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(tracking_mlflow, "MlflowClient", client)
     (tmp_path / "run").mkdir()
-    make_tracker(TrackingConfig(uri=f"sqlite:///{tmp_path}/mlflow.db"), tmp_path / "run").finish("FINISHED")
-    assert alone
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    make_tracker(TrackingConfig(uri=uri), tmp_path / "run").finish("FINISHED")
+    begun = len(alone)  # once or twice: it is tried again
+    with pytest.raises(MlflowException, match="enough seen"):  # an experiment's parent, beside a run that begins
+        ParentRun(uri, "figure3", tmp_path / "figure3")
+    assert len(alone) > begun > 0
     assert all(alone)
+
+
+@pytest.mark.parametrize(("status", "again"), [(429, True), (408, True), (503, True), (404, False), (403, False)])
+def test_a_server_that_asks_for_patience_is_asked_again(status: int, again: bool) -> None:
+    error = MlflowException("no")
+    error.get_http_status_code = lambda: status  # type: ignore[method-assign]
+    assert tracking_mlflow._is_hopeless(error) is not again

@@ -10,7 +10,7 @@ from PIL import Image
 from vmil.config.schema import TrackingConfig
 from vmil.tracking.curves import read_curve
 from vmil.tracking.record import read_record, update_record
-from vmil.tracking.tracker import CSV_HEADER, CsvTracker, NullTracker, make_tracker, tracking_uri
+from vmil.tracking.tracker import CSV_HEADER, CsvTracker, NullTracker, make_tracker
 
 
 def test_rows_are_long_and_complete(tmp_path: Path) -> None:
@@ -120,11 +120,3 @@ def test_kind_none_leaves_no_trace(tmp_path: Path) -> None:
 def test_an_unknown_kind_raises(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="wandb"):
         make_tracker(TrackingConfig(kind="wandb"), tmp_path)  # type: ignore[arg-type]
-
-
-def test_where_mlflow_keeps_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    assert tracking_uri(TrackingConfig(), tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://lab:5000")
-    assert tracking_uri(TrackingConfig(), tmp_path) == "http://lab:5000"
-    assert tracking_uri(TrackingConfig(uri="http://mine:5000"), tmp_path) == "http://mine:5000"

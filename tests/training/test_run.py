@@ -344,6 +344,15 @@ def test_a_finished_run_goes_on_when_its_budget_is_raised(stopped: Place) -> Non
     assert load_saved_config(run / "config.yaml").training.frames == FRAMES + ROUND
 
 
+def test_a_finished_run_that_is_resumed_as_it_is_says_that_nothing_is_left(
+    stopped: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = read_curve(stopped.root / "run", "model/loss")
+    assert stopped.resume("run") == 0
+    assert f"nothing is left to do: training.frames={FRAMES} are collected" in capsys.readouterr().err
+    assert read_curve(stopped.root / "run", "model/loss") == before
+
+
 # ---- what a person does wrong --------------------------------------------------------------------------------
 
 

@@ -14,8 +14,9 @@ from vmil.analysis.results import Card, Run, variant_of
 from vmil.config.errors import UserError
 from vmil.config.runs import BASE
 from vmil.config.schema import TrackingConfig
+from vmil.tracking.address import shown, tracking_uri
 from vmil.tracking.curves import Point
-from vmil.tracking.tracker import file_stem, tracking_uri
+from vmil.tracking.tracker import file_stem
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,8 @@ def read_mlflow(uri: str | None = None) -> list[Run]:
     try:
         runs = [read(run) for run in store.stored_runs(address) if {"env", "algo"} <= set(run.tags)]
     except Exception as error:  # what a server, a driver or a database raises
-        raise UserError(f"MLflow at {address} cannot be read: {str(error).splitlines()[0]}") from error
+        reason = shown(str(error).splitlines()[0])
+        raise UserError(f"MLflow at {shown(address)} cannot be read: {reason}") from error
     return [run for run in runs if run is not None]
 
 

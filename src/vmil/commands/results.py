@@ -66,11 +66,11 @@ def ui(overrides: Sequence[str]) -> int:
         raise UserError(f"port={options.port} is outside [1, 65535]")
     if importlib.util.find_spec("mlflow") is None:
         raise UserError("MLflow is not installed: each run's metrics.csv holds its numbers")
-    from vmil.tracking.tracker import tracking_uri
+    from vmil.tracking.address import shown, tracking_uri
 
     uri = tracking_uri(TrackingConfig(uri=options.uri), given_path("root", options.root))
     if uri.startswith("http"):
-        raise UserError(f"the runs are tracked by a server already: open {uri}")
+        raise UserError(f"the runs are tracked by a server already: open {shown(uri)}")
     if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).is_file():
         raise UserError(f"no run is tracked in '{uri.removeprefix(SQLITE)}' yet: start one with `make train`")
     command = ["-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", options.host, "--port", str(options.port)]

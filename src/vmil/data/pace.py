@@ -39,6 +39,11 @@ class Pace:
         return self.asked - self._training.frames_per_epoch >= self._training.frames
 
     @property
+    def spent(self) -> bool:
+        """Whether nothing of the budget is left: its last round has ended."""
+        return self.owed == 0 and self.rounds > 0 and self.asked >= self._training.frames
+
+    @property
     def round_length(self) -> int:
         """Batches of the running round, or of the next one between two of them."""
         return self.length if self.owed > 0 else self._training.updates_per_epoch

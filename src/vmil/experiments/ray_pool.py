@@ -96,7 +96,9 @@ class RayPool:
         log.parent.mkdir(parents=True, exist_ok=True)
         wish = log.with_suffix(".stop")
         wish.unlink(missing_ok=True)
-        environment = {"OMP_NUM_THREADS": str(self.threads)}
+        # Where runs are tracked, and what opens that place: a node knows it from its own `ray start` at best.
+        inherited = {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_")}
+        environment = {**inherited, "OMP_NUM_THREADS": str(self.threads)}
         return Task(self._ray, remote.remote(command, str(log), str(wish), environment, os.getcwd()), wish)
 
     def close(self) -> None:

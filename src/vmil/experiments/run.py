@@ -23,7 +23,8 @@ from vmil.experiments.local import LocalPool
 from vmil.experiments.resources import Plan, make_plan, this_machine
 from vmil.experiments.schedule import Handle, Haste, Job, work_off
 from vmil.experiments.table import View, make_view, summary
-from vmil.tracking.tracker import RunStatus, tracking_uri
+from vmil.tracking.address import shown, tracking_uri, uri_to_tell
+from vmil.tracking.tracker import RunStatus
 
 POLL = 1.0  # seconds between two looks at the runs
 
@@ -155,7 +156,7 @@ def tracked(tracking: TrackingConfig, experiment: str, root: Path) -> Iterator[A
     if tracking.kind != "mlflow":
         yield Account(Place(root, experiment))
         return
-    uri = tracking_uri(tracking, root)
+    uri, told = tracking_uri(tracking, root), uri_to_tell(tracking, root)
     try:
         from vmil.tracking.mlflow import ParentRun
 
@@ -163,10 +164,11 @@ def tracked(tracking: TrackingConfig, experiment: str, root: Path) -> Iterator[A
         directory.mkdir(parents=True, exist_ok=True)
         parent = ParentRun(uri, experiment, directory)
     except Exception as error:  # noqa: BLE001  (MLflow raises what its server, driver or database raise)
-        print(f"MLflow at {uri} cannot be used ({str(error).splitlines()[0]}): no parent run", file=sys.stderr)
-        yield Account(Place(root, experiment, uri))
+        reason = shown(str(error).splitlines()[0])
+        print(f"MLflow at {shown(uri)} cannot be used ({reason}): no parent run", file=sys.stderr)
+        yield Account(Place(root, experiment, told))
         return
-    account = Account(Place(root, experiment, uri, parent.run_id), parent.finish)
+    account = Account(Place(root, experiment, told, parent.run_id), parent.finish)
     try:
         yield account
     finally:

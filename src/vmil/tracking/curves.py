@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from vmil.tracking.address import opened
 from vmil.tracking.metrics import check
 from vmil.tracking.record import read_record
 from vmil.tracking.tracker import CSV_NAME
@@ -47,4 +48,4 @@ def read_mlflow_curve(run_dir: Path, name: str) -> list[tuple[int, float]]:
     record = read_record(run_dir)
     if not record.get("mlflow_run_id"):
         raise LookupError(f"{run_dir / 'run.json'} names no MLflow run")
-    return history(str(record["mlflow_uri"]), str(record["mlflow_run_id"]), name)
+    return history(opened(str(record["mlflow_uri"])), str(record["mlflow_run_id"]), name)

@@ -20,10 +20,11 @@ from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from vmil.config.schema import TrackingConfig
+from vmil.tracking.address import shown, tracking_uri
 from vmil.tracking.outbox import Outbox
 from vmil.tracking.pictures import Pixels
 from vmil.tracking.record import read_record, update_record
-from vmil.tracking.tracker import CsvTracker, RunStatus, tracking_uri
+from vmil.tracking.tracker import CsvTracker, RunStatus
 
 SQLITE = "sqlite:///"
 PARAMS_PER_CALL = 100  # MLflow's limit
@@ -50,7 +51,7 @@ class MLflowTracker(CsvTracker):
         super().__init__(run_dir)
         self._config = config
         self._uri = tracking_uri(config, run_dir.parent)
-        self._outbox = Outbox(f"MLflow at {self._uri}", hopeless=_is_hopeless)
+        self._outbox = Outbox(f"MLflow at {shown(self._uri)}", hopeless=_is_hopeless)
         self._client: MlflowClient | None = None
         self._run_id: str | None = None
         self._continued = False
@@ -131,7 +132,7 @@ class MLflowTracker(CsvTracker):
             client = MlflowClient(self._uri)
         self._run_id = self._continue_run(client) or self._start_run(client)
         self._client = client
-        update_record(self.run_dir, mlflow_run_id=self._run_id, mlflow_uri=self._uri)
+        update_record(self.run_dir, mlflow_run_id=self._run_id, mlflow_uri=shown(self._uri))
         if self._config.system_metrics:
             self._monitor = _start_monitor(self._run_id, self._uri, self._continued)
 
@@ -161,9 +162,10 @@ class ParentRun:
 
     def __init__(self, uri: str, experiment: str, directory: Path) -> None:
         """`directory` lies in the runs' root and is the experiment's own. MlflowException if no server answers."""
-        self._client = MlflowClient(uri)
+        with _alone(uri):
+            self._client = MlflowClient(uri)
         record = read_record(directory)
-        known = record.get("mlflow_run_id") if record.get("mlflow_uri") == uri else None
+        known = record.get("mlflow_run_id") if record.get("mlflow_uri") == shown(uri) else None
         try:
             self._client.update_run(str(known or ""), status=MLflowStatus.to_string(MLflowStatus.RUNNING))
             self.run_id = str(known)
@@ -172,7 +174,7 @@ class ParentRun:
                 raise
             where = _experiment(self._client, uri, experiment, directory.parent)
             self.run_id = str(self._client.create_run(where, run_name=directory.name).info.run_id)
-        update_record(directory, mlflow_run_id=self.run_id, mlflow_uri=uri)
+        update_record(directory, mlflow_run_id=self.run_id, mlflow_uri=shown(uri))
 
     def finish(self, status: RunStatus) -> None:
         """Ends it."""

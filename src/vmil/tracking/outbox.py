@@ -8,6 +8,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from vmil.tracking.address import shown
+
 log = logging.getLogger(__name__)
 
 
@@ -93,5 +95,5 @@ class Outbox:
     def _warn(self, error: Exception) -> None:
         if not self._warned:
             self._warned = True
-            reason = f"{type(error).__name__}: {error}".split("\n")[0][:300]
+            reason = shown(f"{type(error).__name__}: {error}".split("\n")[0])[:300]
             log.warning("%s: %s; the run goes on, metrics.csv keeps everything", self.name, reason)

@@ -224,11 +224,6 @@ def make_tracker(config: TrackingConfig, run_dir: Path) -> Tracker:
     raise ValueError(f"unknown tracking.kind {config.kind!r}")
 
 
-def tracking_uri(config: TrackingConfig, root: Path) -> str:
-    """Where MLflow keeps runs: the configured URI, else $MLFLOW_TRACKING_URI, else SQLite under `root`."""
-    return config.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root.resolve() / 'mlflow.db'}"
-
-
 def file_stem(name: str, frames: int) -> str:
     """How the file of a series is called at some moment; padded: the files sort in time."""
     return f"{name.replace('/', '_')}_{frames:09d}"

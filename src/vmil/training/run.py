@@ -118,6 +118,10 @@ def _train(config: Config, parts: Parts, checkpoint: Path | None) -> None:
     chosen = find_demos(config.env.name, config.demos, config.seed)
     tags = {"commit": git_commit(), "algo": config.algo, "env": config.env.name}
     parts.tracker.tags(tags | {"demos": parts.data.digest, "demonstrations": str(len(chosen))})
+    if parts.data.pace.spent:
+        log.info(
+            "nothing is left to do: training.frames=%d are collected; a larger number goes on", config.training.frames
+        )
     parts.trainer.fit(parts.learner, datamodule=parts.data, ckpt_path=checkpoint, weights_only=True)
     if not _saved(parts.trainer):
         raise UserError(

@@ -1,0 +1,34 @@
+"""Where MLflow keeps runs, and how that place is written down: without whatever opens it."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from vmil.config.schema import TrackingConfig
+
+VARIABLE = "MLFLOW_TRACKING_URI"
+CREDENTIALS = re.compile(r"(?<=://)[^/?#\s]*@")  # up to the last @: a password may hold one
+
+
+def tracking_uri(config: TrackingConfig, root: Path) -> str:
+    """Where MLflow keeps runs: the configured URI, else $MLFLOW_TRACKING_URI, else SQLite under `root`."""
+    return config.uri or os.environ.get(VARIABLE) or f"sqlite:///{root.resolve() / 'mlflow.db'}"
+
+
+def uri_to_tell(config: TrackingConfig, root: Path) -> str | None:
+    """What a child is told on its command line, which all users see; None: it finds the URI in its environment."""
+    inherited = config.uri is None and os.environ.get(VARIABLE)
+    return None if inherited else tracking_uri(config, root)
+
+
+def shown(text: str) -> str:
+    """A URI, or a text that holds some, without user names and passwords: for files, messages and comparisons."""
+    return CREDENTIALS.sub("", text)
+
+
+def opened(uri: str) -> str:
+    """A URI that was written down, with the credentials that $MLFLOW_TRACKING_URI has for the same place."""
+    inherited = os.environ.get(VARIABLE, "")
+    return inherited if shown(inherited) == uri else uri
