@@ -25,11 +25,16 @@ WORKERS  := $(shell cores=$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN); ec
 
 VENV   := .venv
 PY     := $(VENV)/bin/python
-# The name of the marker is a digest of what was installed: any change of it installs again, nothing else does.
-DIGEST := $(shell cat requirements.lock pyproject.toml | cksum | tr ' ' '-')
+# The name of the marker is a digest of what was installed, and where: a copied checkout would run the first one's code.
+DIGEST := $(shell { cat requirements.lock pyproject.toml; pwd; } | cksum | tr ' ' '-')
 READY  := $(VENV)/.installed-$(DIGEST)
 
 given  = $(filter command line,$(origin $1))
+KNOWN  := ENV ALGO SEED COMPUTE ARGS RUN PRETRAINED EPISODES N COUNT DEMOS SRC OUT FORMAT NAME SEEDS BUDGET RUNNER BATCHES PYTHON MINUTES WORKERS
+$(foreach name,$(filter-out $(KNOWN) VENV SHELL MAKEFLAGS,$(.VARIABLES)),$(if $(call given,$(name)),$(error $(name)=$($(name)): there is no such variable, but $(KNOWN))))
+# Asked for another Python than the environment's, that is made anew.
+OTHER  := $(if $(PYTHON),$(shell [ "$$($(PY) -V 2>&1)" = "$$($(PYTHON) -V 2>&1)" ] || echo yes))
+
 PART   = $(if $(call given,ENV),env='$(ENV)') $(if $(call given,ALGO),algo='$(ALGO)') $(if $(call given,COMPUTE),compute=$(COMPUTE))
 IO     = $(if $(FORMAT),format=$(FORMAT)) $(if $(OUT),out='$(OUT)')
 
@@ -37,13 +42,14 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help train resume evaluate ship expert demos import-demos export-demos experiment publish notebooks figures ui bench doctor config smoke test test-slow test-faults soak lint clean
+.PHONY: FORCE
 unexport PYTHONPATH
 unexport ENV
 
 help:  ## explain the targets and their variables
 	@echo 'make <target> [VARIABLE=value ...]'
 	@echo
-	@sed -n 's/^\([a-z-]*\):.*## *\(.*\)/\1\t\2/p' Makefile | awk -F'\t' '{ printf "  %-12s %s\n", $$1, $$2 }'
+	@awk -F':.*## *' '/^[a-z-]+:.*##/ { printf "  %-12s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo 'ENV=$(ENV) ALGO=$(ALGO) SEED=$(SEED) COMPUTE=$(COMPUTE) RUN=$(RUN) PRETRAINED=$(PRETRAINED) EPISODES=$(EPISODES) N=$(N) COUNT=$(COUNT)'
 	@echo 'DEMOS=$(DEMOS) SRC=$(SRC) OUT=$(OUT) FORMAT=$(FORMAT) NAME=$(NAME) SEEDS="$(SEEDS)" BUDGET=$(BUDGET) RUNNER=$(RUNNER) BATCHES=$(BATCHES) MINUTES=$(MINUTES)'
@@ -53,13 +59,13 @@ train: $(READY)  ## learn from demonstrations: ENV ALGO SEED COMPUTE DEMOS (a di
 	$(PY) -m vmil train env=$(ENV) algo=$(ALGO) seed=$(SEED) compute=$(COMPUTE) $(if $(DEMOS),demos.path='$(DEMOS)') $(ARGS)
 
 resume: $(READY)  ## go on with a run that was stopped: RUN (a path, a name, latest) ARGS
-	$(PY) -m vmil resume run=$(RUN) $(ARGS)
+	$(PY) -m vmil resume run='$(RUN)' $(ARGS)
 
 evaluate: $(READY)  ## score and film a run, or a policy that came with vmil: RUN or PRETRAINED, EPISODES ARGS="video=walk.mp4"
-	$(PY) -m vmil evaluate $(if $(PRETRAINED),pretrained='$(PRETRAINED)',run=$(RUN)) $(if $(EPISODES),episodes=$(EPISODES)) $(ARGS)
+	$(PY) -m vmil evaluate $(if $(PRETRAINED),pretrained='$(PRETRAINED)',run='$(RUN)') $(if $(EPISODES),episodes=$(EPISODES)) $(ARGS)
 
 ship: $(READY)  ## make a run's policy one that comes with vmil: RUN OUT EPISODES ARGS='note="best of three"'
-	$(PY) -m vmil ship run=$(RUN) $(if $(OUT),out='$(OUT)') $(if $(EPISODES),episodes=$(EPISODES)) $(ARGS)
+	$(PY) -m vmil ship run='$(RUN)' $(if $(OUT),out='$(OUT)') $(if $(EPISODES),episodes=$(EPISODES)) $(ARGS)
 
 expert: $(READY)  ## train a state-based expert, or measure a scripted one: ENV SEED ARGS="frames=300000"
 	$(PY) -m vmil expert env=$(ENV) seed=$(SEED) $(ARGS)
@@ -71,7 +77,7 @@ experiment: $(READY)  ## a grid of runs, such as figure4 or ablations: NAME ENV 
 	$(PY) -m vmil experiment name=$(NAME) seeds="$(if $(call given,SEED),$(SEED),$(SEEDS))" $(if $(BUDGET),budget=$(BUDGET)) runner=$(RUNNER) $(PART) $(if $(DEMOS),demos.path='$(DEMOS)') $(ARGS)
 
 publish: $(READY)  ## put a run's numbers beside the notebooks: RUN ARGS='note="stopped early"'
-	$(PY) -m vmil publish run=$(RUN) $(ARGS)
+	$(PY) -m vmil publish run='$(RUN)' $(ARGS)
 
 notebooks: $(READY)  ## run the notebooks in place: ARGS="source=mlflow"
 	$(PY) -m vmil notebooks $(ARGS)
@@ -126,9 +132,9 @@ clean:  ## remove caches and the virtual environment, keep the runs
 # a package of its own. 3.12 and 3.11 come first, because on 3.13 labmaze, which dm_control asks for and dm_control.suite never
 # imports, has no wheel: there dm_control goes in without its requirements, which pyproject.toml lists instead. Where it came
 # in with them, the last pip line does nothing. Of two makes at once the second waits for the first.
-$(READY):
+$(READY): $(if $(OTHER),FORCE)
 	@set -eu -o pipefail; if command -v flock >/dev/null; then exec 9<Makefile; flock 9; fi; \
-	if [ -e $@ ]; then exit 0; fi; \
+	if [ -e $@ ] && [ -z '$(OTHER)' ]; then exit 0; fi; \
 	fit=; bare=; \
 	for python in $(or $(PYTHON),python3.12 python3.11 python3.13 python3); do \
 	  $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || continue; \

@@ -155,10 +155,10 @@ def test_every_command_has_a_target(command):
             ["train", "ENV=cheetah", "ALGO=vmil", "SEED=3", "COMPUTE=cpu", "ARGS=world_model.deter=256 run.name=x"],
             "train env=cheetah algo=vmil seed=3 compute=cpu world_model.deter=256 run.name=x",
         ),
-        (["resume", "RUN=mine"], "resume run=mine"),
-        (["evaluate", "RUN=runs/mine", "EPISODES=3"], "evaluate run=runs/mine episodes=3"),
+        (["resume", "RUN=mine"], "resume run='mine'"),
+        (["evaluate", "RUN=runs/mine", "EPISODES=3"], "evaluate run='runs/mine' episodes=3"),
         (["evaluate", "PRETRAINED=walker"], "evaluate pretrained='walker'"),
-        (["ship", "RUN=mine", "OUT=x", "EPISODES=20"], "ship run=mine out='x' episodes=20"),
+        (["ship", "RUN=mine", "OUT=x", "EPISODES=20"], "ship run='mine' out='x' episodes=20"),
         (["expert", "ENV=cheetah", "SEED=1"], "expert env=cheetah seed=1"),
         (["demos", "ENV=cheetah", "COUNT=4"], "demos env=cheetah seed=0 count=4"),
         (["demos", "ENV=sawyer", "N=50"], "demos env=sawyer seed=0 count=50"),
@@ -167,7 +167,7 @@ def test_every_command_has_a_target(command):
             'experiment name=figure4 seeds="0 1 2" budget=20000 runner=local env=walker jobs=2',
         ),
         (["experiment", "RUNNER=ray"], 'experiment name=figure3 seeds="0" runner=ray'),
-        (["publish", "RUN=mine"], "publish run=mine"),
+        (["publish", "RUN=mine"], "publish run='mine'"),
         (["train", "DEMOS=my demos"], "train env={env} algo={algo} seed=0 compute=auto demos.path='my demos'"),
         (["import-demos", "SRC=a.hdf5"], "import-demos env={env} src='a.hdf5'"),
         (
@@ -193,6 +193,13 @@ def test_a_target_is_its_command(arguments, command):
     assert " ".join(last_command(*arguments).split()) == f".venv/bin/python -m vmil {expected}"
 
 
+@pytest.mark.parametrize("word", ["env=cheetah", "DEMO=/data/mine", "Seed=3"])
+def test_a_variable_that_is_none_is_said(word):
+    done = make("-n", "train", word)
+    assert done.returncode == 2
+    assert f"{word}: there is no such variable, but ENV ALGO SEED" in done.stderr
+
+
 def test_the_environment_of_the_shell_changes_nothing():
     done = make("-n", "--no-print-directory", "train", ENV="/root/.profile", SEED="9", ALGO="none")
     default = yaml.safe_load((ROOT / "conf/default.yaml").read_text())
@@ -210,7 +217,7 @@ def bare_checkout(tmp_path):
     shutil.copytree(ROOT / "conf", tmp_path / "conf")
     tools = tmp_path / "bin"
     tools.mkdir()
-    for name in ("bash", "sh", "sed", "cat", "cksum", "tr", "rm", "touch", "nproc", "mkdir", "make"):
+    for name in ("bash", "sh", "sed", "awk", "cat", "cksum", "tr", "rm", "touch", "nproc", "mkdir", "make"):
         (tools / name).symlink_to(shutil.which(name))
     return tmp_path
 
@@ -272,6 +279,15 @@ def test_set_up_skips_the_unfit_and_happens_once_for_each_lock(bare_checkout):
     calls.unlink()
     assert make("test", cwd=bare_checkout, PATH=path).returncode == 0
     assert calls.read_text().splitlines() == [*setup, "tested"]  # into the environment that is there
+    calls.unlink()
+    shutil.copytree(bare_checkout, bare_checkout.parent / "copy", symlinks=True)
+    copy = bare_checkout.parent / "copy"
+    assert make("test", cwd=copy, PATH=str(copy / "bin")).returncode == 0
+    assert (copy / "calls").read_text().splitlines() == [*setup, "tested"]  # else the first one's code would be tested
+    interpreter(bare_checkout, "other", FIT.replace("3.12.0", "3.13.0"))
+    for _ in range(2):
+        assert make("test", "PYTHON=other", cwd=bare_checkout, PATH=path).returncode == 0
+    assert calls.read_text().splitlines() == ["venv", *setup, "tested", "tested"]
 
 
 def test_of_two_makes_at_once_one_sets_up_and_the_other_waits_for_it(bare_checkout):

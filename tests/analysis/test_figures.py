@@ -16,7 +16,7 @@ from vmil.analysis import learning
 from vmil.analysis.budgets import equal_budgets
 from vmil.analysis.figures import all_figures, save_figures
 from vmil.analysis.insight import discriminator, late_degradation
-from vmil.analysis.notebooks import execute, execute_all
+from vmil.analysis.notebooks import execute, execute_all, from_here
 from vmil.analysis.references import Reference
 from vmil.analysis.results import Results, Run, checkout_dir, load_results, write_card
 from vmil.config.errors import UserError
@@ -215,6 +215,18 @@ def test_every_notebook_runs_on_the_committed_results(tmp_path: Path, monkeypatc
     pictures = [out for out in outputs if "image/png" in out.get("data", {})]
     assert len(pictures) >= bool(load_results().runs)
     assert not any(out.get("name") == "stderr" for out in outputs)
+
+
+def test_a_source_is_meant_from_here_though_a_kernel_stands_beside_its_notebook(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert from_here("mlflow") == f"sqlite:///{ROOT}/runs/mlflow.db"  # an open notebook's: there is no run here
+    (tmp_path / "runs").mkdir()
+    assert from_here("mlflow") == f"sqlite:///{tmp_path}/runs/mlflow.db"
+    assert from_here("mine") == str(tmp_path / "mine")
+    assert from_here("http://lab:5000") == "http://lab:5000"
 
 
 def test_a_cell_that_raises_stops_it_with_its_reason(tmp_path: Path) -> None:

@@ -67,6 +67,18 @@ def test_what_learnt_from_the_true_reward_is_not_the_preset(run_dir: Path, tmp_p
     assert [run.card.variant for run in read_published(tmp_path / "results")] == ["drq", "true-reward"]
 
 
+def test_a_run_with_other_settings_does_not_pass_for_the_preset(run_dir: Path, tmp_path: Path) -> None:
+    out = str(tmp_path / "results")
+    save_config(load_config(["env=walker", "demos.count=1", "training.frames=9000"]), run_dir / "config.yaml")
+    with pytest.raises(UserError, match=r"not its preset \(demos.count=1\): variant=<a word> says what"):
+        publish_run(run_dir, PublishOptions(out=out, latents=False))
+    for variant in ("one-demo", "base"):  # its maker knows
+        publish_run(run_dir, PublishOptions(out=out, latents=False, variant=variant))
+    assert [run.card.variant for run in read_published(tmp_path / "results")] == ["one-demo", "base"]
+    save_config(load_config(["env=walker", "training.frames=9000", "compute.threads=1"]), run_dir / "config.yaml")
+    publish_run(run_dir, PublishOptions(out=out, latents=False, name="longer"))  # a longer one is the preset's still
+
+
 def test_publishing_again_replaces_and_a_run_without_checkpoint_has_no_latents(
     run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ import yaml
 from PIL import Image
 
 from vmil.analysis.insight import open_loop_picture, reward_histograms
+from vmil.analysis.preset import variant_by
 from vmil.analysis.references import read_references
 from vmil.analysis.results import Card, checkout_dir, load_results, longest, read_card, read_published, write_card
 from vmil.analysis.stored import expert_return, read_mlflow, timed
@@ -66,6 +67,16 @@ def test_files_beside_a_run_count_though_a_longer_one_stands_for_its_seed(tmp_pa
     assert found is not None
     assert (found[0].name, found[1]) == ("short", [tmp_path / "short" / "open_loop.png"])
     assert results.longest_with("latents.csv", "walker") is None
+
+
+def test_of_two_equally_long_runs_pictures_are_those_of_the_one_that_is_drawn(tmp_path: Path) -> None:
+    for name in ("new-demonstrations", "old-demonstrations"):
+        (publish(tmp_path, name) / "open_loop.png").touch()
+    results = load_results(str(tmp_path))
+    [drawn] = results.select("walker")
+    found = results.longest_with("open_loop*", "walker")
+    assert found is not None
+    assert found[0].name == drawn.name
 
 
 def test_a_card_of_aliases_is_refused_before_it_is_printed(tmp_path: Path) -> None:
@@ -148,6 +159,22 @@ def test_mlflow_gives_the_same_curves_as_the_run_s_own_file(tmp_path: Path) -> N
     assert run.curve("time/act") is None  # of single stages nothing is drawn
     with pytest.raises(UserError, match="no run is tracked"):
         read_mlflow(f"sqlite:///{tmp_path}/other.db")
+
+
+@pytest.mark.parametrize(
+    ("params", "variant"),
+    [
+        ({}, "base"),
+        ({"training.frames": "9", "compute.threads": "1", "seed": "4", "collector.workers": "2"}, "base"),
+        ({"behaviour.cloning": "0.0"}, "changed"),
+        ({"behaviour.cloning": "0.0", "run.variant": "no-cloning"}, "no-cloning"),
+        ({"debug.use_ground_truth_reward": "True"}, "true-reward"),
+    ],
+)
+def test_a_tracked_run_is_its_preset_if_its_settings_are(params: dict[str, str], variant: str) -> None:
+    usual = {key: str(value) for key, value in flatten(load_config(["env=walker"])).items()}
+    assert variant_by(usual | params, "walker", "vmil_plus") == variant
+    assert variant_by(params, "walker", "no_such_algorithm") in (variant, "changed")
 
 
 def stored_run(root: Path, frames: list[int]) -> str:

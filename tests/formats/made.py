@@ -128,10 +128,12 @@ LOSSLESS = {"codec": "libx264rgb", "pix_fmt_out": "rgb24", "output_params": ["-q
 AV1 = {"codec": "libsvtav1", "pix_fmt_out": "yuv420p", "output_params": ["-crf", "30"]}  # LeRobot's own choice
 
 
-def make_lerobot(root: Path, video: dict[str, Any] | None = None, picture: Picture = exact, **info: Any) -> Path:
+def make_lerobot(
+    root: Path, video: dict[str, Any] | None = None, picture: Picture = exact, codec: str = "PNG", **info: Any
+) -> Path:
     """A v3.0 dataset as LeRobot lays it out: episodes 0 and 1 share files, episode 2 has its own.
 
-    video: how to encode; None: pictures as PNG in the rows. `info` replaces entries of info.json.
+    video: how to encode; None: pictures in the rows, as PNG unless `codec` says otherwise. `info`: of info.json.
     """
     camera, files = "observation.images.front", {0: 0, 1: 0, 2: 1}
     frames: dict[int, list[np.ndarray]] = {0: [], 1: []}
@@ -140,7 +142,7 @@ def make_lerobot(root: Path, video: dict[str, Any] | None = None, picture: Pictu
     for episode, file in files.items():
         begin = len(frames[file])
         frames[file] += list(pictures(episode, STEPS, picture))
-        rows[file] += [_row(episode, t, picture, camera, video is None) for t in range(STEPS)]
+        rows[file] += [_row(episode, t, picture, camera, codec if video is None else None) for t in range(STEPS)]
         row: dict[str, Any] = {"episode_index": episode, "tasks": ["count"], "length": STEPS}
         row |= {"data/chunk_index": 0, "data/file_index": file, "stats/action/mean": [0.0]}
         row |= {"dataset_from_index": episode * STEPS, "dataset_to_index": (episode + 1) * STEPS}
@@ -167,13 +169,13 @@ def make_lerobot(root: Path, video: dict[str, Any] | None = None, picture: Pictu
     return root
 
 
-def _row(episode: int, t: int, picture: Picture, camera: str, inside: bool) -> dict[str, Any]:
+def _row(episode: int, t: int, picture: Picture, camera: str, inside: str | None) -> dict[str, Any]:
     row = {"action": actions(episode)[t].tolist(), "next.reward": float(rewards(episode)[t])}
     row |= {"observation.state": [float(episode), float(t)], "timestamp": t / 10}
     row |= {"frame_index": t, "episode_index": episode, "index": episode * STEPS + t, "task_index": 0}
     if inside:
         file = io.BytesIO()
-        Image.fromarray(picture(episode, t)).save(file, format="PNG")
+        Image.fromarray(picture(episode, t)).save(file, format=inside)
         row[camera] = {"bytes": file.getvalue(), "path": f"frame-{t:06d}.png"}
     return row
 

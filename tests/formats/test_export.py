@@ -62,10 +62,11 @@ def test_a_round_trip_loses_nothing(
 def test_pictures_without_physics_make_the_trip_too(
     format: str, counting: Config, bring: Bring, tmp_path: Path
 ) -> None:
-    first, _ = bring(make_npz(tmp_path / "npz"))
+    first, _ = bring(make_npz(tmp_path / "npz"), proprio="proprio")
     counting.demos.path = str(first[0].path.parent)
-    again = there_and_back(counting, format, bring, tmp_path)
+    again = there_and_back(counting, format, bring, tmp_path, proprio="proprio")  # though no run has looked at it
     for before, after in zip(first, again, strict=True):
+        assert np.array_equal(before.proprio, after.proprio)  # type: ignore[arg-type]
         assert np.array_equal(before.image, after.image)  # type: ignore[arg-type]
         assert np.array_equal(before.action, after.action)
         assert np.array_equal(before.reward, after.reward)  # type: ignore[arg-type]

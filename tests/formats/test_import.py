@@ -90,6 +90,12 @@ def test_jpeg_of_minari_is_read_and_said_to_be_lossy(
     assert said.count("jpeg_encoding was on") == EPISODES
 
 
+def test_jpeg_in_lerobot_s_rows_is_said_to_be_lossy(bring: Bring, tmp_path: Path) -> None:
+    assert "lossy" not in bring(make_lerobot(tmp_path / "png"))[1]
+    _, said = bring(make_lerobot(tmp_path / "jpeg", picture=grey, codec="JPEG"))
+    assert said.count("JPEG pictures, which are lossy") == EPISODES
+
+
 # ---- what a person can say
 
 
@@ -104,6 +110,19 @@ def test_alignment_can_be_said(bring: Bring, tmp_path: Path) -> None:
     assert "WARNING: the first action of every episode is exactly zero" not in said  # .npz is known to do that
 
 
+def test_the_zero_that_nobody_took_is_zero_in_the_file_s_own_range(bring: Bring, tmp_path: Path) -> None:
+    """Scaled from [-1, 3] it is -0.5, and is left out all the same."""
+    source = make_npz(tmp_path / "npz")
+    for episode, path in enumerate(sorted(source.iterdir())):
+        with np.load(path) as file:
+            arrays = dict(file)
+        arrays["action"][1:] = 2 * actions(episode) + 1
+        np.savez_compressed(path, **arrays)
+    recordings, _ = bring(source, action_low="-1", action_high="3")
+    for episode, recording in enumerate(recordings):
+        assert np.allclose(recording.action, actions(episode))
+
+
 def test_a_zero_first_action_in_another_format_is_suspicious(bring: Bring, tmp_path: Path) -> None:
     shifted = np.concatenate([np.zeros((1, 1)), actions(1)[:-1]])
     source = make_robomimic(tmp_path / "demo.hdf5", actions=shifted)
@@ -114,6 +133,7 @@ def test_a_zero_first_action_in_another_format_is_suspicious(bring: Bring, tmp_p
         for episode in (0, 2):
             file[f"data/demo_{episode}/actions"][0] = 0
     assert "import them with alignment=led_to" in bring(source)[1]
+    assert "import them with alignment=led_to" in bring(source, action_low="-1", action_high="3")[1]
 
 
 def test_pictures_of_another_size_are_resized_when_asked(bring: Bring, tmp_path: Path) -> None:

@@ -105,8 +105,9 @@ def final_score(run: Run, metric: str | None = None, budget: int | None = None) 
 
 
 def common_budget(runs: Sequence[Run]) -> int | None:
-    """The frames that all of the evaluated runs came to, at which they can be compared; None: none was evaluated."""
-    return min((run.card.frames for run in runs if run.curve(run.score) is not None), default=None)
+    """The frames of the last evaluation of the run that ends first, where all can be compared; None: none has any."""
+    curves = [curve for curve in (run.curve(run.score) for run in runs) if curve is not None]
+    return min((int(curve.frames[-1]) for curve in curves), default=None)
 
 
 class Decline(NamedTuple):

@@ -9,8 +9,10 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from vmil.analysis.results import SOURCE_VARIABLE, checkout_dir
+from vmil.analysis.results import MLFLOW, SOURCE_VARIABLE, checkout_dir
+from vmil.analysis.stored import usual_store
 from vmil.config.errors import UserError
+from vmil.config.paths import given_path
 
 CELL_SECONDS = 600
 
@@ -60,6 +62,13 @@ def execute_all(path: str | None = None, source: str | None = None) -> Iterator[
         yield each
 
 
+def from_here(source: str) -> str:
+    """A source of results as a kernel finds it, which stands beside its notebook and not where this process does."""
+    if source == MLFLOW:
+        return usual_store()
+    return source if "://" in source else str(given_path("source", source).resolve())
+
+
 def execute(path: Path, source: str | None = None, out: Path | None = None) -> Path:
     """Runs one notebook in a kernel of this Python and writes it with its output, in place or to `out`."""
     try:
@@ -69,7 +78,8 @@ def execute(path: Path, source: str | None = None, out: Path | None = None) -> P
     except ModuleNotFoundError as error:
         raise UserError(f"running notebooks needs {error.name}: `pip install -e .[notebooks]`") from error
     notebook = nbformat.read(path, as_version=4)
-    environment = {**os.environ, **({} if source is None else {SOURCE_VARIABLE: source})}
+    chosen = source or os.environ.get(SOURCE_VARIABLE)
+    environment = {**os.environ, **({SOURCE_VARIABLE: from_here(chosen)} if chosen else {})}
     client = NotebookClient(
         notebook,
         timeout=CELL_SECONDS,

@@ -15,13 +15,14 @@ import yaml
 
 from vmil.analysis.gallery import copy_pictures
 from vmil.analysis.latents import latent_points, write_latents
-from vmil.analysis.results import CARD, METRICS, Card, checkout_dir, variant_of, write_card
+from vmil.analysis.preset import CHANGED, changed_settings, that_matter, variant_by
+from vmil.analysis.results import CARD, METRICS, Card, checkout_dir, write_card
 from vmil.analysis.stored import expert_return
 from vmil.config.errors import UserError
 from vmil.config.keys import flatten
-from vmil.config.load import load_config, load_saved_config
+from vmil.config.load import load_saved_config
 from vmil.config.paths import given_path
-from vmil.config.runs import CONFIG_FILE, run_name
+from vmil.config.runs import BASE, CONFIG_FILE, run_name
 from vmil.config.schema import Config
 from vmil.config.schema_cli import PublishOptions
 from vmil.data.demos import find_demos
@@ -51,15 +52,13 @@ KEPT = (
 )
 READINGS = 120  # of one metric, at most; evaluations are all kept
 LATENTS = "latents.csv"
-NO_SETTINGS = ("run.", "tracking.", "compute.")  # say nothing of the result
-NAMED_BY_MAKE = ("env.name", "algo", "seed", "demos.cache_dir")
 
 
 def publish_run(run_dir: Path, options: PublishOptions) -> Path:
     """Writes a run's directory of `notebooks/results`, in place of an earlier one of its name; gives its path.
 
     Raises:
-        UserError: the run has no numbers yet, or its files are damaged.
+        UserError: the run has no numbers yet, its files are damaged, or it is not its preset and has no name.
     """
     config = load_saved_config(run_dir / CONFIG_FILE)
     points = tuple(read_points(run_dir)) if (run_dir / METRICS).is_file() else ()
@@ -104,7 +103,7 @@ def make_card(run_dir: Path, config: Config, points: Sequence[Point], options: P
     return Card(
         env=config.env.name,
         algo=config.algo,
-        variant=options.variant or variant_of(config.run.variant, config.debug.use_ground_truth_reward),
+        variant=options.variant or _variant(config),
         seed=config.seed,
         demos=len(find_demos(config.env.name, config.demos, config.seed)),
         frames=max(point.frames for point in points),
@@ -118,18 +117,28 @@ def make_card(run_dir: Path, config: Config, points: Sequence[Point], options: P
     )
 
 
+def _variant(config: Config) -> str:
+    """What figures call a run that was given no other name; UserError if it would pass for the preset and is not."""
+    found = variant_by(flatten(config), config.env.name, config.algo)
+    if found != CHANGED:
+        return found
+    changed = that_matter(changed_settings(flatten(config), config.env.name, config.algo))
+    raise UserError(
+        f"the run is not its preset ({' '.join(changed)}): variant=<a word> says what figures call it, "
+        f"variant={BASE} lets it count as the preset"
+    )
+
+
 def make_command(config: Config) -> str:
     """The `make train` that gives this configuration, with every setting that the presets do not.
 
     Of a directory of demonstrations only the name is told: elsewhere it lies elsewhere.
     """
-    usual = flatten(load_config([f"env={config.env.name}", f"algo={config.algo}", f"seed={config.seed}"]))
     if config.demos.path is not None:
         config = replace(config, demos=replace(config.demos, path=Path(config.demos.path).name))
     changed = [
         f"{key}={_text(value)}"
-        for key, value in flatten(config).items()
-        if value != usual[key] and key not in NAMED_BY_MAKE and not key.startswith(NO_SETTINGS)
+        for key, value in changed_settings(flatten(config), config.env.name, config.algo).items()
     ]
     arguments = f' ARGS="{" ".join(changed)}"' if changed else ""
     return f"make train ENV={config.env.name} ALGO={config.algo} SEED={config.seed}{arguments}"

@@ -25,6 +25,7 @@ from vmil.tracking.curves import Point, read_points
 
 CARD, METRICS, REFERENCES = "run.yaml", "metrics.csv", "published_curves.csv"
 SOURCE_VARIABLE = "VMIL_RESULTS"  # a directory of results, `mlflow`, or an MLflow URI
+MLFLOW = "mlflow"  # as a source: the store that `make train` writes to
 MAX_CARD_BYTES, MAX_CSV_BYTES = 2**16, 2**25
 TRUE_REWARD = "true-reward"  # the variant of a preset's run that learnt from the environment's reward
 # What a task is scored by: the share of successes where the task has one, the return elsewhere.
@@ -116,14 +117,14 @@ class Results:
         return sorted({run.card.algo for run in self.runs if run.card.env == env})
 
     def longest_with(self, pattern: str, env: str, algo: str | None = None) -> tuple[Run, list[Path]] | None:
-        """Of the runs of the presets that published such files, the one that came furthest, and its files by name."""
+        """Of the presets' runs with such files, the one that came furthest (rather one that is drawn), and they."""
         everything = replace(self, runs=(*self.runs, *self.shorter))
         found = [
-            (run.card.frames, run.name, run, files)
+            (run.card.frames, run in self.runs, run.name, run, files)
             for run in everything.select(env, algo, BASE)
             if run.directory and (files := sorted(run.directory.glob(pattern)))
         ]
-        return max(found)[2:] if found else None
+        return max(found)[3:] if found else None
 
 
 def checkout_dir() -> Path:
@@ -141,10 +142,10 @@ def load_results(source: str | None = None) -> Results:
     committed = checkout_dir() / "notebooks" / "results"
     chosen = source or os.environ.get(SOURCE_VARIABLE) or str(committed)
     references = read_references(committed / REFERENCES) if (committed / REFERENCES).is_file() else []
-    if chosen == "mlflow" or "://" in chosen:
+    if chosen == MLFLOW or "://" in chosen:
         from vmil.analysis.stored import read_mlflow
 
-        runs = read_mlflow(None if chosen == "mlflow" else chosen)
+        runs = read_mlflow(None if chosen == MLFLOW else chosen)
     else:
         runs = read_published(given_path("source", chosen))
     drawn = longest(runs)

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from vmil.analysis.gallery import HISTOGRAMS, copy_pictures, evenly
-from vmil.analysis.results import Card, Run, variant_of
+from vmil.analysis.preset import variant_by
+from vmil.analysis.results import Card, Run, checkout_dir
 from vmil.config.errors import UserError
-from vmil.config.runs import BASE
 from vmil.config.schema import TrackingConfig
 from vmil.tracking.address import shown, tracking_uri
 from vmil.tracking.curves import Point
@@ -27,12 +27,12 @@ TOY = "debug"  # MLflow's experiment of `make smoke` (conf/compute/debug.yaml): 
 
 
 def read_mlflow(uri: str | None = None) -> list[Run]:
-    """Every training run in an MLflow store; None: the one that `make train` writes to from here.
+    """Every training run in an MLflow store; None: the `usual_store`.
 
     Raises:
         UserError: MLflow is not installed, or no store answers there.
     """
-    address = uri or tracking_uri(TrackingConfig(), Path("runs"))
+    address = uri or usual_store()
     if address.startswith("sqlite:///") and not Path(address.removeprefix("sqlite:///")).is_file():
         raise UserError(f"no run is tracked in '{address.removeprefix('sqlite:///')}'")
     try:
@@ -56,6 +56,12 @@ def read_mlflow(uri: str | None = None) -> list[Run]:
         reason = shown(str(error).splitlines()[0])
         raise UserError(f"MLflow at {shown(address)} cannot be read: {reason}") from error
     return [run for run in runs if run is not None]
+
+
+def usual_store() -> str:
+    """Where `make train` tracks runs: from here if there are any, else from the checkout, as in an open notebook."""
+    here = Path("runs")
+    return tracking_uri(TrackingConfig(), here if here.is_dir() else checkout_dir() / "runs")
 
 
 def fetch_pictures(address: str, run_id: str) -> Path | None:
@@ -105,7 +111,7 @@ def _card(params: Mapping[str, str], tags: Mapping[str, str], status: str, point
     return Card(
         env=tags["env"],
         algo=tags["algo"],
-        variant=variant_of(params.get("run.variant", BASE), params.get("debug.use_ground_truth_reward") == "True"),
+        variant=variant_by(params, tags["env"], tags["algo"]),
         seed=int(params.get("seed", 0)),
         demos=int(tags.get("demonstrations", 0)),
         frames=max(point.frames for point in points),

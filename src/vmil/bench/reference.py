@@ -66,9 +66,9 @@ class Reference(nn.Module):
         behaviour = [(self.actor.parameters(), b.actor_lr), (self.critic.parameters(), b.critic_lr)]
         groups = [{"params": list(params), "lr": lr} for params, lr in behaviour]
         self.optimizers = (
-            torch.optim.Adam(self.model.parameters(), lr=m.lr, eps=m.eps, foreach=False, fused=False),
-            torch.optim.Adam(self.discriminator.parameters(), lr=d.lr, eps=d.eps, foreach=False, fused=False),
-            torch.optim.Adam(groups, eps=b.eps, foreach=False, fused=False),
+            torch.optim.Adam(self.model.parameters(), lr=m.lr, eps=m.eps),
+            torch.optim.Adam(self.discriminator.parameters(), lr=d.lr, eps=d.eps),
+            torch.optim.Adam(groups, eps=b.eps),
         )
 
     def update(self, batch: Batch) -> Losses:
@@ -174,4 +174,4 @@ class Reference(nn.Module):
 
 def _clip(weights: Iterable[Tensor], clip: float) -> Tensor:
     """Scales gradients down to a total norm of `clip`."""
-    return nn.utils.clip_grad_norm_(weights, clip, foreach=False)
+    return nn.utils.clip_grad_norm_(weights, clip)

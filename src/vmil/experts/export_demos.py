@@ -59,11 +59,12 @@ def _episodes(paths: Iterable[Path], config: Config) -> Iterator[SourceEpisode]:
         recording = read_recording(path)
         check_matches(recording, config.env, info.action_size)
         seen = observations(recording, config.env, info.proprio_size, cache)
+        drawn = seen.get("proprio")
         yield SourceEpisode(
             name=path.name,
             image=seen["image"].numpy(),
             action=recording.action,
             reward=recording.reward,
-            proprio=seen["proprio"].numpy() if "proprio" in seen else None,
+            proprio=drawn.numpy() if drawn is not None else recording.proprio,  # whether or not this run looks at it
             physics=recording.physics,
         )

@@ -67,10 +67,12 @@ def import_demos(options: ImportOptions, config: Config, say: Callable[[str], ob
     out = user_path("out", options.out or f"{options.root}/{name}")
     part = begin_directory(out)
     try:
-        episodes = read_episodes(format, source, read_options(options, config.env))
+        reading = read_options(options, config.env)
+        episodes = read_episodes(format, source, reading)
         meta = {"source": f"{format}: {Path(options.src).name}", **_meta(config.env)}
         done = _convert(episodes, config, meta, part, options.skip_bad)
-        _report(done, config, options.alignment != "led_to" and format != "npz", say)
+        unsure = options.alignment != "led_to" and format != "npz"
+        _report(done, config, suspicious_openings(done.openings, reading) if unsure else None, say)
         if done.refused and not (options.skip_bad and done.written):
             hint = "" if options.skip_bad else ": skip_bad=true leaves them out"
             raise UserError(
@@ -174,13 +176,12 @@ def _save(episode: SourceEpisode, meta: dict[str, Any], path: Path) -> None:
     read_recording(path)  # what training would refuse is found out here
 
 
-def _report(done: Import, config: Config, check_openings: bool, say: Callable[[str], object]) -> None:
+def _report(done: Import, config: Config, warning: str | None, say: Callable[[str], object]) -> None:
     header = ("episode", "steps", "return", "actions", "verdict")
     widths = [max(len(row[column]) for row in [header, *done.lines]) for column in range(4)]
     for row in [header, *done.lines]:
         cells = [cell.ljust(width) for cell, width in zip(row[:4], widths, strict=True)]
         say("  ".join([*cells, row[4]]))
-    warning = suspicious_openings(done.openings) if check_openings else None
     if warning is not None:
         say(f"WARNING: {warning}")
     if done.compared:

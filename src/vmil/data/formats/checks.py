@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from vmil.config.schema import Config
-from vmil.data.formats.source import SourceEpisode
+from vmil.data.formats.source import ReadOptions, SourceEpisode, is_idle
 from vmil.envs.factory import EnvInfo
 
 REPEATS = (1, 2, 4, 8)  # that people use
@@ -89,14 +89,14 @@ def _examine_length(steps: int, config: Config, info: EnvInfo, found: Findings) 
         found.warnings.append(f"longer than the task's {info.steps_per_episode} agent steps: another action repeat?")
 
 
-def suspicious_openings(first_actions: Sequence[np.ndarray]) -> str | None:
-    """A warning if every episode's first action is zero, as where action[t] led to image[t]; None if not.
+def suspicious_openings(first_actions: Sequence[np.ndarray], options: ReadOptions) -> str | None:
+    """A warning if every episode's first action is zero in its file, as where action[t] led to image[t]; None if not.
 
     That is all that actions and images alone can say. A regression of the next picture on the actions of neighbouring
     steps was tried on the walker's demonstrations and cannot tell a shift by one: the right action explains 2 % of what
     the last two pictures do not, and its neighbours half of that.
     """
-    if len(first_actions) > 1 and not any(np.any(action) for action in first_actions):
+    if len(first_actions) > 1 and all(is_idle(action, options) for action in first_actions):
         return (
             "the first action of every episode is exactly zero, as in files where action[t] led to image[t]: "
             "if these are such files, import them with alignment=led_to"

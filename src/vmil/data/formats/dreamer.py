@@ -49,7 +49,7 @@ def _episode(path: Path, options: ReadOptions, alignment: Literal["at", "led_to"
         proprio=side_by_side([arrays[key] for key in options.proprio], options.proprio, path.name),
         physics=arrays.get("physics"),
     )
-    return aligned(episode, alignment)
+    return aligned(episode, alignment, options)
 
 
 def _read(path: Path, options: ReadOptions) -> dict[str, np.ndarray]:

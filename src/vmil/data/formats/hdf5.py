@@ -15,6 +15,8 @@ from PIL import Image
 from vmil.config.errors import UserError
 from vmil.data.formats.source import MAX_PIXELS, ReadOptions, check_size, resized, side_by_side, the_image_key
 
+JPEG = b"\xff\xd8"  # how such a file begins
+
 
 def need(module: str) -> Any:
     """Imports a library that only other makers' formats need; UserError names the extra that brings it."""
@@ -109,9 +111,9 @@ def _is_pictures(node: Any) -> bool:
 def _is_jpeg(dataset: Any) -> bool:
     lines = need("h5py").check_vlen_dtype(dataset.dtype)
     if len(dataset.shape) == 1 and lines == np.uint8 and len(dataset):
-        return bytes(dataset[0][:2]) == b"\xff\xd8"
+        return bytes(dataset[0][:2]) == JPEG
     if len(dataset.shape) == 2 and dataset.dtype == np.uint8 and len(dataset) and dataset.shape[1] > 2:
-        return bytes(dataset[0, :2]) == b"\xff\xd8"
+        return bytes(dataset[0, :2]) == JPEG
     return False
 
 

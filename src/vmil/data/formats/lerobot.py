@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from vmil.config.errors import UserError
-from vmil.data.formats.hdf5 import decoded, need
+from vmil.data.formats.hdf5 import JPEG, decoded, need
 from vmil.data.formats.source import (
     MAX_EPISODES,
     MAX_SOURCE_BYTES,
@@ -102,9 +102,15 @@ class _Dataset:
             action=scaled_actions(_numbers(columns["action"], f"{path}: action"), self.options, name),
             reward=_numbers(columns[REWARD], f"{path}: {REWARD}") if REWARD in columns else None,
             proprio=side_by_side(proprio, self.options.proprio, name),
-            notes=("video, which is lossy",) if self._in_video else (),
+            notes=self._losses(columns),
         )
-        return aligned(episode, alignment)
+        return aligned(episode, alignment, self.options)
+
+    def _losses(self, columns: dict[str, list[Any]]) -> tuple[str, ...]:
+        if self._in_video:
+            return ("video, which is lossy",)
+        jpeg = any(cell["bytes"].startswith(JPEG) for cell in columns[self.camera])
+        return ("JPEG pictures, which are lossy",) if jpeg else ()
 
     @property
     def _in_video(self) -> bool:

@@ -61,7 +61,7 @@ def _episode(
 ) -> SourceEpisode:
     where = f"{path}: {name}"
     with hdf5.sound(path):
-        return aligned(_read(hdf5.member(file, name, where), options, where, name), alignment)
+        return aligned(_read(hdf5.member(file, name, where), options, where, name), alignment, options)
 
 
 def _read(group: Any, options: ReadOptions, where: str, name: str) -> SourceEpisode:

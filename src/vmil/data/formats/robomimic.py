@@ -42,7 +42,7 @@ def _episode(
 ) -> SourceEpisode:
     with hdf5.sound(path):
         demo = hdf5.member(data, name, f"{path}: {name}")
-        return aligned(_read(demo, options, path, name), alignment)
+        return aligned(_read(demo, options, path, name), alignment, options)
 
 
 def _read(demo: Any, options: ReadOptions, path: Path, name: str) -> SourceEpisode:

@@ -73,7 +73,7 @@ def attempt(
         return Unreadable(name, error)
 
 
-def aligned(episode: SourceEpisode, alignment: Literal["at", "led_to"]) -> SourceEpisode:
+def aligned(episode: SourceEpisode, alignment: Literal["at", "led_to"], options: ReadOptions) -> SourceEpisode:
     """The episode with action[t] taken at image[t], from one whose arrays have as many rows as they were stored with.
 
     UserError if shapes or numbers of rows do not fit, or action[0] of a `led_to` episode is not the zero that nobody
@@ -99,7 +99,7 @@ def aligned(episode: SourceEpisode, alignment: Literal["at", "led_to"]) -> Sourc
                 f"{episode.name} has {images} images and {actions} actions: where action[t] led to image[t] "
                 "there are as many; alignment=at reads actions that were taken at their image"
             )
-        if actions and np.any(episode.action[0]):
+        if actions and not is_idle(episode.action[0], options):
             raise UserError(
                 f"{episode.name}: action[0] is not zero, so action[t] did not lead to image[t]: "
                 "if it was taken at image[t], say alignment=at"
@@ -108,6 +108,11 @@ def aligned(episode: SourceEpisode, alignment: Literal["at", "led_to"]) -> Sourc
         return replace(episode, action=episode.action[1:], reward=reward)
     else:
         raise ValueError(alignment)
+
+
+def is_idle(action: np.ndarray, options: ReadOptions) -> bool:
+    """Whether a scaled action (A,) was exactly zero in its file, as one is that nobody took."""
+    return np.array_equal(action, scaled_actions(np.zeros_like(action[None]), options, "")[0])
 
 
 def _shaped(episode: SourceEpisode) -> SourceEpisode:
