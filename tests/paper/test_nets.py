@@ -40,6 +40,14 @@ def test_categorical_unimix_leaves_no_probability_below_its_share() -> None:
     torch.testing.assert_close(probs[0, 0], torch.tensor([0.85, 0.05, 0.05, 0.05]))
 
 
+def test_without_unimix_the_most_unlikely_class_still_has_a_finite_price() -> None:
+    latent = CategoricalLatent(1, 2, unimix=0.0)
+    sure, other = torch.tensor([[0.0, 200.0]], requires_grad=True), torch.tensor([[200.0, 0.0]], requires_grad=True)
+    kl = latent.kl(sure, other)
+    assert kl.item() == pytest.approx(200.0)
+    assert all(torch.isfinite(slope).all() for slope in torch.autograd.grad(kl.sum(), [sure, other]))
+
+
 def test_categorical_samples_follow_the_probabilities_and_pass_gradients() -> None:
     latent = CategoricalLatent(1, 3, unimix=0.0)
     stats = torch.tensor([0.5, 0.3, 0.2]).log().requires_grad_(True)

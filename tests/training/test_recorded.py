@@ -179,6 +179,8 @@ def test_a_recorded_gradient_that_is_no_number_moves_no_weight_and_is_told(
     make_learner: Callable[..., VMIL], skip: bool
 ) -> None:
     learner = make_learner("algo=vmil_plus", f"training.skip_nonfinite={str(skip).lower()}")
+    told: list[NonFiniteError] = []
+    learner.guard.on_skip = told.append
     learner.record_with(TapeRecorder())
     for update in range(WARM_UP + 1):
         learner.training_step(make_batch(update), 0)
@@ -191,6 +193,7 @@ def test_a_recorded_gradient_that_is_no_number_moves_no_weight_and_is_told(
     if skip:
         learner.drain_metrics()
         assert learner.guard.skipped > 0
+        assert "the gradient of the model loss was not finite in 1 of the updates" in str(told[0])
         learner.training_step(make_batch(10), 0)
         assert not all(torch.equal(old, new) for old, new in zip(before, learner.world_model.parameters(), strict=True))
     else:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from vmil.config.load import load_config
 from vmil.config.schema import EnvConfig
 from vmil.data.transition import Batch, previous_actions
+from vmil.discriminator.network import Triples
 from vmil.envs.counting import CountingEnv
 from vmil.envs.episodes import Outcome
 from vmil.evaluation.rollout import SEED_OFFSET, SIDE_BY_SIDE, Rollout, evaluate
@@ -256,6 +257,15 @@ def test_proprioception_is_read_and_explained(make_learner: Callable[..., VMIL])
     assert "model/proprio" in learner.drain_metrics()
 
 
+@pytest.mark.parametrize("length", [2, 5, 6])
+def test_of_however_short_a_sequence_something_is_dreamt(make_learner: Callable[..., VMIL], length: int) -> None:
+    learner = make_learner(f"training.batch_length={length}", "behaviour.dream_starts=0")
+    batch = make_batch()
+    short = Batch(batch.image[:length], None, batch.action[:length], batch.is_first[:length], EXPERTS)
+    truth, dreamt = learner.open_loop_pictures(short)
+    assert truth.shape == dreamt.shape == (length, B, 64, 64, 3)
+
+
 def test_pretraining_batches_are_all_expert(make_learner: Callable[..., VMIL]) -> None:
     learner = make_learner()
     learner.training_step(make_batch(experts=B), 0)
@@ -282,6 +292,21 @@ def test_an_evaluation_leaves_every_weight_and_buffer_alone(make_learner: Callab
     metrics = learner.evaluation_metrics(play(learner, np.linspace(0, 1, T, dtype=np.float32)))
     assert all(torch.equal(value, before[name]) for name, value in learner.state_dict().items())
     assert -1 <= metrics["eval/reward_correlation"] <= 1
+
+
+@pytest.mark.parametrize("option", ["spectral_norm=true", "spectral_norm=false", "action_scale=3.0"])
+def test_who_looks_on_from_another_process_judges_alike(make_learner: Callable[..., VMIL], option: str) -> None:
+    learner = make_learner(f"discriminator.{option}")
+    learner.training_step(make_batch(), 0)
+    before = {name: value.clone() for name, value in learner.state_dict().items()}
+    sent = pickle.loads(pickle.dumps(learner.examination())).discriminator
+    assert all(torch.equal(value, before[name]) for name, value in learner.state_dict().items())
+    feat = torch.randn(6, learner.world_model.rssm.feat_size)
+    triples = Triples(feat[:-1], torch.rand(5, A), feat[1:])
+    ours = learner.discriminator.eval()
+    torch.testing.assert_close(sent(sent.inputs(triples)), ours(ours.inputs(triples)).detach())
+    learner.discriminator.train()
+    learner.training_step(make_batch(), 0)  # which the copy has not spoilt
 
 
 def test_the_evaluated_actor_follows_the_trained_one_by_its_share(make_learner: Callable[..., VMIL]) -> None:

@@ -51,8 +51,10 @@ class PortableStacks(nn.Module):
 
     def __init__(self, policy: StackPolicy) -> None:
         super().__init__()
+        moved = next(policy.actor.parameters()).device.type != "cpu"
         self.encoder = copy.deepcopy(policy.encoder).cpu().requires_grad_(False)
         self.actor = copy.deepcopy(policy.actor).cpu().requires_grad_(False)
+        self.encoder.bf16 = policy.encoder.bf16 and not moved  # what a GPU has, the processor beside it may not
         self._policy = StackPolicy(self.encoder, self.actor, policy.stack, policy.deterministic)
 
     def forward(self, image: Tensor, proprio: Tensor | None, is_first: Tensor) -> Tensor:

@@ -43,6 +43,8 @@ class ReturnRange(nn.Module):
 
     DreamerV3 takes the range of the returns. Between an expert's states and a beginner's those differ by far more than
     any action can change, which drowns the actor's signal; the range of advantages G − V is that of what actions do.
+    Returns that end with the dream also differ by the steps that are left of it, which V(z) cannot know: with
+    `behaviour.bootstrap=none` that makes most of the range.
     """
 
     range: Tensor

@@ -48,7 +48,7 @@ RANGES: dict[str, str] = {
     "behaviour.critic_units": "[1, inf)",
     "behaviour.critic_layers": "[0, inf)",
     "behaviour.mean_scale": "(0, inf)",
-    "behaviour.init_std": "(0, inf)",
+    "behaviour.init_std": "(0, 100]",
     "behaviour.min_std": "(0, inf)",
     "behaviour.max_std": "(0, inf)",
     "behaviour.actor_lr": "(0, inf)",

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from vmil.nets.mlp import MLP, Activation
+from vmil.nets.mlp import MLP, Activation, only_read
 
 
 class Triples(NamedTuple):
@@ -47,12 +47,22 @@ class Discriminator(nn.Module):
         action_scale: float = 1.0,
     ) -> None:
         super().__init__()
+        self._sizes = feat, action, units, layers, act
         self.next_state, self.action_scale = next_state, action_scale
         self.net = MLP((2 if next_state else 1) * feat + action, 1, layers, units, act)
         if spectral:
-            for module in self.net.modules():
-                if isinstance(module, nn.Linear):
-                    spectral_norm(module)
+            for module in _linears(self.net):
+                spectral_norm(module)
+
+    @torch.no_grad()
+    def spectator(self) -> Discriminator:
+        """A copy on the CPU that judges as this one does now: it never learns, and unlike spectral norm it pickles."""
+        copy = Discriminator(*self._sizes, next_state=self.next_state, spectral=False, action_scale=self.action_scale)
+        with only_read(self):
+            for ours, its in zip(_linears(self.net), _linears(copy.net), strict=True):
+                its.weight.copy_(ours.weight)
+                its.bias.copy_(ours.bias)
+        return copy.requires_grad_(False)
 
     def inputs(self, triples: Triples) -> Tensor:
         """What the network reads, (…, I)."""
@@ -65,3 +75,7 @@ class Discriminator(nn.Module):
         """(…, I) → `logit_expert_is_high` (…,)."""
         logit: Tensor = self.net(inputs)[..., 0]
         return logit
+
+
+def _linears(net: nn.Module) -> list[nn.Linear]:
+    return [module for module in net.modules() if isinstance(module, nn.Linear)]

@@ -96,10 +96,13 @@ class RecordedModule(ImitationModule):
             NonFiniteError: a gradient was not finite, unless `training.skip_nonfinite` allows it for a while.
         """
         for name, (count, in_a_row) in ({} if self._left_out is None else self._left_out.read()).items():
+            error = NonFiniteError(
+                f"the gradient of the {name} loss was not finite in {count} of the updates before update "
+                f"{self.updates}, the last {in_a_row} in a row; these steps were left out"
+            )
             if not self.config.training.skip_nonfinite or in_a_row >= PATIENCE:
-                raise NonFiniteError(
-                    f"the gradient of the {name} loss was not finite in {count} of the updates before update "
-                    f"{self.updates}, the last {in_a_row} in a row; these steps were left out"
-                )
+                raise error
             self.guard.skipped += count
+            if self.guard.on_skip is not None:
+                self.guard.on_skip(error)
         return super().drain_metrics()

@@ -93,6 +93,8 @@ class CategoricalLatent:
     def log_probs(self, stats: Tensor) -> Tensor:
         """Log-probabilities after mixing, (…, variables, classes)."""
         logits = rearrange(stats, "... (v c) -> ... v c", c=self.classes)
+        if self.unimix == 0.0:
+            return logits.log_softmax(-1)  # a probability may be less than the smallest number
         probs = (1 - self.unimix) * logits.softmax(-1) + self.unimix / self.classes
         return probs.log()
 

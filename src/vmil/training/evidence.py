@@ -37,7 +37,10 @@ def keep_evidence(run_dir: Path, error: NonFiniteError) -> Path | None:
 
 
 def report_skip(run_dir: Path, error: NonFiniteError) -> None:
-    """Says that a step was left out, and keeps what was in it; both a few times only."""
+    """Says that a step was left out, and keeps what was in it, a few times only."""
+    if not error.evidence:  # judged on a GPU, once a round
+        log.warning("%s", error)
+        return
     path = keep_evidence(run_dir, error)
     if path is not None:
         log.warning("left out a step: %s; kept as '%s'", error, path)

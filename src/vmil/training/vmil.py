@@ -275,6 +275,7 @@ class VMIL(RecordedModule):
         """Truth and the model's open-loop prediction after `context` filtered frames, both (T, B, 64, 64, 3) uint8."""
         batch = batch.to(self.device)
         before = previous_actions(batch.action, batch.is_first)
+        context = min(context, len(batch.image) - 1)  # of short sequences at least the last frame is dreamt
         dreamt = self.world_model.open_loop(preprocess(batch.image), batch.proprio, before, batch.is_first, context)
         pictures = ((dreamt + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
         return batch.image.cpu().numpy(), pictures.cpu().numpy()

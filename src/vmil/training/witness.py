@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import Tensor
 
@@ -45,7 +43,7 @@ class Witnessed(Examination):
     def __init__(self, policy: PortableActing, discriminator: Discriminator, kind: RewardMap) -> None:
         super().__init__(policy)
         self.kind: RewardMap = kind
-        self.discriminator = copy.deepcopy(discriminator).cpu().requires_grad_(False)
+        self.discriminator = discriminator.spectator()
         self._trace: Trace = []
         policy.keep(self._trace)
 
