@@ -34,12 +34,23 @@ def test_it_is_ready_when_one_backend_renders(quick, monkeypatch):
         assert what in found or f"{what} 0" in found
 
 
-def test_a_broken_simulator_is_named_and_the_others_work(quick, monkeypatch):
-    def missing():
-        raise UserError("env sawyer needs Meta-World")
-
+@pytest.fixture
+def egl_works(quick, monkeypatch):
+    """A machine on which that renders."""
     monkeypatch.setattr(rendering, "probe_backends", lambda: [rendering.BackendReport("egl", True, 1.0, "")])
-    monkeypatch.setattr(doctor, "_sawyer_ms", missing)
+
+
+def refuse(sentence):
+    """What complains with that sentence when it is asked."""
+
+    def complain():
+        raise UserError(sentence)
+
+    return complain
+
+
+def test_a_broken_simulator_is_named_and_the_others_work(egl_works, monkeypatch):
+    monkeypatch.setattr(doctor, "_sawyer_ms", refuse("env sawyer needs Meta-World"))
     lines = []
     assert doctor.examine(lines.append)
     assert "sawyer               env sawyer needs Meta-World" in lines
@@ -54,19 +65,14 @@ def test_it_is_not_ready_when_none_does(quick, monkeypatch):
     assert lines[-1].startswith("not ready")
 
 
-def test_it_is_not_ready_when_mujoco_gl_forbids_what_works(quick, monkeypatch):
-    def refuse():
-        raise UserError("MUJOCO_GL=osmesa does not render")
-
-    monkeypatch.setattr(rendering, "probe_backends", lambda: [rendering.BackendReport("egl", True, 1.0, "")])
-    monkeypatch.setattr(rendering, "choose_backend", refuse)
+def test_it_is_not_ready_when_mujoco_gl_forbids_what_works(egl_works, monkeypatch):
+    monkeypatch.setattr(rendering, "choose_backend", refuse("MUJOCO_GL=osmesa does not render"))
     lines = []
     assert not doctor.examine(lines.append)
     assert lines[-1] == "not ready: MUJOCO_GL names another than what works, so nothing can be trained from pixels"
 
 
-def test_a_check_that_breaks_does_not_end_the_examination(quick, monkeypatch):
-    monkeypatch.setattr(rendering, "probe_backends", lambda: [rendering.BackendReport("egl", True, 1.0, "")])
+def test_a_check_that_breaks_does_not_end_the_examination(egl_works, monkeypatch):
     monkeypatch.setattr(doctor.shutil, "disk_usage", broken)
     lines = []
     assert doctor.examine(lines.append)
