@@ -133,7 +133,6 @@ def test_a_learner_multiplies_as_its_precision_says(
     """The model is fitted as ever; an fp32 run never rounds."""
     learner = VMIL(load_config(["env=counting", "compute=debug", f"compute.precision={precision}"]), A, 0)
     seen: list[str] = []
-    monkeypatch.setattr(learner, "played", lambda *_: None)
     for stage in ("fit_model", "dream", "expert_triples", "fit_discriminator", "reward", "fit_behaviour"):
         monkeypatch.setattr(learner, stage, lambda *_: seen.append(torch.get_float32_matmul_precision()))
     learner.learn(None)  # type: ignore[arg-type]

@@ -235,35 +235,6 @@ def test_the_actor_clones_by_a_weight_that_fades_to_its_floor(
     check_behaviour(learner, dreamt, returns, cloning=weight)
 
 
-def test_the_critic_learns_from_what_was_played_too() -> None:
-    """Judged by D and regressed as in a dream; every gradient but the critic's stays as it is."""
-    learners = {weight: Alone({"behaviour.replay_value": weight}) for weight in (0.0, 0.5)}
-    played = Triples(*(part[:, :2] for part in make_dreamt(learners[0.0], seed=5).expert))
-    for learner in learners.values():
-        learner.fit_behaviour(*make_dreamt(learner), played)
-    without, with_it = learners[0.0], learners[0.5]
-    net = Alone({}).critic.net  # as it was before the step
-    with torch.no_grad():
-        logit = with_it.discriminator.net(torch.cat(list(played), -1))[..., 0]
-        value = net(torch.cat([played.feat, played.next_feat[-1:]]))[..., 0]
-    following, returns = value[-1], []
-    for t in reversed(range(T - 1)):
-        following = REWARD_SCALE * logit[t] + GAMMA * ((1 - LAM) * value[t + 1] + LAM * following)
-        returns.insert(0, following)
-    loss = 0.5 * (net(played.feat)[..., 0] - torch.stack(returns)).square().mean()
-    torch.testing.assert_close(with_it.steps[-1][1] - without.steps[-1][1], 0.5 * loss.detach())
-    for ours, plain_one, by_hand in zip(
-        with_it.critic.net.parameters(),
-        without.critic.net.parameters(),
-        torch.autograd.grad(0.5 * loss, list(net.parameters())),
-        strict=True,
-    ):
-        torch.testing.assert_close(ours.grad, plain_one.grad + by_hand)
-    for ours, plain_one in zip(with_it.actor.parameters(), without.actor.parameters(), strict=True):
-        torch.testing.assert_close(ours.grad, plain_one.grad)
-    assert all(weight.grad is None for weight in with_it.discriminator.parameters())
-
-
 def test_cloning_fades_by_one_update_for_each_step() -> None:
     learner = Alone({"behaviour.cloning": 2.0, "behaviour.cloning_decay_updates": 1.0})
     for update in range(3):
@@ -286,7 +257,7 @@ def test_the_actors_reward_is_the_map_asked_for(kind: str, monkeypatch: pytest.M
     learner = Alone({"discriminator.reward": kind, "discriminator.action_scale": 4.0})
     given: list[tuple[Tensor, Tensor]] = []
 
-    def spy(dream: Dream, reward: Tensor, *others: Triples) -> None:
+    def spy(dream: Dream, reward: Tensor, expert: Triples) -> None:
         inputs = torch.cat([dream.feat[:-1], 4.0 * dream.action, dream.feat[1:]], -1)
         given.append((reward, learner.discriminator.net(inputs)[..., 0].double().sigmoid()))
 

@@ -57,7 +57,6 @@ RANGES: dict[str, str] = {
     "behaviour.eps": "(0, inf)",
     "behaviour.clip": "(0, inf)",
     "behaviour.slow_critic": "[0, 1]",
-    "behaviour.replay_value": "[0, inf)",
     "behaviour.actor_average": "[0, 1]",
     "behaviour.cloning": "[0, inf)",
     "behaviour.cloning_decay_updates": "[0, inf)",

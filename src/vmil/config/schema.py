@@ -140,7 +140,6 @@ class BehaviourConfig:
     eps: float = 1e-5
     clip: float = 100.0
     slow_critic: float = 0.0  # per-update share by which the target critic follows; 0: no target critic [D1]; 0.02 [D3]
-    replay_value: float = 0.0  # weight of the critic's loss along what was really played, beside that in dreams [D3]
     actor_average: float = 0.0  # per-update share by which the evaluated actor follows the trained one; 0: is that one
     cloning: float = 0.0  # weight of −log π(expert action | expert posterior) at the start [own]
     cloning_decay_updates: float = 8_000.0  # e-folding time of that weight, in updates; 0: constant

@@ -76,8 +76,6 @@ _METRICS: Final[dict[str, Metric]] = {
     "actor/advantage_scale": Metric("running 5–95 % range by which returns are divided; floor 0.001", "", (2e-3, None)),
     "critic/loss": Metric("regression loss of the critic"),
     "critic/value": Metric("mean V(z) of the dreams, which should follow actor/return; DrQ: mean Q(s, a)"),
-    "critic/replay_loss": Metric("the same along replayed sequences (behaviour.replay_value)"),
-    "critic/replay_value": Metric("mean V(z) of the agent's replayed states (behaviour.replay_value)"),
     "critic/grad_norm": Metric("gradient norm of the critic before clipping", "", (None, 1e5)),
     "temperature/loss": Metric("loss of DrQ's temperature"),
     "temperature/value": Metric("α, the price of a nat of entropy in units of reward", "", (1e-5, 1e2)),

@@ -60,7 +60,7 @@ class VMIL(RecordedModule):
             dream = self.dream(posterior)  # 2. on-policy, in the model
             expert = self.expert_triples(posterior, batch)
             self.fit_discriminator(expert, dream, posterior, batch)  # 3. who is who
-            self.fit_behaviour(dream, self.reward(dream), expert, self.played(posterior, batch))  # 4. be the expert
+            self.fit_behaviour(dream, self.reward(dream), expert)  # 4. be the expert
 
     def schedules(self) -> dict[str, float]:
         """Scale of D's input noise and weight of the cloning term, by now."""
@@ -116,13 +116,6 @@ class VMIL(RecordedModule):
             dreamt = rssm.img_step(start, flat, rssm.latent.noise(len(flat), like=flat))
         return Triples(feat[:-1], action, dreamt.feat.unflatten(0, action.shape[:2]))
 
-    def played(self, posterior: State, batch: Batch) -> Triples | None:
-        """(z, a, z') of the agent's own replayed transitions, (T−1, B−E, ·); None while the batch is all expert."""
-        if batch.experts == batch.action.shape[1]:
-            return None
-        feat = posterior.feat[:, batch.experts :]
-        return Triples(feat[:-1], batch.action[:-1, batch.experts :], feat[1:])
-
     def fit_discriminator(self, expert: Triples, dream: Dream, posterior: State, batch: Batch) -> None:
         """Step 3: expert triples against dreamt ones, on detached latents."""
         c = self.config.discriminator
@@ -149,25 +142,21 @@ class VMIL(RecordedModule):
 
     def reward(self, dream: Dream) -> Tensor:
         """r(z, a, z') of the dream, (H, N), differentiable in the dream but not in the judge's weights."""
-        reward = self.judge(dream.triples())
+        head = self.world_model.reward_head
+        if head is not None:
+            with frozen(head):
+                reward: Tensor = head(dream.feat[1:])[..., 0]
+        else:
+            with frozen(self.discriminator):
+                logit = self.discriminator(self.discriminator.inputs(dream.triples()))
+            reward = reward_from_logit(self.config.discriminator.reward, logit)
         self.reward_sample = reward.detach()
         with torch.no_grad():
             stats = {"mean": reward.mean(), "std": reward.std(), "min": reward.min(), "max": reward.max()}
         self.means.add({f"reward/{name}": value.detach() for name, value in stats.items()})
         return reward
 
-    def judge(self, triples: Triples) -> Tensor:
-        """r(z, a, z'), one for each triple; its gradient reaches them, and not the weights."""
-        head = self.world_model.reward_head
-        if head is not None:
-            with frozen(head):
-                reward: Tensor = head(triples.next_feat)[..., 0]
-            return reward
-        with frozen(self.discriminator):
-            logit = self.discriminator(self.discriminator.inputs(triples))
-        return reward_from_logit(self.config.discriminator.reward, logit)
-
-    def fit_behaviour(self, dream: Dream, reward: Tensor, expert: Triples, played: Triples | None = None) -> None:
+    def fit_behaviour(self, dream: Dream, reward: Tensor, expert: Triples) -> None:
         """Step 4: the actor climbs the λ-return through model and judge, the critic regresses it; one optimiser."""
         c = self.config.behaviour
         with self.stopwatch.stage("behaviour", self.device):
@@ -184,9 +173,6 @@ class VMIL(RecordedModule):
             criticise, critic_metrics = critic_loss(self.critic(dream.feat[:-1].detach()), returns, discount=c.discount)
             weight = self.dial("cloning")
             clone, clone_metrics = cloning_loss(self.actor(expert.feat.flatten(0, 1)), expert.action.flatten(0, 1))
-            if c.replay_value > 0.0 and played is not None:
-                grounded, replay_metrics = self.replay_value_loss(played)
-                criticise, critic_metrics = criticise + c.replay_value * grounded, critic_metrics | replay_metrics
             parts = [Part("actor", self.actor, c.clip), Part("critic", self.critic, c.clip)]
             self.step("actor", 2, act + criticise + weight * clone, parts)
             self.critic.follow()
@@ -196,21 +182,14 @@ class VMIL(RecordedModule):
         self.means.add({"actor/cloning_weight": weight, "actor/action_std": dream.std.detach().mean()})
         self.means.add({"actor/mean_abs": dream.action.detach().abs().mean()})
 
-    def replay_value_loss(self, played: Triples) -> tuple[Tensor, dict[str, Tensor]]:
-        """The critic's loss along what was really played, (T−1, M, ·): dreams may be more hopeful than the world is."""
-        c = self.config.behaviour
-        with torch.no_grad():
-            value = self.critic.target(torch.cat([played.feat, played.next_feat[-1:]]))
-            returns = lambda_return(c.reward_scale * self.judge(played), value, c.discount, c.lam)
-        loss, metrics = critic_loss(self.critic(played.feat), returns, discount=1.0)
-        return loss, {name.replace("/", "/replay_"): value for name, value in metrics.items()}
-
     # ---- diagnosis -----------------------------------------------------------------------------------------------
 
     def _replayed(self, posterior: State, batch: Batch) -> Tensor | None:
         """D's inputs for the agent's own replayed transitions, (M, I); None while the batch is all expert."""
-        played = self.played(posterior, batch)
-        return None if played is None else self.discriminator.inputs(played.flat())
+        if batch.experts == batch.action.shape[1]:
+            return None
+        feat = posterior.feat[:, batch.experts :]
+        return self.discriminator.inputs(Triples(feat[:-1], batch.action[:-1, batch.experts :], feat[1:]).flat())
 
     @torch.no_grad()
     def _probe_replay(self, expert: Tensor, replayed: Tensor | None) -> None:
