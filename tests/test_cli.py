@@ -133,23 +133,28 @@ def test_demos_without_an_expert_says_how_to_get_one(tmp_path, capsys):
 
 def test_ui_listens_on_this_machine_only(monkeypatch, tmp_path):
     started = []
-    monkeypatch.setattr(results.os, "execv", lambda path, arguments: started.append((path, arguments)))
+    monkeypatch.setattr(results.os, "execve", lambda *call: started.append(call))
     (tmp_path / "mlflow.db").touch()
     cli.main(["ui", f"root={tmp_path}", "port=5005"])
-    [(path, arguments)] = started
+    [(path, arguments, environment)] = started
     assert path == arguments[0] == sys.executable
     assert arguments[1:4] == ["-m", "mlflow", "ui"]
-    options = dict(zip(arguments[4::2], arguments[5::2], strict=True))
-    assert options == {
-        "--backend-store-uri": f"sqlite:///{tmp_path}/mlflow.db",
-        "--host": "127.0.0.1",
-        "--port": "5005",
-    }
+    assert arguments[4:] == ["--host", "127.0.0.1", "--port", "5005"]
+    assert environment["MLFLOW_BACKEND_STORE_URI"] == f"sqlite:///{tmp_path}/mlflow.db"
+
+
+def test_ui_keeps_a_databases_password_off_the_command_line(monkeypatch, tmp_path):
+    started = []
+    monkeypatch.setattr(results.os, "execve", lambda *call: started.append(call))
+    cli.main(["ui", f"root={tmp_path}", "uri=postgresql://vmil:secret@db/runs"])
+    [(_, arguments, environment)] = started
+    assert not any("secret" in argument for argument in arguments)
+    assert environment["MLFLOW_BACKEND_STORE_URI"] == "postgresql://vmil:secret@db/runs"
 
 
 def test_ui_listens_elsewhere_only_when_told_so(monkeypatch, tmp_path):
     started = []
-    monkeypatch.setattr(results.os, "execv", lambda path, arguments: started.append(arguments))
+    monkeypatch.setattr(results.os, "execve", lambda path, arguments, _: started.append(arguments))
     (tmp_path / "mlflow.db").touch()
     cli.main(["ui", f"root={tmp_path}", "host=0.0.0.0"])
     assert started[0][started[0].index("--host") + 1] == "0.0.0.0"

@@ -73,5 +73,6 @@ def ui(overrides: Sequence[str]) -> int:
         raise UserError(f"the runs are tracked by a server already: open {shown(uri)}")
     if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).is_file():
         raise UserError(f"no run is tracked in '{uri.removeprefix(SQLITE)}' yet: start one with `make train`")
-    command = ["-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", options.host, "--port", str(options.port)]
-    os.execv(sys.executable, [sys.executable, *command])
+    command = [sys.executable, "-m", "mlflow", "ui", "--host", options.host, "--port", str(options.port)]
+    # A database's address may hold its password, and everybody on the machine may read command lines.
+    os.execve(sys.executable, command, os.environ | {"MLFLOW_BACKEND_STORE_URI": uri})
