@@ -67,7 +67,7 @@ evaluate: $(READY)  ## score and film a run, or a policy that came with vmil: RU
 ship: $(READY)  ## make a run's policy one that comes with vmil: RUN OUT EPISODES ARGS='note="best of three"'
 	$(PY) -m vmil ship run='$(RUN)' $(if $(OUT),out='$(OUT)') $(if $(EPISODES),episodes=$(EPISODES)) $(ARGS)
 
-expert: $(READY)  ## train a state-based expert, or measure a scripted one: ENV SEED ARGS="frames=300000"
+expert: $(READY)  ## train an expert from state, or measure one that follows a script or plans: ENV SEED ARGS="frames=300000"
 	$(PY) -m vmil expert env=$(ENV) seed=$(SEED) $(ARGS)
 
 demos: $(READY)  ## record demonstrations of an expert: ENV SEED N (or COUNT) ARGS="action_noise=0.2"
@@ -91,7 +91,7 @@ import-demos: $(READY)  ## convert and verify your own demonstrations: ENV SRC F
 export-demos: $(READY)  ## write demonstrations for other software: ENV FORMAT (npz, minari) OUT DEMOS ARGS
 	$(PY) -m vmil export-demos env=$(ENV) $(if $(DEMOS),demos.path='$(DEMOS)') $(IO) $(ARGS)
 
-ui: $(READY)  ## show the tracked runs in a browser, on this machine only: ARGS="port=5000"
+ui: $(READY)  ## show the tracked runs in a browser; host=0.0.0.0 lets others in, without a password: ARGS="port=5000"
 	$(PY) -m vmil ui $(ARGS)
 
 bench: $(READY)  ## how fast it is here, beside a plain reference: ENV ALGO COMPUTE BATCHES OUT ARGS="parts=update repeats=9"

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from vmil.config import load, sources
+from vmil.config.commands import with_config
 from vmil.config.errors import UserError
 from vmil.config.keys import flatten, leaves, nearest
 from vmil.config.load import load_config, load_saved_config, save_config
 from vmil.config.schema import Config
+from vmil.config.schema_cli import ImportOptions
 from vmil.config.sources import presets
 
 
@@ -55,6 +57,19 @@ def test_an_algorithm_may_have_settings_for_one_task(own_conf):
     assert load_config(["env=walker"]).behaviour.horizon == 4
     assert load_config(["env=cheetah"], preset=False).behaviour.horizon == 2
     assert sources.presets("algo") == ["a"]
+
+
+@pytest.mark.parametrize("asked", ["env.action_repeat=4", "env.episode_frames=240", "env.image_size=84"])
+def test_a_command_that_only_reads_the_task_is_not_held_to_the_rules_of_training(asked):
+    """Their keys it does not take, so that nobody could obey."""
+    arguments = ["env=walker", asked]
+    with pytest.raises(UserError):
+        load_config(arguments)
+    _, config = with_config(ImportOptions, ["src=episodes", *arguments], ("env",))
+    key, _, value = asked.partition("=")
+    assert flatten(config)[key] == int(value)
+    with pytest.raises(UserError, match=r"env\.episode_frames=1000 is not a multiple of env\.action_repeat=3"):
+        with_config(ImportOptions, ["src=episodes", "env=walker", "env.action_repeat=3"], ("env",))
 
 
 def test_a_yaml_with_a_wrong_key_is_named(own_conf):

@@ -59,7 +59,7 @@ def test_arrays_that_mean_the_same_are_brought_into_shape(bring: Bring, tmp_path
     assert recordings[1].physics is not None
     assert recordings[1].physics.dtype == np.float64
     assert np.array_equal(recordings[1].physics, states)
-    assert "not replayed: the task has no simulator" in said.splitlines()[2]
+    assert "not replayed: nothing here replays this task" in said.splitlines()[2]
 
 
 def test_an_empty_action_of_robomimic(bring: Bring, tmp_path: Path) -> None:

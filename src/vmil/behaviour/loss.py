@@ -1,4 +1,4 @@
-"""Actor and critic losses on a dream (design: "The algorithm", 4)."""
+"""Actor and critic losses on a dream (step 4 of `training/vmil.py`)."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ def with_config(schema: type[T], overrides: Sequence[str], groups: Sequence[str]
     """
     read = ["env", *(key for key in keys.leaves(Config) if key.partition(".")[0] in groups)]
     options, rest = split_known(schema, overrides, read)
-    return options, load_config(rest)
+    return options, load_config(rest, learns=False)
 
 
 def split_known(schema: type[T], overrides: Sequence[str], read: Sequence[str]) -> tuple[T, list[str]]:

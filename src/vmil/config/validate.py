@@ -13,13 +13,20 @@ from vmil.config.schema import Config
 
 def check(config: Config) -> None:
     """Refuse a configuration that could not run; raises `UserError` with the first rule it breaks."""
+    check_task(config)
+    for rule in (_check_clock, _check_collector, _check_batch, _check_heads, _check_learner, _check_run):
+        rule(config)
+
+
+def check_task(config: Config) -> None:
+    """Refuse values out of range and a task that could not be played, whatever would learn it."""
     flat = flatten(config)
     for key, interval in RANGES.items():
         value = flat[key]
         if isinstance(value, (int, float)) and not inside(value, interval):
             raise UserError(f"{key}={value} is outside {interval}")
-    for rule in (_check_clock, _check_collector, _check_batch, _check_heads, _check_learner, _check_run):
-        rule(config)
+    env = config.env
+    _require_multiple("env.episode_frames", env.episode_frames, "env.action_repeat", env.action_repeat)
 
 
 def _collected_episode(config: Config) -> tuple[str, int]:
@@ -30,7 +37,6 @@ def _collected_episode(config: Config) -> tuple[str, int]:
 
 def _check_clock(config: Config) -> None:
     env, training = config.env, config.training
-    _require_multiple("env.episode_frames", env.episode_frames, "env.action_repeat", env.action_repeat)
     key, collected = _collected_episode(config)
     _require_multiple(key, collected, "env.action_repeat", env.action_repeat)
     _require_multiple("training.frames_per_epoch", training.frames_per_epoch, key, collected)

@@ -28,7 +28,7 @@ def expert_kind(env: str) -> Kind:
 
 def task_config(env: str) -> EnvConfig:
     """The environment as its preset has it: what experts are recorded in."""
-    return load_config([f"env={env}", "compute=cpu"]).env
+    return load_config([f"env={env}", "compute=cpu"], learns=False).env
 
 
 def make_expert(env: str, provenance: Path) -> Expert:

@@ -54,7 +54,7 @@ class VMIL(RecordedModule):
     # ---- the algorithm -------------------------------------------------------------------------------------------
 
     def learn(self, batch: Batch) -> None:
-        """One training step on a replayed batch (design: "The algorithm")."""
+        """One training step on a replayed batch: the four steps of the paper's loop."""
         posterior = self.fit_model(batch)  # 1. variational model
         with products_in_bf16(self.halved):
             dream = self.dream(posterior)  # 2. on-policy, in the model

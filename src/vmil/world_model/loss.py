@@ -1,4 +1,4 @@
-"""The model's objective: the negative evidence lower bound on sequences (design: "The algorithm", 1)."""
+"""The model's objective: the negative evidence lower bound on sequences (step 1 of `training/vmil.py`)."""
 
 from __future__ import annotations
 
