@@ -50,7 +50,10 @@ def interrupt(_: Any) -> None:
 
 def interrupt_twice(_: Any) -> None:
     """Ctrl-C, and again once the first was heard: two that the process is sent at once may arrive as one."""
+    listening = signal.getsignal(signal.SIGINT)
     signal.raise_signal(signal.SIGINT)
+    while signal.getsignal(signal.SIGINT) is listening:  # heard between two instructions, and not always the next two
+        pass
     signal.raise_signal(signal.SIGINT)
 
 
