@@ -50,10 +50,7 @@ def interrupt(_: Any) -> None:
 
 def interrupt_twice(_: Any) -> None:
     """Ctrl-C, and again once the first was heard: two that the process is sent at once may arrive as one."""
-    listening = signal.getsignal(signal.SIGINT)
     signal.raise_signal(signal.SIGINT)
-    while signal.getsignal(signal.SIGINT) is listening:  # heard between two instructions, and not always the next two
-        pass
     signal.raise_signal(signal.SIGINT)
 
 
@@ -192,6 +189,7 @@ def enter(
 ) -> None:
     """In the child: from here on it is as if it had been called from a shell."""
     os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs, as these may be, ignore it
     descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
