@@ -29,10 +29,11 @@ WELL = (  # those that learnt their task
     "walker_plus3",
     "sawyer_vmil_plus_s0",
     "baoding_vmil_plus_s0",
+    "cheetah_vmil_plus_low_kl_then_whole_episodes_s0",
 )
 ILL = {  # the causes found, in the order of the warnings
+    "cheetah_vmil_plus_new_demos_s0": ["KL collapsed"],  # what its preset was changed for
     "walker_vmil_s0": ["actions saturated or astray"],
-    "cheetah_vmil_plus_new_demos_s0": ["does not imitate", "does not imitate"],  # D tells it, and it scores low
     "baoding_vmil_plus_changed_s0": ["actions stay random", "actions saturated or astray"] + ["does not imitate"] * 7,
 }
 WALKER = load_config(["env=walker", "algo=vmil_plus"])
@@ -79,13 +80,13 @@ class Tags:
         self.kept.update(values)
 
 
-def watched(name: str) -> dict[str, str]:
-    """The tags that the watchdog leaves when it is shown a committed run."""
+def watched(name: str, later: int = 0) -> dict[str, str]:
+    """The tags that the watchdog leaves when it is shown a committed run, or the same `later` frames after."""
     config, rounds = committed(name)
     tracker = Tags()
     watchdog = Watchdog(config, cast(Any, tracker))
     for frames, values in sorted(rounds.items()):
-        watchdog(values, frames)
+        watchdog(values, frames + later)
     return tracker.kept
 
 
@@ -108,17 +109,19 @@ def test_a_run_that_was_ill_is_found_out(name: str, caplog: pytest.LogCaptureFix
     assert set(tags) == {f"health.{cause.replace(' ', '_')}" for cause in ILL[name]}
 
 
-def test_saturated_actions_are_seen_at_once_and_the_cheetahs_plateau_by_60_000_frames(
+def test_saturated_actions_are_seen_at_once_and_the_cheetahs_plateau_by_80_000_frames(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    """The plateau is an older preset's at 60,000; the present one's run leaves it at 70,000."""
     with caplog.at_level(logging.WARNING, "vmil"):
-        watched("walker_vmil_s0"), watched("cheetah_vmil_plus_new_demos_s0")
+        watched("walker_vmil_s0"), watched("cheetah_vmil_plus_new_demos_s0", later=20_000)
     for record, said in zip(
         caplog.records,
         (
             r"after [5-7]000 frames actor/cloning_error = 0\.\d+ is above 0\.6 ",
-            r"after 60000 frames eval/(normalised|expert_prob) = 0\.\d+ is below 0\.[25] ",
-            r"after 60000 frames eval/(normalised|expert_prob) = 0\.\d+ is below 0\.[25] ",
+            r"after 2\d000 frames model/kl = 2\.\d+ is below 4 ",
+            r"after 80000 frames eval/(normalised|expert_prob) = 0\.\d+ is below 0\.[25] ",
+            r"after 80000 frames eval/(normalised|expert_prob) = 0\.\d+ is below 0\.[25] ",
         ),
         strict=True,
     ):
@@ -170,7 +173,10 @@ def test_the_first_rounds_prove_nothing_except_that_a_number_is_none() -> None:
 
 def test_ranges_are_those_of_the_task_the_learner_and_the_reward() -> None:
     cheetah = load_config(["env=cheetah", "algo=vmil_plus"])
-    assert ailments(config=cheetah, actor__mean_abs=0.9, model__reconstruction=90.0) == {}
+    assert ailments(config=cheetah, actor__mean_abs=0.85) == {}
+    assert ailments(config=cheetah, model__kl=2.9) == {"model/kl": "KL collapsed"}
+    other = load_config(["env=dmc:hopper-hop", "algo=vmil_plus"])
+    assert ailments(config=other, actor__mean_abs=0.9, model__reconstruction=90.0) == {}
     drq = load_config(["env=walker", "algo=sqil_drq"])
     assert ailments(config=drq, reward__max=60.0, disc__accuracy=0.98, disc__replay_accuracy=0.98) == {}
     assert ailments(config=drq, critic__value=1e3) == {"critic/value": "critic diverging"}
@@ -187,10 +193,10 @@ def test_ranges_are_those_of_the_task_the_learner_and_the_reward() -> None:
 
 def test_a_score_counts_later_where_learning_is_slower() -> None:
     cheetah = load_config(["env=cheetah", "algo=vmil_plus"])
-    assert settled_after(check("eval/normalised"), labels(cheetah)) == 50
+    assert settled_after(check("eval/normalised"), labels(cheetah)) == 70
     assert settled_after(check("eval/normalised"), labels(WALKER)) == 30
-    assert ailments(frames=49_000, config=cheetah, eval__normalised=0.4) == {}
-    assert ailments(frames=50_000, config=cheetah, eval__normalised=0.4) == {"eval/normalised": "does not imitate"}
+    assert ailments(frames=69_000, config=cheetah, eval__normalised=0.4) == {}
+    assert ailments(frames=70_000, config=cheetah, eval__normalised=0.4) == {"eval/normalised": "does not imitate"}
 
 
 def test_the_most_particular_range_counts() -> None:

@@ -48,7 +48,8 @@ class DACConfig:
 
     units: int = 256  # [DAC]
     layers: int = 2  # [DAC]
-    penalty_scale: float = 10.0  # λ of the gradient penalty [DAC]
+    # λ of the gradient penalty [DAC]; twice its weight there, where the two cross-entropies are summed, not averaged
+    penalty_scale: float = 10.0
     penalty_target: float = 1.0  # gradient norm aimed at [DAC]
     reward: RewardMap = "logit"  # log D − log(1 − D) [DAC]
     lr: float = 1e-3  # [DAC]
