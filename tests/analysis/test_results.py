@@ -166,7 +166,9 @@ def test_mlflow_gives_the_same_curves_as_the_run_s_own_file(tmp_path: Path) -> N
     [
         ({}, "base"),
         ({"training.frames": "9", "compute.threads": "1", "seed": "4", "collector.workers": "2"}, "base"),
-        ({"behaviour.cloning": "0.0"}, "changed"),
+        ({"behaviour.cloning": "0.0"}, "behaviour.cloning=0.0"),
+        ({"collector.overlap": "True"}, "collector.overlap=True"),
+        ({"demos.path": "/home/ada/mine"}, "demos.path=mine"),
         ({"behaviour.cloning": "0.0", "run.variant": "no-cloning"}, "no-cloning"),
         ({"debug.use_ground_truth_reward": "True"}, "true-reward"),
     ],
@@ -174,7 +176,22 @@ def test_mlflow_gives_the_same_curves_as_the_run_s_own_file(tmp_path: Path) -> N
 def test_a_tracked_run_is_its_preset_if_its_settings_are(params: dict[str, str], variant: str) -> None:
     usual = {key: str(value) for key, value in flatten(load_config(["env=walker"])).items()}
     assert variant_by(usual | params, "walker", "vmil_plus") == variant
-    assert variant_by(params, "walker", "no_such_algorithm") in (variant, "changed")
+    assert variant_by(params, "walker", "no_such_algorithm") in (variant, "unknown")
+
+
+def test_runs_that_were_changed_otherwise_are_no_seeds_of_one_variant() -> None:
+    usual = {key: str(value) for key, value in flatten(load_config(["env=walker"])).items()}
+    many = dict.fromkeys(("behaviour.horizon", "world_model.deter", "world_model.stoch", "discriminator.units"), "9")
+    one, other = (variant_by(usual | many | {"behaviour.lam": lam}, "walker", "vmil_plus") for lam in ("0.5", "0.6"))
+    assert one != other
+    assert one[:40] == other[:40]
+    assert max(len(one), len(other)) <= 60
+
+
+def test_a_task_without_demonstrations_of_its_own_is_its_preset_with_some() -> None:
+    env = "dmc:cartpole-swingup"
+    usual = {key: str(value) for key, value in flatten(load_config([f"env={env}"])).items()}
+    assert variant_by(usual | {"demos.path": "mine"}, env, "vmil_plus") == "base"
 
 
 def stored_run(root: Path, frames: list[int]) -> str:

@@ -40,6 +40,7 @@ def test_with_the_true_reward_there_is_no_expert(algo: str) -> None:
     [
         (["algo=vmil", "drq.lr=1e-4"], "drq.lr changes nothing here: the learner vmil does not read it"),
         (["algo=bc", "world_model.deter=9"], "world_model.deter changes nothing here: the learner bc does not read it"),
+        (["algo=bc", "training.replay_frames=90000"], "training.replay_frames changes nothing here: the learner bc"),
         (["algo=bc", "training.seed_frames=9"], "training.seed_frames changes nothing here: the learner bc does not"),
         (
             ["algo=sqil_drq", "training.demo_fraction=0.25"],

@@ -180,9 +180,10 @@ def test_a_saved_configuration_takes_overrides_but_keeps_its_task(tmp_path):
     save_config(load_config(["compute=gpu"]), path)
     moved = load_saved_config(path, ["compute=cpu", "training.frames=90000"])
     assert (moved.compute.device, moved.training.frames) == ("cpu", 90_000)
-    for override in ("env=cheetah", "algo=vmil"):
+    for override in ("env=cheetah", "algo=vmil", "seed=5", "env.action_repeat=4", "learner=bc"):
         with pytest.raises(UserError, match="cannot change a run that exists"):
             load_saved_config(path, [override])
+    assert load_saved_config(path, ["seed=0", "env.action_repeat=2"]) == load_saved_config(path)  # said again
 
 
 def test_a_directory_without_a_configuration_is_no_run(tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from vmil.config.errors import UserError
-from vmil.config.load import load_config, save_config
+from vmil.config.load import load_config, load_saved_config, save_config
 from vmil.config.sources import conf_dir, presets
 from vmil.experiments import cell as cells
 from vmil.experiments import grid
@@ -68,6 +68,14 @@ def test_a_cell_carries_what_was_asked_of_it(conf: Path) -> None:
     assert load_config(first.settings) == first.config
 
 
+def test_a_setting_goes_to_the_runs_whose_learner_reads_it(conf: Path) -> None:
+    (conf / "both.yaml").write_text("grid: [{env: [walker], algo: [vmil, bc]}]")
+    asked = Request(seeds=(0,), overrides=("collector.backend=process", "training.eval_episodes=3"))
+    vmil, bc = expand("both", asked)
+    assert (vmil.config.collector.backend, bc.config.collector.backend) == ("process", "direct")
+    assert bc.config.training.eval_episodes == 3
+
+
 def test_a_part_of_a_grid(conf: Path) -> None:
     asked = Request(seeds=(0,), env=("walker",), algo=("vmil_plus",))
     assert [cell.variant for cell in expand("study", asked)] == ["base", "noise-constant"]
@@ -78,6 +86,8 @@ def test_a_part_of_a_grid(conf: Path) -> None:
     [
         ("stdy", Request((0,)), "unknown experiment 'stdy' (known: study); did you mean 'study'?"),
         ("study", Request(()), 'an experiment needs at least one seed, such as seeds="0 1 2"'),
+        ("study", Request((0,), env=("cheetah",), algo=("vmil_plus",)), "has no run of cheetah with vmil_plus"),
+        ("study", Request((0,), overrides=("drq.tau=0.1",)), "drq.tau changes nothing here: no learner of these runs"),
         ("study", Request((0,), env=("waker",)), "env='waker' is not in this experiment (walker, cheetah)"),
         ("study", Request((0,), algo=("bc",)), "algo='bc' is not in this experiment (vmil, vmil_plus)"),
         ("study", Request((0,), overrides=("seed=3",)), "seed is set by the experiment itself: leave it out"),
@@ -121,7 +131,8 @@ def test_a_wrong_file_is_one_sentence(conf: Path, content: str, sentence: str) -
 
 def test_the_shipped_experiments_name_tasks_and_algorithms_that_there_are() -> None:
     for name in grid.experiments():
-        assert grid.presets_named(Path(name)) <= {*presets("env"), *presets("algo")}
+        for block in read_grid(name):
+            assert {*block.env, *block.algo} <= {*presets("env"), *presets("algo")}
 
 
 def test_figure_3_is_every_task_by_every_algorithm() -> None:
@@ -145,6 +156,8 @@ def test_the_ablations_change_one_part_at_a_time() -> None:
     """Every variant differs from its base in one option, and each option takes each of its values once."""
     made = expand("ablations", Request(seeds=(0,), algo=("vmil_plus",)))
     base = next(cell for cell in made if cell.variant == "base")
+    annealed = next(cell for cell in made if cell.variant == "noise-annealed").config.discriminator
+    assert annealed.noise_anneal_frames == 0  # over any budget
     values: dict[str, list[object]] = {}
     wanted = {"discriminator.next_state", "discriminator.noise", "discriminator.penalty", "discriminator.reward"}
     for cell in made:
@@ -207,6 +220,15 @@ def test_a_stopped_cell_is_resumed_from_its_checkpoint(cell: grid.Cell, place: P
     assert start == ["resume", f"run={run_dir}", "training.frames=20000"]
 
 
+def test_a_cell_that_began_on_a_gpu_goes_on_with_what_there_is(cell: grid.Cell, place: Place) -> None:
+    begin(cell, place, "compute=gpu", "compute.graphs=always", checkpoint=True)
+    assert cell.config.compute.device == "cpu"
+    resumed = command(cell, place, threads=1)
+    assert {"compute.device=cpu", f"compute.graphs={cell.config.compute.graphs}"} <= set(resumed)
+    assert load_saved_config(place.run_dir(cell) / "config.yaml", resumed[5:-3]).compute.device == "cpu"
+    assert not any("graphs" in item for item in cells._anew(replace(cell, config=load_config(["algo=bc"]))))
+
+
 def test_a_stopped_cell_takes_what_is_asked_of_the_machine_now(cell: grid.Cell, place: Place) -> None:
     begin(cell, place, "compute=gpu", checkpoint=True)
     asked = ("compute=cpu", "compute.threads=2", "tracking.kind=csv")
@@ -226,12 +248,20 @@ def test_a_finished_cell_is_done_until_the_budget_is_raised(cell: grid.Cell, pla
     assert standing(cell, place) == "done"  # with more threads it is the same run
 
 
-@pytest.mark.parametrize(("frames", "expected"), [(20_000, "begun"), (21_000, "done")])
-def test_a_longer_run_that_was_stopped_beyond_the_budget_is_done(
-    cell: grid.Cell, place: Place, frames: int, expected: str
+@pytest.mark.parametrize(
+    ("own_budget", "scored", "expected"),
+    [
+        (60_000, 19_000, "begun"),
+        (60_000, 20_000, "done"),
+        (20_000, 21_000, "begun"),  # its own end: it may not have come to its last checkpoint
+    ],
+)
+def test_a_longer_run_that_was_stopped_after_its_score_at_the_budget_is_done(
+    cell: grid.Cell, place: Place, own_budget: int, scored: int, expected: str
 ) -> None:
-    run_dir = begin(cell, place, "training.frames=60000", status="KILLED", checkpoint=True)
-    (run_dir / "metrics.csv").write_text(f"frames,seconds,name,value\n{frames},9,eval/return,1\n{frames // 2},5,a,1\n")
+    run_dir = begin(cell, place, f"training.frames={own_budget}", status="KILLED", checkpoint=True)
+    rows = f"frames,seconds,name,value\n{scored},9,eval/return,1\n22000,9,model/loss,1\n"
+    (run_dir / "metrics.csv").write_text(rows)
     assert standing(cell, place) == expected
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from vmil.config.errors import UserError
 from vmil.config.load import load_config
 from vmil.experiments.grid import Cell
-from vmil.experiments.schedule import Haste, Job, work_off
+from vmil.experiments.schedule import LOOK_AGAIN, Haste, Job, work_off
 from vmil.experiments.table import Lines, LiveTable, draw, make_view, summary
 
 
@@ -43,7 +43,7 @@ class Fake:
 class World:
     """Starts scripted runs and remembers how it went."""
 
-    def __init__(self, scripts: dict[str, list[Fake | UserError | None]]) -> None:
+    def __init__(self, scripts: dict[str, list[Fake | Exception | None]]) -> None:
         self.jobs = [make_job(variant) for variant in scripts]
         self.scripts = scripts
         self.running: list[int] = []  # at each look
@@ -52,7 +52,7 @@ class World:
 
     def start(self, job: Job) -> Fake | None:
         script = self.scripts[job.cell.variant].pop(0)
-        if isinstance(script, UserError):
+        if isinstance(script, Exception):
             raise script
         return script
 
@@ -98,6 +98,28 @@ def test_a_failed_run_is_taken_up_again_then_given_up_and_stops_no_other() -> No
     assert world.run(slots=3) == {"bad": "failed", "lucky": "done", "good": "done"}
     assert [job.attempts for job in world.jobs] == [2, 2, 1]
     assert world.jobs[0].line == "word 2"
+
+
+def test_whatever_a_start_raises_fails_that_run_alone() -> None:
+    world = World({"odd": [RuntimeError()], "good": [Fake(0)]})
+    assert world.run(slots=1) == {"odd": "failed", "good": "done"}
+    assert world.jobs[0].line == "RuntimeError()"
+
+
+def test_somebody_else_s_run_that_ended_is_looked_at_again_at_no_cost() -> None:
+    world = World({"a": [Fake(LOOK_AGAIN), Fake(LOOK_AGAIN), Fake(LOOK_AGAIN), Fake(0)]})
+    assert world.run(slots=1) == {"a": "done"}
+    assert world.jobs[0].attempts == 1
+
+
+def test_a_second_try_is_told_with_what_ended_the_first() -> None:
+    world = World({"a": [Fake(1), Fake(None, 0)]})
+    lines: list[str] = []
+    world.show = Lines(lines.append)  # type: ignore[method-assign]
+    world.run(slots=1)
+    assert lines[1] == "walker-vmil-a-s0: running, taken up again after exit code 1: word 1"
+    world.jobs[0].state = "running"
+    assert "running, try 2" in printed(draw("x", world.jobs, height=4))
 
 
 def test_a_person_s_mistake_is_not_tried_twice() -> None:
@@ -196,7 +218,8 @@ def test_a_terminal_gets_the_table_and_a_pipe_the_lines(tmp_path: Path) -> None:
 
 def test_what_a_run_says_is_no_markup(tmp_path: Path) -> None:
     job = make_job("a")
-    job.state, job.line = "failed", "[enforce fail at alloc.cpp:117] cannot open [/data/x.ckpt]"
+    job.state, job.line = "failed", r"[enforce fail at alloc.cpp:117] cannot open \[/data/x.ckpt]"
+    assert job.line in printed(draw("x", [job], height=4))
     with (tmp_path / "out").open("w") as file:
         make_view("x", Console(file=file, soft_wrap=True))([job])
     assert f"failed, {job.line}\n" in (tmp_path / "out").read_text()

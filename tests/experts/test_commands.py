@@ -62,6 +62,21 @@ def test_a_planners_measurement_makes_no_planner_of_a_policy(tmp_path: Path) -> 
     assert expert.files() == [here.with_name("actor.safetensors")]
 
 
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        (PlannedExpertOptions(method="ppo", horizon=9), "horizon"),
+        (PlannedExpertOptions(rounds=5), "rounds"),
+        (PlannedExpertOptions(dynamics="learned", ppo_envs=9), "ppo_envs"),
+    ],
+)
+def test_a_setting_that_this_kind_of_expert_does_not_read_is_refused(
+    tmp_path: Path, options: PlannedExpertOptions, name: str
+) -> None:
+    with pytest.raises(UserError, match=rf"^{name}= changes nothing with method="):
+        planned_expert(options, ENV, tmp_path, tmp_path / "expert.json")
+
+
 def _prepare(out: Path, **changed: int) -> dict[str, list[object]]:
     small = {"horizon": 2, "samples": 4, "threads": 1, "rollouts": 1, "updates": 1, "hidden": 8, "batch_size": 8}
     given = {**small, "eval_episodes": 1, **changed}

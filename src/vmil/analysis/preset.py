@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
+from pathlib import Path
 
 from vmil.analysis.results import variant_of
 from vmil.config.errors import UserError
 from vmil.config.keys import flatten
 from vmil.config.load import load_config
 from vmil.config.runs import BASE
+from vmil.config.schema import DemosConfig
+from vmil.data.demos import available_demos
 
 NO_SETTINGS = ("run.", "tracking.", "compute.")  # say nothing of the result
 NAMED_BY_MAKE = ("env.name", "algo", "seed", "demos.cache_dir")
 # How long it runs, when it is looked at, who plays its episodes, and what a variant of its own is kept for.
 STILL_THE_PRESET = re.compile(
     r"training\.(frames|eval_\w+|background_evaluation|(checkpoint|image_log)_every_frames)"
-    r"|collector\.\w+|demos\.path|debug\.use_ground_truth_reward"
+    r"|collector\.(backend|workers|timeout)|debug\.use_ground_truth_reward"
 )
-CHANGED = "changed"  # the variant of runs of MLflow whose settings are not the preset's and have no name
+UNKNOWN = "unknown"  # the variant of runs of a task or an algorithm that this vmil does not have
+LONGEST = 60  # characters of a variant that is called by its settings
 
 
 def changed_settings(settings: Mapping[str, object], env: str, algo: str) -> dict[str, object]:
@@ -34,18 +39,47 @@ def changed_settings(settings: Mapping[str, object], env: str, algo: str) -> dic
     }
 
 
-def that_matter(changed: Mapping[str, object]) -> list[str]:
-    """Of changed settings those by which a run is not its preset any more."""
-    return [f"{key}={value}" for key, value in changed.items() if not STILL_THE_PRESET.fullmatch(key)]
+def unnamed_changes(settings: Mapping[str, object], env: str, algo: str) -> list[str]:
+    """The key=value by which a run of these settings, which has no name of its own, is not its preset any more.
+
+    UserError for a task or an algorithm that this vmil does not have.
+    """
+    if _named(settings) != BASE:
+        return []
+    own = set() if _ships_demos(env) else {"demos.path"}  # a task without any is given some
+    return [
+        f"{key}={_where(key, value)}"
+        for key, value in changed_settings(settings, env, algo).items()
+        if not (STILL_THE_PRESET.fullmatch(key) or key in own)
+    ]
 
 
 def variant_by(settings: Mapping[str, object], env: str, algo: str) -> str:
-    """What figures call a run with these settings (a configuration's, or MLflow's words); its preset only if it is."""
-    true_reward = str(settings.get("debug.use_ground_truth_reward")) == "True"
-    named = variant_of(str(settings.get("run.variant", BASE)), true_reward)
-    if named != BASE:
-        return named
+    """What figures call a run with these settings (a configuration's, or MLflow's words); its preset only if it is.
+
+    Seeds of one variant are drawn as one, so that two runs which were changed otherwise have other variants.
+    """
     try:
-        return CHANGED if that_matter(changed_settings(settings, env, algo)) else BASE
-    except UserError:  # a task or an algorithm that this vmil does not have
-        return CHANGED
+        changes = ", ".join(unnamed_changes(settings, env, algo))
+    except UserError:
+        return UNKNOWN
+    if len(changes) > LONGEST:
+        changes = f"{changes[: LONGEST - 8]}… {hashlib.sha256(changes.encode()).hexdigest()[:6]}"
+    return changes or _named(settings)
+
+
+def _named(settings: Mapping[str, object]) -> str:
+    true_reward = str(settings.get("debug.use_ground_truth_reward")) == "True"
+    return variant_of(str(settings.get("run.variant", BASE)), true_reward)
+
+
+def _where(key: str, value: object) -> object:
+    """Of a directory of demonstrations only the name: elsewhere it lies elsewhere."""
+    return Path(str(value)).name if key == "demos.path" else value
+
+
+def _ships_demos(env: str) -> bool:
+    try:
+        return bool(available_demos(env, DemosConfig()))
+    except UserError:
+        return False

@@ -15,7 +15,7 @@ import yaml
 
 from vmil.analysis.gallery import copy_pictures
 from vmil.analysis.latents import latent_points, write_latents
-from vmil.analysis.preset import CHANGED, changed_settings, that_matter, variant_by
+from vmil.analysis.preset import changed_settings, unnamed_changes, variant_by
 from vmil.analysis.results import CARD, METRICS, Card, checkout_dir, write_card
 from vmil.analysis.stored import expert_return
 from vmil.config.errors import UserError
@@ -119,10 +119,9 @@ def make_card(run_dir: Path, config: Config, points: Sequence[Point], options: P
 
 def _variant(config: Config) -> str:
     """What figures call a run that was given no other name; UserError if it would pass for the preset and is not."""
-    found = variant_by(flatten(config), config.env.name, config.algo)
-    if found != CHANGED:
-        return found
-    changed = that_matter(changed_settings(flatten(config), config.env.name, config.algo))
+    changed = unnamed_changes(flatten(config), config.env.name, config.algo)
+    if not changed:
+        return variant_by(flatten(config), config.env.name, config.algo)
     raise UserError(
         f"the run is not its preset ({' '.join(changed)}): variant=<a word> says what figures call it, "
         f"variant={BASE} lets it count as the preset"

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 import vmil
 from vmil.analysis.references import Reference, read_references
-from vmil.config.errors import UserError
+from vmil.config.errors import UserError, first_line
 from vmil.config.paths import given_path
 from vmil.config.runs import BASE
 from vmil.tracking.curves import Point, read_points
@@ -190,7 +190,7 @@ def read_card(path: Path) -> Card:
             raise ResultsError(f"{path} cannot be read (aliases are not allowed)")  # of aliases: without end to print
         content = yaml.safe_load(text)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ResultsError(f"{path} cannot be read ({str(error).splitlines()[0]})") from error
+        raise ResultsError(f"{path} cannot be read ({first_line(error)})") from error
     if not isinstance(content, dict):
         raise ResultsError(f"{path} is no card of a run")
     hints = get_type_hints(Card)

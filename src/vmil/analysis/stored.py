@@ -12,7 +12,7 @@ import numpy as np
 from vmil.analysis.gallery import HISTOGRAMS, copy_pictures, evenly
 from vmil.analysis.preset import variant_by
 from vmil.analysis.results import Card, Run, checkout_dir
-from vmil.config.errors import UserError
+from vmil.config.errors import UserError, first_line
 from vmil.config.schema import TrackingConfig
 from vmil.tracking.address import shown, tracking_uri
 from vmil.tracking.curves import Point
@@ -53,7 +53,7 @@ def read_mlflow(uri: str | None = None) -> list[Run]:
     try:
         runs = [read(run) for run in store.stored_runs(address) if {"env", "algo"} <= set(run.tags)]
     except Exception as error:  # what a server, a driver or a database raises
-        reason = shown(str(error).splitlines()[0])
+        reason = shown(first_line(error))
         raise UserError(f"MLflow at {shown(address)} cannot be read: {reason}") from error
     return [run for run in runs if run is not None]
 

@@ -4,6 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an exception says; of one that says nothing, its class."""
+    return (str(error).strip() or repr(error)).splitlines()[0]
+
+
 class UserError(Exception):
     """Ends the command with exit code 2 and its message, without a traceback."""
 

@@ -21,7 +21,8 @@ SECTIONS: dict[LearnerKind, tuple[str, ...]] = {
 def unread(learner: LearnerKind) -> set[str]:
     """The leaves that change nothing for this learner."""
     others = set().union(*SECTIONS.values()) - set(SECTIONS[learner])
-    collecting = {"training.seed_frames", *(key for key in leaves(Config) if key.startswith("collector."))}
+    collecting = {f"training.{name}" for name in ("seed_frames", "episode_frames", "replay_frames")}
+    collecting |= {key for key in leaves(Config) if key.startswith("collector.")}
     idle = collecting if learner == "bc" else set()
     if learner != "vmil":
         idle.add("compute.graphs")

@@ -19,12 +19,13 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from vmil.config import keys, learners, sources, validate
-from vmil.config.errors import UserError
+from vmil.config.errors import UserError, first_line
 from vmil.config.keys import flatten as flatten
 from vmil.config.schema import Config
 from vmil.config.sources import SELECTORS, Setting, check_key, presets, read_yaml
 
 T = TypeVar("T")
+FIXED = re.compile(r"seed|learner|env\..+")  # what a run is from its first frame to its last
 
 
 def load_config(overrides: Sequence[str] = (), *, preset: bool = True, learns: bool = True) -> Config:
@@ -81,6 +82,9 @@ def load_saved_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         raise UserError(f"{path.parent} is not a run: it has no {path.name}")
     settings = read_yaml(path)
     from_command_line = parse_dotlist(Config, dotlist)
+    for key, (value, _) in from_command_line.items():
+        if FIXED.fullmatch(key) and key in settings and str(settings[key].value) != str(value):
+            raise UserError(f"{key}={value} cannot change a run that exists ({settings[key].value}): start a new one")
     if "compute" in chosen:
         settings |= _compute_settings(chosen["compute"], from_command_line)
     if "tracking" in chosen:
@@ -151,7 +155,7 @@ def build(schema: type[T], settings: Mapping[str, Setting]) -> T:
 def _value_error(schema: type, settings: Mapping[str, Setting], error: OmegaConfBaseException) -> UserError:
     key = str(error.full_key)
     if key not in settings:
-        return UserError(str(error).splitlines()[0])
+        return UserError(first_line(error))
     value, source = settings[key]
     shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else value
     hint = keys.leaves(schema)[key]

@@ -32,7 +32,7 @@ RANGES: dict[str, str] = {
     "discriminator.penalty_scale": "[0, inf)",
     "discriminator.penalty_target": "[0, inf)",
     "discriminator.noise_std": "[0, inf)",
-    "discriminator.noise_anneal_frames": "[1, inf)",
+    "discriminator.noise_anneal_frames": "[0, inf)",
     "discriminator.updates": "[1, inf)",
     "discriminator.lr": "(0, inf)",
     "discriminator.eps": "(0, inf)",

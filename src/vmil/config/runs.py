@@ -10,6 +10,7 @@ from vmil.config.errors import UserError
 from vmil.config.paths import given_path
 
 CONFIG_FILE = "config.yaml"  # what makes a directory a run
+LOCK_FILE = ".lock"  # in it, held by the process that makes the run
 ASSETS, PRETRAINED = "assets", "pretrained"  # assets/<env>/pretrained in the package: a policy that came with it
 POLICY_FILE = "policy.safetensors"  # what makes a directory a trained policy
 BASE = "base"  # the variant of a run that is its preset, nothing changed

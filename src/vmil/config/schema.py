@@ -101,7 +101,7 @@ class DiscriminatorConfig:
     penalty_target: float = 0.0  # gradient norm aimed at: 1 is WGAN-GP's, 0 is R1's
     noise: NoiseSchedule = "constant"  # Gaussian noise on D's input [VMIL]
     noise_std: float = 0.1  # at the start
-    noise_anneal_frames: int = 200_000  # frames until annealed noise is zero
+    noise_anneal_frames: int = 200_000  # frames until annealed noise is zero; 0: training.frames
     reward: RewardMap = "probability"  # r(D) [VMIL]
     updates: int = 1  # discriminator steps per training step
     replay_negatives: bool = False  # agent-replay posteriors join the policy's side [own]

@@ -185,7 +185,7 @@ class BenchOptions:
 
     out: str = "runs/bench.json"  # the numbers of the table
     parts: str | None = None  # of the table, comma-separated; null: all
-    batches: str | None = None  # sequences x agent steps; null: 16x50, on a GPU also 50x50 and 128x50
+    batches: str | None = None  # sequences x agent steps; null: 16x50, on a GPU also 16x64, 50x50, 128x50
     repeats: int = 5  # of everything that is timed; medians are shown
     warmup: int = 2  # repeats before those, thrown away
     buffer_frames: int = 500_000  # environment frames in the replay that is sampled from

@@ -12,7 +12,7 @@ from yaml import AliasEvent
 
 import vmil
 from vmil.config import keys
-from vmil.config.errors import UserError
+from vmil.config.errors import UserError, first_line
 from vmil.config.schema import Config
 
 SELECTORS = ("env", "algo", "compute", "tracking")  # `env=walker` picks a preset, `env.camera=1` sets a leaf
@@ -59,8 +59,7 @@ def read_yaml(path: Path) -> dict[str, Setting]:
         _refuse_to_unfold(path)
         content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     except Exception as error:  # besides YAML's and OmegaConf's own errors: bad dates, endless nesting, bad text
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{source}cannot be read ({reason})") from error
+        raise UserError(f"{source}cannot be read ({first_line(error)})") from error
     if not isinstance(content, dict):
         raise UserError(f"{source}must hold keys and values")
     settings: dict[str, Setting] = {}

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from vmil.config.errors import first_line
+
 
 def read_archive(path: Path) -> dict[str, Any]:
     """What `torch.save` wrote there: a dict of tensors and plain values, on the CPU.
@@ -30,5 +32,5 @@ def read_archive(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise
     except Exception as error:  # damaged archives raise what they like
-        raise ValueError(f"'{path}' cannot be read: {str(error).splitlines()[0] if str(error) else error!r}") from error
+        raise ValueError(f"'{path}' cannot be read: {first_line(error)}") from error
     return content

@@ -6,7 +6,7 @@ import importlib
 import os
 from typing import Any
 
-from vmil.config.errors import UserError
+from vmil.config.errors import UserError, first_line
 
 
 def join_cluster(wanted: str, instead: str, ray: Any = None) -> tuple[Any, bool]:
@@ -32,6 +32,6 @@ def join_cluster(wanted: str, instead: str, ray: Any = None) -> tuple[Any, bool]
         ray.init(address=address, log_to_driver=False, **here)
     except (Exception, SystemExit) as error:  # with the latter it ends, after two minutes, where nobody answers
         where = f"reach the cluster of RAY_ADDRESS={address}" if address else "start a cluster on this machine"
-        said = "" if isinstance(error, SystemExit) else f" ({str(error).splitlines()[0] if str(error) else error!r})"
+        said = "" if isinstance(error, SystemExit) else f" ({first_line(error)})"
         raise UserError(f"{wanted}: Ray cannot {where}{said}; {instead} does without") from error
     return ray, True

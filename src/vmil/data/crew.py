@@ -22,7 +22,7 @@ from torch import Tensor
 from torchrl.collectors import Collector
 from torchrl.weight_update import SharedMemWeightSyncScheme
 
-from vmil.config.errors import UserError
+from vmil.config.errors import UserError, first_line
 from vmil.config.schema import CollectorConfig
 from vmil.data.cluster import join_cluster
 from vmil.data.players import EpisodeWorker, Player, settle_in
@@ -212,7 +212,7 @@ class Crew:
         if isinstance(error, UserError):
             raise error
         meanwhile()  # if the run is asked to stop, that is why
-        raise LostWorkersError(f"could not {what} ({str(error).splitlines()[0] if str(error) else error!r})") from error
+        raise LostWorkersError(f"could not {what} ({first_line(error)})") from error
 
     def _look_after(self, what: str) -> None:
         """TorchRL itself notices a dead process only where it waits for an episode, not where it sends weights."""

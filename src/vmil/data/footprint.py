@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 MEMORY_SHARE = 0.6  # of the free memory that the replay may fill; networks and their activations need the rest
 _BYTES_BESIDES = 4 + 8 + 8 + 1 + 1  # float32 reward, int64 episode and t, bool is_first and terminated
 SCRATCH = "scratch"  # in the checkpoints' replay directory: a replay that memory has no room for
+CORES = "VMIL_CORES"  # the environment variable by which an experiment tells each of its runs its share of the cores
 _CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -87,8 +88,20 @@ def choose_scratch(footprint: Footprint, replay_dir: Path | None, sharers: int =
 
 
 def allowed_cores() -> int:
-    """Cores that this process may use; macOS does not say which."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use: by its affinity (macOS does not say), its container's quota, its experiment."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    share = os.environ.get(CORES, "")
+    limits = [cores, _container_cores(_CGROUP), int(share) if share.isdecimal() else None]
+    return max(1, min(limit for limit in limits if limit is not None))
+
+
+def _container_cores(group: Path) -> int | None:
+    """The whole cores in a control group's quota of time; None if there is no group or no limit."""
+    try:
+        limit, period = (group / "cpu.max").read_text().split()
+        return None if limit == "max" else int(limit) // int(period)
+    except (OSError, ValueError, ZeroDivisionError):
+        return None
 
 
 def available_memory() -> int:

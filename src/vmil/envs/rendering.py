@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vmil.config.errors import UserError
+from vmil.config.errors import UserError, first_line
 from vmil.config.schema import EnvConfig, RenderProfile
 from vmil.envs.cameras import Camera, aim
 from vmil.envs.probe import BackendReport as BackendReport
@@ -79,10 +79,6 @@ def _find_working(wanted: str) -> BackendReport:
     if wanted:
         raise _unusable(wanted, report.error)
     raise UserError(f"No headless OpenGL works on this machine: {INSTALL_HINT}.")
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip() or repr(error)).splitlines()[0]
 
 
 def _unusable(backend: str, reason: str) -> UserError:
@@ -158,7 +154,7 @@ class Renderer:
             self._gl.make_current()
             self._context = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_150.value)
         except Exception as error:
-            raise _unusable(self._backend, _reason(error)) from error
+            raise _unusable(self._backend, first_line(error)) from error
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
 
     def __call__(self) -> np.ndarray:
@@ -171,14 +167,14 @@ class Renderer:
         try:
             return self._draw()
         except Exception as error:  # noqa: BLE001  (mujoco's and OpenGL's own, of many kinds)
-            log.warning("OpenGL failed (%s): its context is opened anew", _reason(error))
+            log.warning("OpenGL failed (%s): its context is opened anew", first_line(error))
         try:
             self._open()  # the old one is left alone: freeing what is broken may end the process
             return self._draw()
         except UserError:
             raise
         except Exception as error:
-            raise UserError(f"OpenGL ({self._backend}) stopped rendering: {_reason(error).rstrip('.')}.") from error
+            raise UserError(f"OpenGL ({self._backend}) stopped rendering: {first_line(error).rstrip('.')}.") from error
 
     def _draw(self) -> np.ndarray:
         mujoco = self._mujoco

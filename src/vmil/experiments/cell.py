@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import re
 import sys
 from dataclasses import dataclass
@@ -9,8 +10,9 @@ from pathlib import Path
 from typing import Literal
 
 from vmil.config.errors import UserError
+from vmil.config.learners import unread
 from vmil.config.load import load_saved_config
-from vmil.config.runs import CONFIG_FILE
+from vmil.config.runs import CONFIG_FILE, LOCK_FILE
 from vmil.experiments.grid import Cell, essence
 from vmil.tracking.curves import read_points
 from vmil.tracking.record import read_record
@@ -61,14 +63,27 @@ def standing(cell: Cell, place: Place) -> Standing:
         return "done"
     if not (run_dir / CHECKPOINT).is_file():
         return "fresh"
-    # A longer run of the same settings holds this one, though it was stopped.
-    return "done" if _frames(run_dir) > cell.config.training.frames else "begun"
+    # A longer run of the same settings holds this one, though it was stopped, once it was scored there.
+    budget = cell.config.training.frames
+    return "done" if saved.training.frames > budget and _scored(run_dir) >= budget else "begun"
 
 
-def _frames(run_dir: Path) -> int:
-    """Environment frames that a run has reported."""
+def _scored(run_dir: Path) -> int:
+    """Environment frames at a run's last evaluation."""
     points = read_points(run_dir) if (run_dir / CSV_NAME).is_file() else ()
-    return max((point.frames for point in points), default=0)
+    return max((point.frames for point in points if point.name.startswith("eval/")), default=0)
+
+
+def in_use(run_dir: Path) -> bool:
+    """Whether a process is making the run, be it this experiment's or another's."""
+    try:
+        with (run_dir / LOCK_FILE).open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # there is no such run yet
+        return False
+    return False
 
 
 def command(cell: Cell, place: Place, threads: int) -> list[str]:
@@ -86,11 +101,13 @@ def command(cell: Cell, place: Place, threads: int) -> list[str]:
 
 
 def _anew(cell: Cell) -> list[str]:
-    """Of the settings that were asked for, those that a begun run takes; a size preset's others are its own already."""
+    """This machine's device, as it may have begun on another, and what was asked for of what a begun run takes."""
     compute = cell.config.compute
-    preset = any(item.startswith("compute=") and item != "compute=auto" for item in cell.settings)
-    device = [f"compute.device={compute.device}", f"compute.precision={compute.precision}"] if preset else []
-    return device + [item for item in cell.settings if ANEW.fullmatch(item.partition("=")[0])]
+    device = [f"compute.{key}={getattr(compute, key)}" for key in ("device", "precision", "graphs", "replay")]
+    if unread(cell.config.learner) & {"compute.graphs"}:
+        device.remove(f"compute.graphs={compute.graphs}")
+    asked = [item for item in cell.settings if ANEW.fullmatch(item.partition("=")[0])]
+    return [item for item in device if item not in asked] + asked
 
 
 def last_line(path: Path) -> str:

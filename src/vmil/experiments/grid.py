@@ -5,16 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import cache
 from typing import Any
 
 import yaml
 
 from vmil.config import keys, validate
-from vmil.config.errors import UserError
+from vmil.config.errors import UserError, first_line
+from vmil.config.learners import unread
 from vmil.config.load import load_config
 from vmil.config.runs import BASE, run_name
 from vmil.config.schema import Config
+from vmil.config.schema_baselines import LearnerKind
 from vmil.config.sources import conf_dir
 
 # What a cell sets itself, or what changes no result: a run is the same run whatever stands there.
@@ -73,7 +75,7 @@ def read_grid(name: str) -> list[Block]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"experiment/{path.name} cannot be read ({str(error).splitlines()[0]})") from error
+        raise UserError(f"experiment/{path.name} cannot be read ({first_line(error)})") from error
     if not isinstance(content, dict) or set(content) != {"grid"} or not isinstance(content["grid"], list):
         raise UserError(f"experiment/{path.name} must hold `grid`, a list of blocks, and nothing else")
     return [_block(entry, f"experiment/{path.name}") for entry in content["grid"]]
@@ -94,6 +96,13 @@ def expand(name: str, request: Request) -> list[Cell]:
         for cell in _cells(block, request.seeds[0], request, f"experiment/{name}.yaml"):
             if cells.setdefault(cell.name, cell).config != cell.config:
                 raise UserError(f"experiment/{name}.yaml asks for two different runs called {cell.name}")
+    if not cells:
+        raise UserError(
+            f"experiment/{name}.yaml has no run of {' or '.join(request.env)} with {' or '.join(request.algo)}"
+        )
+    for item in request.overrides:
+        if not any(item in cell.settings for cell in cells.values()):
+            raise UserError(f"{item.partition('=')[0]} changes nothing here: no learner of these runs reads it")
     return [_with_seed(cell, seed) for seed in dict.fromkeys(request.seeds) for cell in cells.values()]
 
 
@@ -123,16 +132,22 @@ def _cell(
             raise UserError(f"{key} is what {source} varies in '{variant}': leave it out, or choose another experiment")
     settings = [f"env={env}", f"algo={algo}", f"seed={seed}", f"run.variant={variant}"]
     settings += [f"{key}={_text(value)}" for key, value in own.items()]
-    settings += request.overrides
     if request.budget is not None:
         settings.append(f"training.frames={request.budget}")
     try:
+        idle = unread(_learner(algo))
+        settings += [item for item in request.overrides if item.partition("=")[0] not in idle]
         config = load_config(settings)
     except UserError as error:
         raise UserError(f"{source}, {run_name(env, algo, variant, seed)}: {error}") from error
     if config.tracking.kind == "none":
         raise UserError("an experiment reads from run.json what is done: tracking.kind=none keeps none")
     return Cell(env, algo, variant, seed, tuple(settings), config)
+
+
+@cache
+def _learner(algo: str) -> LearnerKind:
+    return load_config([f"algo={algo}"]).learner
 
 
 def _with_seed(cell: Cell, seed: int) -> Cell:
@@ -167,8 +182,3 @@ def _check_part(what: str, wanted: Sequence[str], known: Sequence[str]) -> None:
 
 def _text(value: object) -> str:
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def presets_named(path: Path) -> set[str]:
-    """Every task and algorithm that an experiment's file names."""
-    return {name for block in read_grid(path.stem) for name in (*block.env, *block.algo)}

@@ -7,7 +7,10 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from vmil.data.footprint import CORES
+from vmil.experiments.cell import in_use
 from vmil.experiments.resources import Plan
+from vmil.experiments.schedule import INTERRUPTED, LOOK_AGAIN
 
 
 class Process:
@@ -29,8 +32,27 @@ class Process:
         self._process.kill()
 
 
+class Elsewhere:
+    """A run that another process is making, such as one that outlived the experiment which had started it."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self._run_dir, self._left = run_dir, False
+
+    def poll(self) -> int | None:
+        """LOOK_AGAIN once nobody makes it any more; None until then."""
+        if self._left:
+            return INTERRUPTED
+        return None if in_use(self._run_dir) else LOOK_AGAIN
+
+    def stop(self) -> None:
+        """Leaves it to who makes it."""
+        self._left = True
+
+    kill = stop
+
+
 class LocalPool:
-    """Starts children, each with its share of the threads and the GPU that has the fewest of them."""
+    """Starts children, each with its share of the cores and the GPU that has the fewest of them."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -72,6 +94,7 @@ class LocalPool:
 
     def _environment(self, outer: Mapping[str, str], seat: int) -> dict[str, str]:
         environment = {**outer, "OMP_NUM_THREADS": str(self.plan.threads)}
+        environment[CORES] = str(self.plan.share or self.plan.cores)
         if self.plan.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = self.plan.gpus[seat]
             environment.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # nvidia-smi's, by which they were counted

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vmil.data.cluster import join_cluster
+from vmil.data.footprint import CORES
 from vmil.experiments.resources import Plan
 
 LOOK_EVERY = 1.0  # seconds between two looks for a wish to stop
@@ -53,11 +54,11 @@ class Task:
 
     def poll(self) -> int | None:
         """Its exit code, 1 if its node was lost; None before that."""
-        ready, _ = self._ray.wait([self._reference], timeout=0)
-        if not ready:
-            return None
-        self._wish.unlink(missing_ok=True)
         try:
+            ready, _ = self._ray.wait([self._reference], timeout=0)
+            if not ready:
+                return None
+            self._wish.unlink(missing_ok=True)
             return int(self._ray.get(self._reference))
         except Exception:  # noqa: BLE001  (a lost node, no memory: Ray has a class for each)
             return 1
@@ -98,7 +99,7 @@ class RayPool:
         wish.unlink(missing_ok=True)
         # Where runs are tracked, and what opens that place: a node knows it from its own `ray start` at best.
         inherited = {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_")}
-        environment = {**inherited, "OMP_NUM_THREADS": str(self.threads)}
+        environment = {**inherited, "OMP_NUM_THREADS": str(self.threads), CORES: str(self._cores)}
         return Task(self._ray, remote.remote(command, str(log), str(wish), environment, os.getcwd()), wish)
 
     def close(self) -> None:

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from vmil.config.errors import UserError
 from vmil.config.learners import collects
@@ -48,6 +47,7 @@ class Plan:
 
     threads: of torch, in each process that learns; gpus: what CUDA_VISIBLE_DEVICES is for the runs in turn, empty: the
     processor; devices: processes of a run that learn; workers: processes of each of them that play while it waits;
+    beside: those that play while it learns; share: cores of the machine that are a run's own, 0: what it keeps busy;
     rooms: how many runs each of `gpus` carries, empty: all alike.
     """
 
@@ -56,12 +56,14 @@ class Plan:
     gpus: tuple[str, ...] = ()
     devices: int = 1
     workers: int = 0
+    beside: int = 0
+    share: int = 0
     rooms: tuple[int, ...] = ()
 
     @property
     def cores(self) -> int:
         """Cores that a run keeps busy."""
-        return self.devices * max(self.threads, self.workers)
+        return self.devices * (max(self.threads, self.workers) + self.beside)
 
 
 def make_plan(machine: Machine, cells: Sequence[Cell], jobs: int = 0) -> Plan:
@@ -72,21 +74,39 @@ def make_plan(machine: Machine, cells: Sequence[Cell], jobs: int = 0) -> Plan:
     """
     if jobs < 0:
         raise UserError(f"jobs={jobs} is outside [0, inf)")
-    if any(cell.config.compute.nodes > 1 for cell in cells):
+    configs = [cell.config for cell in cells]
+    if any(config.compute.nodes > 1 for config in configs):
         raise UserError("compute.nodes: a run on several machines is started by `srun`, not by an experiment")
-    devices = max((cell.config.compute.devices for cell in cells), default=1)
-    workers = max((_workers(cell.config) for cell in cells), default=0)
-    on_gpu = any(cell.config.compute.device == "cuda" for cell in cells)
-    seats = _seats(machine.gpus, devices, [cell.config for cell in cells]) if on_gpu else []
+    devices = max((config.compute.devices for config in configs), default=1)
+    chosen = max((config.compute.threads for config in configs), default=0)  # 0: left to us
+    workers = max((_workers(config) for config in configs if not config.collector.overlap), default=0)
+    beside = max((_workers(config) for config in configs if config.collector.overlap), default=0)
+    on_gpu = any(learns_on_gpu(config, machine) for config in configs)
+    seats = _seats(machine.gpus, devices, configs) if on_gpu else []
     if jobs == 0:
-        needed = max((memory_bytes(cell.config) for cell in cells), default=PROCESS_BYTES)
-        cores = devices * max(CORES_PER_RUN, workers)
-        carried = [machine.cores // cores, int(machine.memory // needed), len(cells)]
-        carried += [sum(runs for _, runs in seats)] if seats else []
+        needed = max((memory_bytes(config) for config in configs), default=PROCESS_BYTES)
+        cores = devices * (max(chosen or CORES_PER_RUN, workers) + beside)
+        carried = [machine.cores // cores, int(machine.memory // needed)]
+        carried += [sum(runs for _, runs in seats) if seats else RUNS_PER_GPU] if on_gpu else []
         jobs = max(1, min(carried))
-    threads = max(1, machine.cores // jobs // devices)
+    jobs = max(1, min(jobs, len(cells)))
+    share = max(1, machine.cores // jobs)
     room = [(name, runs) for name, runs in seats if runs] or seats[:1]  # a GPU that others fill is left to them
-    return Plan(jobs, threads, tuple(name for name, _ in room), devices, workers, tuple(runs for _, runs in room))
+    return Plan(
+        jobs,
+        chosen or max(1, share // devices - beside),
+        tuple(name for name, _ in room),
+        devices,
+        workers,
+        beside,
+        share,
+        tuple(runs for _, runs in room),
+    )
+
+
+def learns_on_gpu(config: Config, machine: Machine) -> bool:
+    """Whether the run will take a GPU of this machine."""
+    return config.compute.device == "cuda" or (config.compute.device == "auto" and bool(machine.gpus))
 
 
 def _seats(gpus: Sequence[Gpu], devices: int, configs: Sequence[Config]) -> list[tuple[str, int]]:
@@ -94,8 +114,8 @@ def _seats(gpus: Sequence[Gpu], devices: int, configs: Sequence[Config]) -> list
     if devices == 1:
         needed = [GPU_BYTES + max((_replay_on(gpu, config) for config in configs), default=0.0) for gpu in gpus]
         return [(gpu.name, min(RUNS_PER_GPU, int(gpu.free // run))) for gpu, run in zip(gpus, needed, strict=True)]
-    groups = [gpus[start : start + devices] for start in range(0, len(gpus) - devices + 1, devices)]
-    return [(",".join(gpu.name for gpu in group), 1) for group in groups]
+    free = [gpu.name for gpu in gpus if gpu.free >= GPU_BYTES]
+    return [(",".join(free[start : start + devices]), 1) for start in range(0, len(free) - devices + 1, devices)]
 
 
 def _workers(config: Config) -> int:
@@ -103,10 +123,16 @@ def _workers(config: Config) -> int:
     return config.collector.workers if config.collector.backend == "process" else 0
 
 
+def _evaluates_apart(config: Config) -> bool:
+    """Whether the run may have a process for its evaluations, as far as is known before the cores are shared out."""
+    when = config.training.background_evaluation
+    return when == "always" or (when == "auto" and (config.compute.device != "cpu" or config.compute.threads > 0))
+
+
 def memory_bytes(config: Config) -> float:
     """What one run holds at its end: its processes, and every frame that it stores, agent's and expert's."""
     processes = PROCESS_BYTES + _workers(config) * WORKER_BYTES
-    return config.compute.devices * processes + _replay_bytes(config)
+    return config.compute.devices * processes + _evaluates_apart(config) * WORKER_BYTES + _replay_bytes(config)
 
 
 def _replay_bytes(config: Config) -> float:
@@ -124,17 +150,7 @@ def _replay_on(gpu: Gpu, config: Config) -> float:
 
 def this_machine() -> Machine:
     """The machine that this process may use."""
-    return Machine(usable_cores(), float(available_memory()), visible_gpus())
-
-
-def usable_cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
-    """Cores of this process: its affinity, or less where a container has a quota of time."""
-    cores = allowed_cores()
-    try:
-        limit, period = quota.read_text().split()
-        return cores if limit == "max" else max(1, min(cores, int(limit) // int(period)))
-    except (OSError, ValueError):
-        return cores
+    return Machine(allowed_cores(), float(available_memory()), visible_gpus())
 
 
 def visible_gpus() -> tuple[Gpu, ...]:
@@ -154,7 +170,7 @@ def chosen_gpus(listed: str, visible: str | None) -> tuple[Gpu, ...]:
     free = {}
     for line in listed.splitlines():
         index, _, mebibytes = (part.strip() for part in line.partition(","))
-        if mebibytes.isdigit():
-            free[index] = float(mebibytes) * 1024**2
+        if index.isdigit():  # a driver may say [N/A] of its memory
+            free[index] = float(mebibytes) * 1024**2 if mebibytes.isdigit() else RUNS_PER_GPU * GPU_BYTES
     names = list(free) if visible is None else [name.strip() for name in visible.split(",") if name.strip()]
     return tuple(Gpu(name, free.get(name, RUNS_PER_GPU * GPU_BYTES)) for name in names if name != "-1")

@@ -13,14 +13,14 @@ from typing import Protocol
 
 from rich.console import Console
 
-from vmil.config.errors import StoppedError, UserError
+from vmil.config.errors import StoppedError, UserError, first_line
 from vmil.config.paths import given_path
 from vmil.config.schema import TrackingConfig
 from vmil.config.schema_cli import ExperimentOptions
-from vmil.experiments.cell import Place, command, last_line, standing
-from vmil.experiments.grid import Request, expand
-from vmil.experiments.local import LocalPool
-from vmil.experiments.resources import Plan, make_plan, this_machine
+from vmil.experiments.cell import Place, command, in_use, last_line, standing
+from vmil.experiments.grid import Cell, Request, expand
+from vmil.experiments.local import Elsewhere, LocalPool
+from vmil.experiments.resources import Plan, learns_on_gpu, make_plan, this_machine
 from vmil.experiments.schedule import Handle, Haste, Job, work_off
 from vmil.experiments.table import View, make_view, summary
 from vmil.tracking.address import shown, tracking_uri, uri_to_tell
@@ -57,8 +57,10 @@ def run_experiment(options: ExperimentOptions, overrides: Sequence[str]) -> bool
     cells = expand(options.name, make_request(options, overrides))
     root = given_path("root", options.root)
     root.mkdir(parents=True, exist_ok=True)
-    plan = make_plan(this_machine(), cells, options.jobs)
-    pool = make_pool(options, plan, any(cell.config.compute.device == "cuda" for cell in cells))
+    jobs = make_jobs(cells, Place(root, options.name))
+    machine, left = this_machine(), [job.cell for job in jobs if job.state != "done"]
+    plan = make_plan(machine, left, options.jobs)
+    pool = make_pool(options, plan, any(learns_on_gpu(cell.config, machine) for cell in left))
     console = Console(soft_wrap=True)
     console.print(
         f"experiment {options.name}: {len(cells)} runs in '{root}', {pool.slots} at once with {pool.threads} threads"
@@ -66,7 +68,6 @@ def run_experiment(options: ExperimentOptions, overrides: Sequence[str]) -> bool
     )
     try:
         with tracked(cells[0].config.tracking, options.name, root) as account:
-            jobs = [Job(cell) for cell in cells]
             with listening() as haste:
                 _work(jobs, pool, account.place, options, make_view(options.name, console), haste)
             account.close(jobs)
@@ -76,6 +77,18 @@ def run_experiment(options: ExperimentOptions, overrides: Sequence[str]) -> bool
     finally:
         pool.close()
     return all(job.state == "done" for job in jobs)
+
+
+def make_jobs(cells: Sequence[Cell], place: Place) -> list[Job]:
+    """What there is to do, with what is done already marked so: the machine is shared out among the rest."""
+
+    def is_done(cell: Cell) -> bool:
+        try:
+            return standing(cell, place) == "done"
+        except UserError:  # said when its turn comes, as its failure
+            return False
+
+    return [Job(cell, "done" if is_done(cell) else "waiting") for cell in cells]
 
 
 def make_request(options: ExperimentOptions, overrides: Sequence[str]) -> Request:
@@ -112,6 +125,9 @@ def _work(
     def start(job: Job) -> Handle | None:
         if standing(job.cell, place) == "done":
             return None
+        if in_use(place.run_dir(job.cell)):
+            job.line = "another process is making it"
+            return Elsewhere(place.run_dir(job.cell))
         log = place.log(job.cell)
         if job.attempts == 1:
             log.unlink(missing_ok=True)
@@ -164,7 +180,7 @@ def tracked(tracking: TrackingConfig, experiment: str, root: Path) -> Iterator[A
         directory.mkdir(parents=True, exist_ok=True)
         parent = ParentRun(uri, experiment, directory)
     except Exception as error:  # noqa: BLE001  (MLflow raises what its server, driver or database raise)
-        reason = shown(str(error).splitlines()[0])
+        reason = shown(first_line(error))
         print(f"MLflow at {shown(uri)} cannot be used ({reason}): no parent run", file=sys.stderr)
         yield Account(Place(root, experiment, told))
         return
@@ -177,7 +193,7 @@ def tracked(tracking: TrackingConfig, experiment: str, root: Path) -> Iterator[A
 
 @contextmanager
 def listening() -> Iterator[Callable[[], Haste]]:
-    """Takes SIGINT and SIGTERM over for the block; the first asks to stop soon, a second Ctrl-C now."""
+    """Takes SIGINT, SIGTERM and a closed terminal's SIGHUP over: the first asks to stop soon, a second Ctrl-C now."""
     received: list[int] = []
 
     def note(signum: int, frame: FrameType | None) -> None:
@@ -188,7 +204,10 @@ def listening() -> Iterator[Callable[[], Haste]]:
             return "no"
         return "now" if received.count(signal.SIGINT) > 1 else "soon"
 
-    before = {which: signal.signal(which, note) for which in (signal.SIGINT, signal.SIGTERM)}
+    heard = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as `nohup` has it
+        heard.append(signal.SIGHUP)
+    before = {which: signal.signal(which, note) for which in heard}
     try:
         yield haste
     finally:

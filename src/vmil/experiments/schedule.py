@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from vmil.config.errors import UserError
+from vmil.config.errors import first_line
 from vmil.experiments.grid import Cell
-
-log = logging.getLogger(__name__)
 
 State = Literal["waiting", "running", "stopping", "stopped", "failed", "done"]
 Haste = Literal["no", "soon", "now"]  # to stop: not at all, with checkpoints, or at once
 
 MISUSED, INTERRUPTED, STOPPED = 2, 130, 143  # exit codes of `vmil train` (see cli.py)
+LOOK_AGAIN = 75  # somebody else's run has ended: no attempt of ours (sysexits.h calls it a temporary failure)
 
 
 class Handle(Protocol):
@@ -40,6 +38,7 @@ class Job:
     state: State = "waiting"
     line: str = ""  # the last thing it said, or why it failed
     attempts: int = 0
+    fell: str = ""  # how its last attempt ended, if that was not the end of it
     handle: Handle | None = None
 
 
@@ -57,7 +56,7 @@ def work_off(
     """Runs every waiting job, at most `slots` at once, until all have ended or a stop is asked for and obeyed.
 
     Args:
-        start: starts a job; None: nothing is left to do of it. A UserError fails this job only.
+        start: starts a job; None: nothing is left to do of it. What it raises fails this job only.
         said: the last line of a job's output.
         haste: whether to stop.
         show: called after every look at the jobs.
@@ -97,8 +96,8 @@ def _begin(job: Job, start: Callable[[Job], Handle | None]) -> None:
     job.attempts += 1
     try:
         job.handle = start(job)
-    except (UserError, OSError) as error:
-        job.state, job.line = "failed", str(error)
+    except Exception as error:  # noqa: BLE001  (one run that cannot be started stops no other)
+        job.state, job.line = "failed", first_line(error)
         return
     job.state = "done" if job.handle is None else "running"
 
@@ -123,5 +122,6 @@ def _look_after(job: Job, said: Callable[[Job], str], haste: Haste, retries: int
         job.state = "stopped" if code in (INTERRUPTED, STOPPED) else "failed"
         job.line = job.line or f"ended with exit code {code} and said nothing"
     else:
-        log.debug("%s ended with exit code %d and is taken up again", job.cell.name, code)
+        job.attempts -= code == LOOK_AGAIN
+        job.fell = "" if code == LOOK_AGAIN else f"taken up again after exit code {code}: {job.line}"
         job.state = "waiting"

@@ -11,6 +11,7 @@ from typing import Protocol, get_args
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from vmil.experiments.schedule import Job, State
 
@@ -58,7 +59,9 @@ def draw(title: str, jobs: Sequence[Job], height: int) -> Table:
     ordered = sorted(jobs, key=lambda job: ORDER.index(job.state))  # stable: as the grid has them
     shown = ordered if len(ordered) <= height else ordered[: max(1, height - 1)]
     for job in shown:
-        table.add_row(job.cell.name, f"[{STYLE[job.state]}]{job.state}[/]", job.line.replace("[", r"\["))
+        state = job.state if job.attempts < 2 else f"{job.state}, try {job.attempts}"
+        word = Text(job.line)  # no markup: a run may say [anything]
+        table.add_row(job.cell.name, Text(state, STYLE[job.state]), word)
     if len(shown) < len(ordered):
         table.add_row(f"… and {summary(ordered[len(shown) :])}", "", "")
     return table
@@ -87,15 +90,16 @@ class Lines:
 
     def __init__(self, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
         self._write, self._clock = write, clock
-        self._states: dict[str, State] = {}
+        self._seen: dict[str, tuple[State, int]] = {}
         self._spoke = clock()
 
     def __call__(self, jobs: Sequence[Job]) -> None:
         """Says what is new."""
         for job in jobs:
-            if self._states.get(job.cell.name, "waiting") != job.state:
-                self._write(f"{job.cell.name}: {job.state}" + (f", {job.line}" if job.line else ""))
-            self._states[job.cell.name] = job.state
+            if self._seen.get(job.cell.name, ("waiting", 0)) != (job.state, job.attempts):
+                said = job.fell if job.state == "running" and job.fell else job.line
+                self._write(f"{job.cell.name}: {job.state}" + (f", {said}" if said else ""))
+            self._seen[job.cell.name] = (job.state, job.attempts)
         if self._clock() - self._spoke >= NEWS_EVERY:
             self._spoke = self._clock()
             for job in jobs:

@@ -37,7 +37,6 @@ class MPPI:
     def __init__(self, config: MPPIConfig, action_size: int, seed: int) -> None:
         self.config = config
         self.plan = np.zeros((config.horizon, action_size))
-        self.best_cost = float("nan")  # of the sequences evaluated last
         self._random = np.random.default_rng(seed)
 
     def act(self, evaluate: Evaluate) -> Floats:
@@ -46,7 +45,6 @@ class MPPI:
             sequences = self.propose()
             costs = evaluate(sequences)
             self.plan = weigh(sequences, costs, self.config.kappa)
-            self.best_cost = float(np.nanmin(costs))
         action: Floats = self.plan[0].copy()
         self.plan = np.concatenate([self.plan[1:], self.plan[-1:]])
         return action

@@ -94,3 +94,16 @@ def _check(options: Options) -> None:
     for name in ("beta", "fine_share"):
         if getattr(options, name) > 1:
             raise UserError(f"{name}={getattr(options, name)} is outside [0, 1]")
+    if isinstance(options, PlannedExpertOptions):
+        _refuse_idle(options)
+
+
+def _refuse_idle(options: PlannedExpertOptions) -> None:
+    """UserError for a setting that this kind of expert does not read."""
+    planned = [PlannerConfig, LearnedConfig] if options.dynamics == "learned" else [PlannerConfig]
+    schemas: list[type[Any]] = [HandPolicyConfig] if options.method == "ppo" else planned
+    read = {item.name for schema in schemas for item in fields(schema)}
+    every = {item.name for schema in (PlannerConfig, LearnedConfig, HandPolicyConfig) for item in fields(schema)}
+    for name in sorted(every - read - {"method"}):
+        if getattr(options, name) != getattr(PlannedExpertOptions(), name):
+            raise UserError(f"{name}= changes nothing with method={options.method} and dynamics={options.dynamics}")

@@ -23,6 +23,10 @@ from vmil.experts.state_task import score_episodes
 from vmil.experts.suite_practice import SuitePractice
 
 REFINE = "refine.pt"  # PPO's checkpoint
+COUNTED = (
+    *("frames", "action_repeat", "collect_frames", "batch_size", "hidden", "return_steps", "eval_every"),
+    "eval_episodes",
+)
 FINAL_SEED = 12_000  # initial states that score the best actor; it was chosen on others
 
 
@@ -36,8 +40,9 @@ def train_expert(
     thread of the CPU: the networks are too small for more.
     """
     check_ppo(config)
-    if config.return_steps < 1:
-        raise UserError(f"return_steps={config.return_steps} is outside [1, inf)")
+    for name in COUNTED:
+        if getattr(config, name) < 1:
+            raise UserError(f"{name}={getattr(config, name)} is outside [1, inf)")
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)  # Adam's moments decay into denormals, which are slow
     out_dir.mkdir(parents=True, exist_ok=True)

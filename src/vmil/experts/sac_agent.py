@@ -106,7 +106,7 @@ class SACAgent:
 
     def __init__(self, config: ExpertConfig, domain: str, task: str, seed: int) -> None:
         if config.eval_every % config.collect_frames or config.collect_frames % config.action_repeat:
-            raise UserError("expert.eval_every must be a multiple of collect_frames, and that one of action_repeat.")
+            raise UserError("eval_every must be a multiple of collect_frames, and that one of action_repeat")
         torch.manual_seed(seed)
         self.config, self.seed = config, seed
         self.spec = describe_task(domain, task, config.hidden, config.action_repeat)
