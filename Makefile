@@ -106,10 +106,10 @@ config: $(READY)  ## print a run's whole configuration: ENV ALGO SEED COMPUTE AR
 smoke: $(READY)  ## run the whole of train on toy sizes in a minute: ENV ALGO DEMOS ARGS
 	$(PY) -m vmil train env=$(ENV) algo=$(ALGO) compute=debug $(if $(DEMOS),demos.path='$(DEMOS)' demos.count=null) $(ARGS)
 
-test: $(READY)  ## the test suite, without what trains for minutes: ARGS="-k name"
+test: $(READY)  ## the test suite, without whole training runs: ARGS="-k name"
 	$(PY) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
-test-slow: $(READY)  ## the tests that train for minutes
+test-slow: $(READY)  ## real training runs that must learn, for half an hour: ARGS="-k bc"
 	$(PY) -m pytest -m slow $(ARGS)
 
 test-faults: $(READY)  ## break runs on purpose (kills, signals, full disks, NaN, hostile files), for minutes: ARGS="-k kill"

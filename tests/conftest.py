@@ -5,8 +5,11 @@ import importlib.util
 import os
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; pytest-xdist runs one process per core
-for _name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MAKEFLAGS", "MAKELEVEL"):
-    os.environ.pop(_name, None)
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # what is tested is the same with a GPU and without
+_PERSONAL = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MAKEFLAGS", "MAKELEVEL", "VMIL_CORES", "VMIL_RESULTS")
+for _name in list(os.environ):
+    if _name in _PERSONAL or _name.startswith("SLURM_"):
+        del os.environ[_name]
 
 # Triton (in torch's CUDA builds) and Mesa's OpenGL each bring an LLVM, and triton loaded second crashes the process.
 # Our own modules import torchrl, which loads it, before any mujoco; a test file may import in any order.

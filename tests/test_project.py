@@ -83,7 +83,13 @@ def applies(marker, python, extra=""):
 def make(*arguments, cwd=ROOT, **environment):
     clean = {name: value for name, value in os.environ.items() if name not in VARIABLES and not name.startswith("MAKE")}
     return subprocess.run(
-        ["make", *arguments], cwd=cwd, env={**clean, **environment}, capture_output=True, text=True, check=False
+        ["make", *arguments],
+        cwd=cwd,
+        env={**clean, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
     )
 
 

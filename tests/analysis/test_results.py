@@ -132,7 +132,6 @@ def test_the_source_may_come_from_the_environment(tmp_path: Path, monkeypatch: p
 
 
 def test_mlflow_gives_the_same_curves_as_the_run_s_own_file(tmp_path: Path) -> None:
-    pytest.importorskip("mlflow")
     config = load_config(["env=walker", "algo=vmil", "seed=5", "debug.use_ground_truth_reward=true"])
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     tracker = make_tracker(TrackingConfig(uri=uri), tmp_path / "runs" / "one")
@@ -208,7 +207,6 @@ def stored_run(root: Path, frames: list[int]) -> str:
 
 
 def test_mlflow_gives_the_pictures_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("mlflow")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     uri = stored_run(tmp_path, [1000, 2000, 3000, 10000])
     results = load_results(uri)

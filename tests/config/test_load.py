@@ -3,7 +3,6 @@
 import dataclasses
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -249,8 +248,6 @@ def test_nothing_heavy_is_imported_to_refuse_a_key():
         "heavy = {'torch', 'lightning', 'mlflow', 'mujoco', 'dm_control', 'numpy'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else code)"
     )
-    start = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stderr
     assert done.stderr == "vmil: unknown key 'world_model.detr'; did you mean 'world_model.deter'?\n"
-    assert time.perf_counter() - start < 5  # 0.3 s on an idle core; torch alone takes longer than this

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensordict import TensorDict
 
@@ -32,6 +32,7 @@ def test_an_action_that_is_read_is_not_hidden() -> None:
     assert previous_actions(action, torch.tensor([[True], [False], [False]]))[1].isnan().all()
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=6), st.integers(1, 10))
 def test_stack_copies_the_windows_time_major(starts: list[int], length: int) -> None:
     store = TensorDict({"x": torch.arange(40), "y": torch.arange(80.0).view(40, 2)}, [40])

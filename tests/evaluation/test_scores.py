@@ -14,7 +14,7 @@ def test_summary_by_hand() -> None:
 
 def test_without_an_expert_there_is_no_normalised_score() -> None:
     assert score([5.0]).normalised is None
-    assert str(score([5.0])) == "5.0 ± 0.0 over 1 episodes"
+    assert str(score([5.0])) == "5.0 ± 0.0 over 1 episode"
 
 
 def test_success_comes_first_where_it_is_the_task_s_score():
@@ -26,7 +26,7 @@ def test_success_comes_first_where_it_is_the_task_s_score():
         "return 10.0 ± 7.1, 50.0 % of the expert"
     )
     assert result.brief == "75 %"
-    assert str(score([10.0], None, {"success": [1.0]})) == "10.0 ± 0.0 over 1 episodes, success 1"
+    assert str(score([10.0], None, {"success": [1.0]})) == "10.0 ± 0.0 over 1 episode, success 1"
     assert score([730.4]).brief == "730"
 
 

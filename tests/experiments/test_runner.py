@@ -210,7 +210,6 @@ def test_the_command_line_reaches_it(monkeypatch: pytest.MonkeyPatch, capsys: py
 
 
 def test_the_children_are_shown_under_one_parent_which_is_taken_up_again(tmp_path: Path) -> None:
-    pytest.importorskip("mlflow")
     from vmil.tracking.stored import stored_runs
     from vmil.tracking.tracker import make_tracker
 
@@ -236,7 +235,8 @@ def test_what_opens_the_server_reaches_neither_command_line_nor_file_nor_termina
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A command line is seen by every user of a machine, and run directories are passed on."""
-    tracking_mlflow = pytest.importorskip("vmil.tracking.mlflow")
+    from vmil.tracking import mlflow as tracking_mlflow
+
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ada:pw@lab:5000")
     monkeypatch.setattr(tracking_mlflow, "MlflowClient", MagicMock())
     with experiment.tracked(TrackingConfig(), "figure3", tmp_path) as account:

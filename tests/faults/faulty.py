@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,17 @@ from small_runs import SMALL, write_demos
 PLACES = ("collection", "update", "checkpoint", "evaluation")
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["faulty", "vmil.algorithms", "vmil.training.run"])
+
+
+@cache
+def _said() -> tempfile.TemporaryDirectory[str]:
+    """Gone when this process ends."""
+    return tempfile.TemporaryDirectory(prefix="faults-")
+
+
+def said_to() -> Path:
+    """A file for what a run says; not on the run's disk, which may be full."""
+    return Path(tempfile.mkdtemp(dir=_said().name)) / "output"
 
 
 def kill(at_hand: Any) -> None:
@@ -117,7 +129,7 @@ class Ground:
     @contextmanager
     def begun(self, name: str, *more: str) -> Iterator[Any]:
         """A run that has been started; it is gone when the block ends."""
-        output = Path(tempfile.mkdtemp(prefix="faults-")) / "output"
+        output = said_to()
         child = FORKS.Process(target=enter, args=(self._settings(name, more), None, output, None, {}))
         child.start()
         try:
@@ -135,8 +147,7 @@ class Ground:
         environment: dict[str, str] | None = None,
     ) -> Ended:
         """spare_disk: bytes that a run asks for before it starts; null: as it does."""
-        said = tempfile.mkdtemp(prefix="faults-")  # not on the run's disk, which may be full
-        output = Path(said) / "output"
+        output = said_to()
         child = FORKS.Process(target=enter, args=(arguments, fault, output, spare_disk, environment or {}))
         child.start()
         child.join(timeout)

@@ -13,7 +13,6 @@ from small_runs import FRAMES, ROUND
 from vmil.tracking.curves import read_curve
 from vmil.tracking.record import read_record
 
-pytest.importorskip("mlflow")
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.faults]
 ROUNDS = list(range(0, FRAMES + 1, ROUND))
 

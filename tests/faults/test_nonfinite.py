@@ -100,7 +100,6 @@ def test_it_stops_the_run_in_one_sentence_with_what_it_was_found_in(tmp_path: Pa
 def test_what_was_interrupted_by_a_nan_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
     ground = Ground(tmp_path)
     assert ground.train("whole").code == 0
-    assert ground.train("run", fault=Fault("update", 30, poison_gradient)).code in (0, 1)
     assert ground.train("late", fault=Fault("update", 31, poison_gradient)).code == 1
     assert ground.resume("late").code == 0
     assert_same_run(tmp_path / "late", tmp_path / "whole")

@@ -11,9 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-pytest.importorskip("mlflow")
-
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 

@@ -420,7 +420,8 @@ def test_the_watchdog_barks_once_per_metric_and_only_at_lasting_trouble(caplog: 
     said = []
     with caplog.at_level(logging.WARNING, "vmil"):
         for frames, accuracy in zip(range(300, 800, 100), [1.0, 0.7, 1.0, 1.0, 1.0], strict=True):
-            said.append(watchdog({"disc/accuracy": accuracy, "disc/replay_accuracy": 0.7}, frames))
+            readings = {"disc/accuracy": accuracy, "disc/dream_accuracy": accuracy, "disc/replay_accuracy": 0.7}
+            said.append(watchdog(readings, frames))
         watchdog({"model/loss": float("nan")}, 900)
     assert [record.message.split(" is ")[0] for record in caplog.records] == [
         "after 600 frames disc/accuracy = 1",

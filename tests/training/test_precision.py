@@ -133,10 +133,10 @@ def test_a_learner_multiplies_as_its_precision_says(
     """The model is fitted as ever; an fp32 run never rounds."""
     learner = VMIL(load_config(["env=counting", "compute=debug", f"compute.precision={precision}"]), A, 0)
     seen: list[str] = []
-    for stage in ("fit_model", "dream", "expert_triples", "fit_discriminator", "reward", "fit_behaviour"):
+    for stage in ("fit_model", "dream", "expert_triples", "fit_discriminator", "reward", "fit_behaviour", "probe"):
         monkeypatch.setattr(learner, stage, lambda *_: seen.append(torch.get_float32_matmul_precision()))
     learner.learn(None)  # type: ignore[arg-type]
-    assert seen == ["highest", *[inside] * 5]
+    assert seen == ["highest", *[inside] * 6]
 
 
 def test_a_gpu_is_left_to_its_own_formats() -> None:

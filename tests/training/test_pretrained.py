@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -155,6 +156,17 @@ def test_what_belongs_to_a_machine_stays_there() -> None:
     config = portable(load_config(["env=walker", *home, "compute.device=cuda", "compute.threads=3"]))
     assert "/home/me" not in yaml.safe_dump(str(config))
     assert (config.demos.path, config.compute.device, config.compute.threads) == ("my demos", "auto", 0)
+
+
+def test_a_policy_came_for_each_of_the_four_tasks() -> None:
+    assert shipped_policies(Path(vmil.__file__).parent) == ["baoding", "cheetah", "sawyer", "walker"]
+
+
+def test_the_walker_that_came_with_vmil_walks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As long as camera, scale of pictures, alignment and length of actions are what it learnt with."""
+    assert cli.main(["evaluate", "pretrained=walker", "episodes=1", f"video={tmp_path / 'walk.mp4'}"]) == 0
+    [score] = re.findall(r"on walker: (\d+\.\d) ± 0\.0 over 1 episode,", capsys.readouterr().out)
+    assert float(score) > 800  # 918 to 942 over ten episodes
 
 
 @pytest.mark.parametrize("name", shipped_policies(Path(vmil.__file__).parent))

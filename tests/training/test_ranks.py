@@ -29,11 +29,14 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> list[SimpleNamespace]:
     ranks = [FORKS.Process(target=be_one_of_two, args=(index, out / "meeting", out)) for index in range(2)]
     for rank in ranks:
         rank.start()
-    for rank in ranks:
-        rank.join(300)
-        if rank.exitcode is None:
+    try:
+        for rank in ranks:
+            rank.join(300)
+    finally:
+        for rank in ranks:  # one that waits for another, which has failed, would wait for good
             rank.kill()
-        assert rank.exitcode == 0
+            rank.join()
+    assert [rank.exitcode for rank in ranks] == [0, 0]
     return [SimpleNamespace(**torch.load(out / f"rank_{index}.pt", weights_only=True)) for index in range(2)]
 
 

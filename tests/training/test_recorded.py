@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -16,7 +18,7 @@ from vmil.config.load import load_config
 from vmil.data.transition import Batch
 from vmil.learner.graphs import WARM_UP, clip_and_step, use_graphs
 from vmil.learner.module import NonFiniteError, Part
-from vmil.learner.nonfinite import PATIENCE, LeftOut
+from vmil.learner.nonfinite import PATIENCE, LeftOut, Skip
 from vmil.training.vmil import VMIL
 
 T, B, EXPERTS, A = 6, 4, 2, 3
@@ -179,7 +181,7 @@ def test_a_recorded_gradient_that_is_no_number_moves_no_weight_and_is_told(
     make_learner: Callable[..., VMIL], skip: bool
 ) -> None:
     learner = make_learner("algo=vmil_plus", f"training.skip_nonfinite={str(skip).lower()}")
-    told: list[NonFiniteError] = []
+    told: list[Skip] = []
     learner.guard.on_skip = told.append
     learner.record_with(TapeRecorder())
     for update in range(WARM_UP + 1):
@@ -193,7 +195,7 @@ def test_a_recorded_gradient_that_is_no_number_moves_no_weight_and_is_told(
     if skip:
         learner.drain_metrics()
         assert learner.guard.skipped > 0
-        assert "the gradient of the model loss was not finite in 1 of the updates" in str(told[0])
+        assert "the gradient of the model loss was not finite in 1 of the updates" in str(told[0].error)
         learner.training_step(make_batch(10), 0)
         assert not all(torch.equal(old, new) for old, new in zip(before, learner.world_model.parameters(), strict=True))
     else:
@@ -213,6 +215,48 @@ def test_steps_that_are_judged_on_the_device_are_not_left_out_for_ever(make_lear
     learner.training_step(bad, PATIENCE)
     with pytest.raises(NonFiniteError, match=f"the last {PATIENCE} in a row"):
         learner.drain_metrics()
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_a_step_that_is_left_out_spoils_no_mean(make_learner: Callable[..., VMIL], recorded: bool) -> None:
+    learner = make_learner("algo=vmil_plus", "training.skip_nonfinite=true")
+    if recorded:
+        learner.record_with(TapeRecorder())
+    bad = make_batch(9)
+    bad.action[2] = float("nan")
+    for update in range(WARM_UP + 1):
+        learner.training_step(make_batch(update), 0)
+    learner.training_step(bad, 0)
+    assert learner.guard.skipped == 0 if recorded else learner.guard.skipped > 0
+    assert [name for name, value in learner.drain_metrics().items() if not math.isfinite(value)] == []
+    learner.training_step(bad, 0)
+    assert math.isnan(learner.drain_metrics()["model/loss"])
+
+
+@pytest.mark.parametrize("on_device", [True, False])
+def test_a_checkpoint_keeps_which_steps_were_left_out(make_learner: Callable[..., VMIL], on_device: bool) -> None:
+    """Those of a round that is stopped within, and those in a row."""
+    bad = make_batch(9)
+    bad.action[2] = float("nan")
+    checkpoint: dict[str, Any] = {}
+    for learnt in (PATIENCE - 2, 2):
+        learner = make_learner("algo=vmil_plus", "training.skip_nonfinite=true")
+        if checkpoint:
+            learner.on_load_checkpoint(checkpoint)
+        if on_device:
+            learner.judge_on_device()
+        with pytest.raises(NonFiniteError) if checkpoint else nullcontext():
+            for _ in range(learnt):
+                learner.training_step(bad, 0)
+            if checkpoint:
+                learner.drain_metrics()
+        checkpoint = {"state_dict": learner.state_dict()}
+        learner.on_save_checkpoint(checkpoint)
+    assert learner.guard.skipped > 0 or on_device
+    old = make_learner("algo=vmil_plus")
+    old.on_load_checkpoint({"state_dict": old.state_dict()})  # from before this was kept
+    old.judge_on_device()
+    old.drain_metrics()
 
 
 def test_plain_updates_judged_on_the_device_are_the_same(make_learner: Callable[..., VMIL]) -> None:

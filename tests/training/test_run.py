@@ -6,6 +6,7 @@ each of four rounds of 12 frames; checkpoints after update 2, 8 (24 frames) and 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -37,14 +38,17 @@ from small_runs import (
 )
 
 from vmil import cli
+from vmil.config.errors import NonFiniteError
 from vmil.config.keys import leaves, sections
 from vmil.config.learners import unread
 from vmil.config.load import load_saved_config
 from vmil.config.schema import Config
 from vmil.data.transition import Batch
 from vmil.envs.rendering import BACKENDS, probe_backend
+from vmil.experiments.cell import in_use
 from vmil.tracking.curves import read_curve
 from vmil.tracking.record import read_record
+from vmil.training.checkpoint import Checkpoint
 from vmil.training.rundir import locked
 from vmil.training.vmil import VMIL
 
@@ -165,6 +169,7 @@ def python(code: str, *arguments: str, **environment: str) -> subprocess.Complet
         capture_output=True,
         text=True,
         check=False,
+        timeout=300,
     )
 
 
@@ -374,7 +379,8 @@ def overwrite(path: Path) -> None:
     ("overrides", "spoil", "complaint"),
     [
         (["world_model.deter=24"], None, r"of another architecture: '[\w.]+' is \(\d.*\) there and \(\d.*\) in this"),
-        (["env.proprio=true"], None, r"of another architecture: '[\w.]+' is absent there and \(\d"),
+        (["behaviour.critic_layers=4"], None, r"of another architecture: '[\w.]+' is absent there and \(\d"),
+        (["env.proprio=true"], None, r"env.proprio=True cannot change a run that exists \(False\): start a new one"),
         ([], truncate, "last.ckpt' is damaged, or not a checkpoint of vmil; 'previous.ckpt' beside it"),
         ([], overwrite, "last.ckpt' is damaged, or not a checkpoint of vmil"),
         ([], Path.unlink, "was stopped before its first checkpoint: start again with `make train`"),
@@ -420,7 +426,9 @@ def test_data_that_do_not_fit_the_checkpoint_leave_checkpoint_and_configuration_
 
 def test_a_run_is_used_by_one_process_at_a_time(stopped: Place, capsys: pytest.CaptureFixture[str]) -> None:
     run = stopped.root / "run"
+    assert not in_use(run)
     with locked(run):
+        assert in_use(run)  # by which an experiment knows that it must not start it
         assert stopped.resume("run") == 2
         assert sentence(capsys) == f"vmil: the run directory '{run}' is in use by another process"
         assert stopped.train("run") == 2
@@ -469,6 +477,40 @@ def test_a_run_killed_before_its_first_checkpoint_is_begun_anew(whole: SimpleNam
     assert "mlflow_run_id" not in read_record(run)
 
 
+@pytest.mark.parametrize("saved", [0, 1])
+def test_a_run_that_trained_to_its_end_on_a_full_disk_keeps_its_numbers(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], saved: int
+) -> None:
+    """And says how to go on: whether that many checkpoints were written before the disk was full, or none."""
+    written, write = [], Checkpoint._write
+
+    def full(checkpoint: Checkpoint, trainer: Any) -> None:
+        if len(written) == saved:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written.append(trainer)
+        write(checkpoint, trainer)
+
+    monkeypatch.setattr(Checkpoint, "_write", full)
+    assert place.train("run", f"training.frames={ROUND}") == 2
+    run = place.root / "run"
+    what = "its last checkpoint could not" if saved else "no checkpoint could"
+    how = "`make resume`" if saved else "start again with `make train`"
+    assert sentence(capsys) == f"vmil: trained to the end, but {what} be written: make room, then {how}"
+    assert numbers(run)
+    assert (run / "run.log").is_file()
+
+
+def test_a_run_that_breaks_down_before_its_first_checkpoint_is_not_to_be_resumed(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: Any) -> None:
+        raise NonFiniteError("the model loss is not finite at update 1")
+
+    monkeypatch.setattr(VMIL, "fit_model", broken)
+    assert place.train("run") == 1
+    assert sentence(capsys).endswith("at update 1; there is no checkpoint yet: start again with `make train`")
+
+
 def test_too_little_disk_is_said_before_anything_is_done(
     place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -515,14 +557,14 @@ def test_a_run_that_was_trained_on_a_gpu_is_scored_without_one(
     path.write_text(path.read_text().replace("device: cpu", "device: cuda").replace("device: auto", "device: cuda"))
     assert "device: cuda" in path.read_text()
     assert cli.main(["evaluate", f"run={stopped.root}/run", "episodes=1"]) == 0
-    assert capsys.readouterr().out.startswith("run: 0.0 ± 0.0 over 1 episodes")
+    assert capsys.readouterr().out.startswith("run: 0.0 ± 0.0 over 1 episode")
 
 
 def test_without_its_demonstrations_a_run_is_still_scored(stopped: Place, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.rmtree(stopped.root / "demos")
     film = stopped.root / "elsewhere" / "film.mp4"
     assert cli.main(["evaluate", f"run={stopped.root}/run", "episodes=1", f"video={film}"]) == 0
-    assert capsys.readouterr().out.splitlines()[0] == "run: 0.0 ± 0.0 over 1 episodes"
+    assert capsys.readouterr().out.splitlines()[0] == "run: 0.0 ± 0.0 over 1 episode"
     assert film.stat().st_size > 0
 
 

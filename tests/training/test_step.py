@@ -186,6 +186,28 @@ def test_returns_end_in_the_critics_value_or_with_the_dream(bootstrap: str) -> N
     check_behaviour(learner, dreamt, by_value if bootstrap == "value" else plain_sum)
 
 
+@pytest.mark.parametrize(
+    ("bootstrap", "normalise", "valued"),
+    [("value", "none", [True]), ("none", "advantages", [False]), ("none", "returns", []), ("none", "none", [])],
+)
+def test_a_dream_is_valued_only_where_that_is_read(
+    bootstrap: str, normalise: str, valued: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And with its history only where the actor's gradient comes through the value."""
+    learner = Alone({"behaviour.bootstrap": bootstrap, "behaviour.normalise": normalise})
+    seen: list[bool] = []
+    target = learner.critic.target
+
+    def spy(feat: Tensor) -> Tensor:
+        value = target(feat)
+        seen.append(value.requires_grad)
+        return value
+
+    monkeypatch.setattr(learner.critic, "target", spy)
+    learner.fit_behaviour(*make_dreamt(learner))
+    assert seen == valued
+
+
 def test_a_slow_critic_is_what_returns_end_in_and_it_follows() -> None:
     learner = Alone({"behaviour.slow_critic": 0.25})
     dreamt, slow, fast = make_dreamt(learner), learner.critic.target_net, learner.critic.net
@@ -301,6 +323,41 @@ def test_replayed_negatives_are_the_agents_own_transitions(replay: bool, monkeyp
         parts.append(torch.cat([own[:-1], acted, own[1:]], -1).flatten(0, 1))
     ((_, policy),) = calls
     torch.testing.assert_close(policy, torch.cat(parts))
+
+
+@pytest.mark.parametrize("prior", [True, False])
+def test_replayed_negatives_are_foretold_as_demonstrations_are(prior: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else D would know the agent by its filter."""
+    learner = Alone({"discriminator.replay_negatives": True, "discriminator.prior_next_state": prior})
+    calls, batch, posterior = spy_on_discriminator_loss(monkeypatch), make_batch(), make_posterior(learner)
+    learner.fit_discriminator(learner.expert_triples(posterior, batch), make_dreamt(learner).dream, posterior, batch)
+    ((expert, policy),) = calls
+    feat, stoch = learner.world_model.rssm.feat_size, learner.world_model.rssm.latent.size
+    for columns, rows in ((slice(0, EXPERTS), expert), (slice(EXPERTS, None), policy[H * N :])):
+        filtered, seen = posterior.stoch[1:, columns].flatten(0, 1), rows[:, feat + A :]
+        assert torch.equal(seen[:, :stoch], filtered) is not prior
+        flat = State(*(part[:-1, columns].flatten(0, 1) for part in posterior))
+        deter = learner.world_model.rssm.advance(flat, batch.action[:-1, columns].flatten(0, 1))
+        assert torch.allclose(seen[:, stoch:], deter, atol=1e-5) is prior
+
+
+@pytest.mark.parametrize("prior", [True, False])
+def test_the_probe_compares_posteriors_and_the_dream_as_it_was_judged(prior: bool) -> None:
+    learner = Alone({"discriminator.noise": "constant", "discriminator.prior_next_state": prior})
+    batch, posterior, dream = make_batch(), make_posterior(learner), make_dreamt(learner).dream
+    nn.init.normal_(learner.discriminator.net.head.weight, std=3.0)
+    learner.fit_discriminator(learner.expert_triples(posterior, batch), dream, posterior, batch)
+    learner.drain_metrics()
+    learner.reward(dream)
+    learner.probe(posterior, batch)
+    before = torch.cat([posterior.feat[:-1], batch.action[:-1], posterior.feat[1:]], -1)
+    dreamt = torch.cat([dream.feat[:-1], dream.action, dream.feat[1:]], -1)
+    expert, replayed, policy = (
+        learner.discriminator.net(rows)[..., 0] for rows in (before[:, :EXPERTS], before[:, EXPERTS:], dreamt)
+    )
+    found, known = learner.drain_metrics(), float((expert > 0).float().mean())
+    assert found["disc/replay_accuracy"] == pytest.approx((known + float((replayed <= 0).float().mean())) / 2)
+    assert found["disc/dream_accuracy"] == pytest.approx((known + float((policy <= 0).float().mean())) / 2)
 
 
 @pytest.mark.parametrize(("asked", "count"), [(0, T * B), (5, 5), (T * B, T * B)])

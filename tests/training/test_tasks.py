@@ -35,9 +35,7 @@ def test_sawyer_trains_and_is_judged_by_success(tmp_path: Path, capsys: pytest.C
     assert list((run / "videos").glob("*.mp4"))
     capsys.readouterr()
     assert cli.main(["evaluate", "run=tiny", f"root={tmp_path}", "episodes=1"]) == 0
-    assert (
-        "success 0.0 % (95 % interval 0 to 79 %) over 1 episodes, success_at_end 0, return" in capsys.readouterr().out
-    )
+    assert "success 0.0 % (95 % interval 0 to 79 %) over 1 episode, success_at_end 0, return" in capsys.readouterr().out
 
 
 def test_cheetah_trains_on_the_shipped_demonstrations(tmp_path: Path) -> None:
@@ -99,4 +97,4 @@ def test_baoding_is_planned_recorded_trained_and_judged(tmp_path: Path, capsys: 
     capsys.readouterr()
     assert cli.main(["evaluate", "run=tiny", f"root={tmp_path}", "episodes=1"]) == 0
     printed = capsys.readouterr().out
-    assert "success 0.0 % (95 % interval 0 to 79 %) over 1 episodes, on_target" in printed
+    assert "success 0.0 % (95 % interval 0 to 79 %) over 1 episode, on_target" in printed

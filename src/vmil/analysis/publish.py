@@ -39,6 +39,7 @@ KEPT = (
     "disc/policy_prob",
     "disc/accuracy",
     "disc/replay_accuracy",
+    "disc/dream_accuracy",
     "reward/",
     "model/reconstruction",
     "model/kl",

@@ -95,7 +95,7 @@ class DiscriminatorConfig:
     next_state: bool = True  # read (z, a, z') rather than (z, a) [VMIL]
     spectral_norm: bool = False  # [own]
     action_scale: float = 1.0  # multiplies actions in D's input, against hundreds of latents' numbers [own]
-    prior_next_state: bool = False  # expert's z' from the model's prior too, so that D cannot tell filter from dream
+    prior_next_state: bool = False  # replayed z' from the prior: alike is then a dream's first step, not those after it
     penalty: Penalty = "input"  # gradient penalty on D's input [VMIL], by its weights [V-MAIL's code], or none
     penalty_scale: float = 1.0  # λ; [B] takes 10
     penalty_target: float = 0.0  # gradient norm aimed at: 1 is WGAN-GP's, 0 is R1's
@@ -191,7 +191,7 @@ class ComputeConfig:
     device: Device = "auto"
     devices: int = 1  # of each node that learn together, a process each; training.batch_size is that of each
     nodes: int = 1  # machines that learn together
-    precision: Precision = "auto"  # of convolutions and, on CPUs, a dream's products; auto: bf16 where it is native
+    precision: Precision = "auto"  # of convolutions and, on CPUs, dreams; auto: bf16 where native; fp32 on CUDA is TF32
     graphs: When = "never"  # record VMIL's updates as CUDA graphs; auto: on CUDA, if it can. Not yet seen on a GPU
     replay: ReplayPlace = "auto"  # where replay and demonstrations lie; auto: on a GPU with three times that free
     threads: int = 0  # torch CPU threads; 0: as many as this process may use cores, shared among its devices

@@ -35,7 +35,7 @@ class Score:
 
         Where success is the task's score, that comes first, with its 95 % interval, and the return at the end.
         """
-        episodes = f"over {self.episodes} episodes"
+        episodes = f"over {self.episodes} episode{'s' * (self.episodes != 1)}"
         of_expert = "" if self.normalised is None else f", {100 * self.normalised:.1f} % of the expert"
         extras = "".join(f", {name} {value:.4g}" for name, value in self.extras.items() if name != self.headline)
         if self.headline == "return":

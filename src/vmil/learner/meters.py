@@ -2,43 +2,91 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
+Total: TypeAlias = Tensor | tuple[float, float]  # sum and count of a metric's finite readings; of tensors, (2,)
+
 
 class Means:
-    """Running means of detached scalars; the sums stay where the values are until `drain`."""
+    """Running means of detached scalars; the totals stay where the values are until `drain`.
+
+    A reading that is not finite, as of a step that was left out, does not count; of nothing but such the mean is nan.
+    """
 
     def __init__(self) -> None:
-        self.sums: dict[str, Tensor | float] = {}
-        self.counts: dict[str, int] = defaultdict(int)
+        self._totals: dict[str, Total] = {}
 
     def add(self, values: Mapping[str, Tensor | float]) -> None:
         """Takes in one reading of each metric."""
-        for name, value in values.items():
-            self.sums[name] = self.sums[name] + value if name in self.sums else value
-            self.counts[name] += 1
+        for name, reading in _readings(values).items():
+            self._totals[name] = _sum(self._totals[name], reading) if name in self._totals else reading
+
+    def now(self) -> dict[str, Tensor | float]:
+        """The means so far, where the values are."""
+        return {
+            name: total[0] / total[1] if isinstance(total, Tensor) else _ratio(*total)
+            for name, total in self._totals.items()
+        }
 
     def drain(self) -> dict[str, float]:
         """The means since the last call; empties the meter."""
-        means = {name: float(total) / self.counts[name] for name, total in self.sums.items()}
-        self.sums.clear()
-        self.counts.clear()
+        means = {name: _ratio(*_read(total)) for name, total in self._totals.items()}
+        self._totals.clear()
         return means
 
     def state_dict(self) -> dict[str, tuple[float, int]]:
         """Sum and count of each metric, so that a run stopped within a round reports the whole round."""
-        return {name: (float(total), self.counts[name]) for name, total in self.sums.items()}
+        totals = {name: _read(total) for name, total in self._totals.items()}
+        return {name: (amount, int(count)) for name, (amount, count) in totals.items()}
 
     def load_state_dict(self, state: Mapping[str, tuple[float, int]]) -> None:
         """Goes on from there."""
-        self.sums = {name: total for name, (total, _) in state.items()}
-        self.counts = defaultdict(int, {name: count for name, (_, count) in state.items()})
+        self._totals = {name: (amount, float(count)) for name, (amount, count) in state.items()}
+
+
+def _readings(values: Mapping[str, Tensor | float]) -> dict[str, Total]:
+    """Each value and a one if it is finite, else zeros; of all tensors at once, and without waiting for any."""
+    found: dict[str, Total] = {}
+    for name, value in values.items():
+        if not isinstance(value, Tensor):
+            found[name] = (value, 1.0) if math.isfinite(value) else (0.0, 0.0)
+    tensors = {name: value.float() for name, value in values.items() if isinstance(value, Tensor)}
+    if tensors:
+        row = torch.stack(list(tensors.values()))
+        pairs = torch.stack([row.nan_to_num(0.0, 0.0, 0.0), row.isfinite().float()], 1)
+        found |= dict(zip(tensors, pairs.unbind(), strict=True))
+    return found
+
+
+def _sum(total: Total, reading: Total) -> Total:
+    """Both together; of a metric that is a plain number at times, as after resuming, where its tensors are."""
+    if isinstance(total, Tensor):
+        return total + _like(total, reading)
+    if isinstance(reading, Tensor):
+        return _like(reading, total) + reading
+    return total[0] + reading[0], total[1] + reading[1]
+
+
+def _like(other: Tensor, total: Total) -> Tensor:
+    return total if isinstance(total, Tensor) else torch.tensor(total, dtype=other.dtype, device=other.device)
+
+
+def _read(total: Total) -> tuple[float, float]:
+    """Waits for the device."""
+    amount, count = total.tolist() if isinstance(total, Tensor) else total
+    return amount, count
+
+
+def _ratio(amount: float, count: float) -> float:
+    return amount / count if count else math.nan
 
 
 class Stopwatch:

@@ -106,12 +106,14 @@ class ImitationModule(lightning.LightningModule):
         return self.means.drain() | self.stopwatch.drain()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds what was measured since the last round."""
+        """Adds what was measured since the last round, and which steps were left out."""
         checkpoint["means"] = self.means.state_dict()
+        checkpoint["guard"] = self.guard.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes it back, and the update counter as the plain number it is used as."""
         self.means.load_state_dict(checkpoint.get("means", {}))
+        self.guard.load_state_dict(checkpoint.get("guard", {}))
         self.updates = int(checkpoint["state_dict"]["updates_done"])
 
 

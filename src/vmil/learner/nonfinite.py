@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,12 +17,20 @@ log = logging.getLogger(__name__)
 PATIENCE = 20  # steps in a row that may be left out: after that nothing is learnt any more
 
 
+class Skip(NamedTuple):
+    """Steps that were left out."""
+
+    error: NonFiniteError  # why; without evidence where steps are judged on the device
+    update: int
+    total: int  # left out since the run began, these included
+
+
 class FiniteGuard:
     """Judges each step's loss and gradient norms; stops the run, or leaves the step out if `skip`."""
 
     def __init__(self, skip: bool) -> None:
         self.skip = skip
-        self.on_skip: Callable[[NonFiniteError], object] | None = None  # told of every step that is left out
+        self.on_skip: Callable[[Skip], object] | None = None  # told of every step that is left out
         self.skipped = 0  # in all
         self._in_a_row: dict[str, int] = {}  # per loss: another one's steps may well be sound
 
@@ -45,10 +53,22 @@ class FiniteGuard:
         self._in_a_row[name] = self._in_a_row.get(name, 0) + 1
         if self._in_a_row[name] >= PATIENCE:
             raise NonFiniteError(f"{PATIENCE} steps in a row were left out: {error}", tensors)
-        self.skipped += 1
-        if self.on_skip is not None:
-            self.on_skip(error)
+        self.leave_out(error, update)
         return False
+
+    def leave_out(self, error: NonFiniteError, update: int, count: int = 1) -> None:
+        """Counts that many steps, left out for this reason, and tells who wants to know."""
+        self.skipped += count
+        if self.on_skip is not None:
+            self.on_skip(Skip(error, update, self.skipped))
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was left out so far: in all, and in a row."""
+        return {"skipped": self.skipped, "in_a_row": dict(self._in_a_row)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Counts on from there; older checkpoints hold nothing of this."""
+        self.skipped, self._in_a_row = int(state.get("skipped", 0)), dict(state.get("in_a_row", {}))
 
 
 class LeftOut:
@@ -72,6 +92,14 @@ class LeftOut:
         for counts in self._counts.values():
             counts[0].zero_()
         return {name: (int(lost), int(row)) for name, (lost, row) in zip(self._counts, rows, strict=True) if lost}
+
+    def state_dict(self) -> dict[str, list[float]]:
+        """Both numbers of each loss, so that a run stopped within a round tells of the whole round."""
+        return {name: counts.tolist() for name, counts in self._counts.items()}
+
+    def load_state_dict(self, state: Mapping[str, Sequence[float]]) -> None:
+        """Counts on from there."""
+        self._counts = {name: torch.tensor(counts, device=self._device) for name, counts in state.items()}
 
 
 def tensors_of(batch: object) -> dict[str, Tensor]:

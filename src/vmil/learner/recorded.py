@@ -30,6 +30,7 @@ class RecordedModule(ImitationModule):
         self.recorded: RecordedStep | None = None
         self._dials: Dials | None = None  # set while an update runs that is, or will be, recorded
         self._left_out: LeftOut | None = None  # set where steps are judged on the device
+        self._left_out_before: dict[str, list[float]] = {}  # its state in the checkpoint that the run goes on from
 
     @abstractmethod
     def learn(self, batch: Batch) -> None:
@@ -49,7 +50,7 @@ class RecordedModule(ImitationModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """One update, replayed if it can be."""
-        if self._left_out is None and self.device.type == "cuda" and alone(self.config):
+        if self.device.type == "cuda" and alone(self.config):
             self.judge_on_device()
         with self.stopwatch.stage("update", self.device):
             if self.recorded is None and use_graphs(self.config, self.device):
@@ -67,13 +68,15 @@ class RecordedModule(ImitationModule):
 
     def judge_on_device(self) -> None:
         """From now on no update waits to know whether its gradients are finite."""
-        self._left_out = LeftOut(self.device)
+        if self._left_out is None:
+            self._left_out = LeftOut(self.device)
+            self._left_out.load_state_dict(self._left_out_before)
 
     def _readings(self, batch: Batch, dials: Dials) -> Readings:
         kept, self.means, self._dials = self.means, Means(), dials
         try:
             self.learn(batch)
-            return {name: total / self.means.counts[name] for name, total in self.means.sums.items()}
+            return self.means.now()
         finally:
             self.means, self._dials = kept, None
 
@@ -102,7 +105,15 @@ class RecordedModule(ImitationModule):
             )
             if not self.config.training.skip_nonfinite or in_a_row >= PATIENCE:
                 raise error
-            self.guard.skipped += count
-            if self.guard.on_skip is not None:
-                self.guard.on_skip(error)
+            self.guard.leave_out(error, self.updates, count)
         return super().drain_metrics()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds to it which steps were left out on the device, and not told of yet."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["left_out"] = self._left_out_before if self._left_out is None else self._left_out.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes it back, once steps are judged there; older checkpoints hold nothing of this."""
+        super().on_load_checkpoint(checkpoint)
+        self._left_out_before = checkpoint.get("left_out", {})

@@ -1,7 +1,8 @@
 """Convolutions of stride 2 in the form that a processor computes fastest; each equals PyTorch's own.
 
 They serve single precision on CPUs, where the library's kernels for few channels, or for small maps, reach a third of
-the rate of a matrix product; in bfloat16 two of the forms do. Elsewhere, as on CUDA, the layers are what they inherit.
+the rate of a matrix product, and inputs in bfloat16. Elsewhere, as on CUDA, the layers are what they inherit; under
+bf16 autocast so is the decoder's `PatchConvTranspose2d`, since what it is given there is in single precision.
 Weights keep PyTorch's names and shapes, so a checkpoint fits either form.
 Letters: N pictures, H × W map, I channels in, O channels out, K kernel.
 """
@@ -27,7 +28,7 @@ def applies(tensor: Tensor) -> bool:
 
 
 def applies_in_bf16(tensor: Tensor) -> bool:
-    """Whether it is in bfloat16, in which copies are slow: it pays at either end of the nets only."""
+    """Whether the forms take this input because it is in bfloat16, under autocast or not."""
     return tensor.device.type == "cpu" and tensor.dtype == torch.bfloat16 and not torch.compiler.is_compiling()
 
 
@@ -60,7 +61,9 @@ class _ConvTransposeForm(nn.ConvTranspose2d):
 class PatchConvTranspose2d(_ConvTransposeForm):
     """As one matrix product whose patches are added up: for small maps.
 
-    In bfloat16, where adding up is slow, only its gradients are products; forward it is `subpixel`.
+    Of maps in bfloat16, where adding up is slow, only its gradients are products; forward it is `subpixel`. The decoder
+    has none such for it: the fp32 bias that `ImageDecoder` adds before makes its maps fp32, so that under bf16 autocast
+    it is the layer that it inherits, which then rounds them.
     """
 
     def _function(self) -> Any:

@@ -143,8 +143,8 @@ def _chosen(where: Mapping[str, Chosen], words: frozenset[str], otherwise: Chose
 def derived(values: Mapping[str, float], config: Config) -> dict[str, float]:
     """`health/*` of one round: what only two metrics together tell; without those of which a part is missing."""
     found: dict[str, float] = {}
-    if "disc/accuracy" in values and "disc/replay_accuracy" in values:
-        found["health/filter_gap"] = values["disc/accuracy"] - values["disc/replay_accuracy"]
+    if "disc/dream_accuracy" in values and "disc/replay_accuracy" in values:
+        found["health/filter_gap"] = values["disc/dream_accuracy"] - values["disc/replay_accuracy"]
     if config.learner == "vmil" and {"critic/value", "reward/min", "reward/max"} <= values.keys():
         b = config.behaviour
         largest = b.reward_scale * max(abs(values["reward/min"]), abs(values["reward/max"]))

@@ -52,7 +52,10 @@ _METRICS: Final[dict[str, Metric]] = {
     ),
     "disc/accuracy": Metric("share of training triples that D sorts rightly; near 1: no signal", "share", (0.4, 0.995)),
     "disc/replay_accuracy": Metric(
-        "the same for replay against demo posteriors; far below disc/accuracy: D tells filter from dream", "share"
+        "the same for replay against demo posteriors, without noise and after D's step", "share"
+    ),
+    "disc/dream_accuracy": Metric(
+        "and for dreams against demo posteriors; far above disc/replay_accuracy: D tells filter from dream", "share"
     ),
     "disc/penalty": Metric("gradient penalty, before its weight"),
     "disc/grad_norm": Metric("gradient norm of D's weights before clipping", "", (None, 1e5)),
@@ -126,7 +129,7 @@ _METRICS: Final[dict[str, Metric]] = {
     "replay/episodes": Metric("episodes in the replay"),
     "system/memory_gb": Metric("resident memory of this process", "GB"),
     "health/filter_gap": Metric(
-        "disc/accuracy − disc/replay_accuracy; positive: D tells dreamt from filtered states, not who acts",
+        "disc/dream_accuracy − disc/replay_accuracy; positive: D tells dreamt from filtered states, not who acts",
         "share",
         (None, 0.1),
     ),

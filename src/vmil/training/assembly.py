@@ -26,7 +26,7 @@ from vmil.tracking.tracker import NullTracker, Tracker, make_tracker
 from vmil.training.allocator import keep_memory
 from vmil.training.callbacks import make_callbacks
 from vmil.training.checkpoint import REPLAY
-from vmil.training.evidence import report_skip
+from vmil.training.evidence import SkipReport
 from vmil.training.restore import read_checkpoint, try_on
 from vmil.training.rundir import require_disk
 from vmil.training.together import placement
@@ -60,7 +60,7 @@ def assemble(config: Config, make_learner: LearnerFactory, run_dir: Path, checkp
     data = VMILDataModule(config, replay_dir=run_dir / "checkpoints" / REPLAY, rank=rank)
     try:
         learner = make_learner(config, data.info.action_size, data.info.proprio_size)
-        learner.guard.on_skip = partial(report_skip, run_dir)
+        learner.guard.on_skip = SkipReport(run_dir)
         if checkpoint is not None:
             read_checkpoint(checkpoint, learner)  # before anything is rendered
         if rank.index == 0:

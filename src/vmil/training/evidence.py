@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vmil.config.errors import NonFiniteError, UserError
 from vmil.data.episodes import write_atomically
+from vmil.learner.nonfinite import Skip
 
 log = logging.getLogger(__name__)
 
@@ -36,14 +37,27 @@ def keep_evidence(run_dir: Path, error: NonFiniteError) -> Path | None:
     return path
 
 
-def report_skip(run_dir: Path, error: NonFiniteError) -> None:
-    """Says that a step was left out, and keeps what was in it, a few times only."""
-    if not error.evidence:  # judged on a GPU, once a round
-        log.warning("%s", error)
-        return
-    path = keep_evidence(run_dir, error)
-    if path is not None:
-        log.warning("left out a step: %s; kept as '%s'", error, path)
+class SkipReport:
+    """Says that steps were left out, and keeps the batch of an update that lost some, a few times only.
+
+    Of steps that are told of one by one it says those whose batch is kept, and each that makes their number a power of
+    two; always with how many there were in all.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        self.run_dir = run_dir
+        self._update = -1  # the last one of which a step was told
+
+    def __call__(self, skip: Skip) -> None:
+        """Is told of every step, or, where they are judged on a GPU, once a round of all of a loss."""
+        if not skip.error.evidence:
+            log.warning("%s; %d in all", skip.error, skip.total)
+            return
+        known, self._update = skip.update == self._update, skip.update
+        path = None if known else keep_evidence(self.run_dir, skip.error)
+        if path is not None or skip.total.bit_count() == 1:
+            kept = "" if path is None else f"; kept as '{path}'"
+            log.warning("left out a step: %s%s; %d in all", skip.error, kept, skip.total)
 
 
 def _storable(evidence: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -27,6 +27,7 @@ from vmil.training.progress import start_logging
 from vmil.training.requeue import requeue, requeueing, was_requeued
 from vmil.training.rundir import (
     RUN_DIR,
+    BegunError,
     clear_half_written,
     git_commit,
     has_checkpoint,
@@ -99,7 +100,7 @@ def _fit(config: Config, make_learner: LearnerFactory, run_dir: Path, checkpoint
         parts = assemble(config, make_learner, run_dir, checkpoint)
         try:
             with finishing(parts.tracker):
-                _train(config, parts, checkpoint)
+                _train(config, parts, run_dir, checkpoint)
         except SIGTERMException as error:
             if wish.asked and parts.trainer.is_global_zero:
                 requeue()
@@ -109,11 +110,15 @@ def _fit(config: Config, make_learner: LearnerFactory, run_dir: Path, checkpoint
         except NonFiniteError as error:
             kept = keep_evidence(run_dir, error)
             where = "" if kept is None else f"; kept as '{kept}'"
-            raise NonFiniteError(f"{error}{where}; `make resume` goes on from the last checkpoint") from error
+            raise NonFiniteError(f"{error}{where}; {_way_on(run_dir)}") from error
+        except UserError as error:
+            if parts.learner.updates == 0:
+                raise
+            raise BegunError(str(error)) from error
     log.info("done: `make evaluate RUN=%s` scores and films it, `make ui` shows its curves", run_dir)
 
 
-def _train(config: Config, parts: Parts, checkpoint: Path | None) -> None:
+def _train(config: Config, parts: Parts, run_dir: Path, checkpoint: Path | None) -> None:
     parts.tracker.params(flatten(config))  # of a resumed run too: its first stretch may have been tracked elsewhere
     chosen = find_demos(config.env.name, config.demos, config.seed)
     tags = {"commit": git_commit(), "algo": config.algo, "env": config.env.name}
@@ -124,9 +129,11 @@ def _train(config: Config, parts: Parts, checkpoint: Path | None) -> None:
         )
     parts.trainer.fit(parts.learner, datamodule=parts.data, ckpt_path=checkpoint, weights_only=True)
     if not _saved(parts.trainer):
-        raise UserError(
-            "trained to the end, but its last checkpoint could not be written: make room, then `make resume`"
-        )
+        if has_checkpoint(run_dir):
+            lost = "its last checkpoint could not be written: make room, then `make resume`"
+        else:
+            lost = "no checkpoint could be written: make room, then start again with `make train`"
+        raise UserError(f"trained to the end, but {lost}")
 
 
 def _saved(trainer: lightning.Trainer) -> bool:
@@ -141,6 +148,13 @@ def _parting(trainer: lightning.Trainer, run_dir: Path) -> str:
     if has_checkpoint(run_dir):
         return f"stopped without a new checkpoint; `make resume RUN={run_dir}` goes on from the last one"
     return "stopped, and no checkpoint could be written: start again with `make train`"
+
+
+def _way_on(run_dir: Path) -> str:
+    """What is left to do after a run that broke down."""
+    if has_checkpoint(run_dir):
+        return "`make resume` goes on from the last checkpoint"
+    return "there is no checkpoint yet: start again with `make train`"
 
 
 def _quieten() -> None:

@@ -14,17 +14,20 @@ from pathlib import Path
 from vmil.config.errors import UserError
 from vmil.config.load import save_config
 from vmil.config.paths import given_path
-from vmil.config.runs import CONFIG_FILE
+from vmil.config.runs import CONFIG_FILE, LOCK_FILE
 from vmil.config.schema import Config
 from vmil.training.checkpoint import LAST
 
 RUN_DIR = "VMIL_RUN_DIR"  # the environment variable by which the first rank tells those it starts where the run lies
-_LOCK = ".lock"
 _CONTENTS = (
-    "checkpoints", "pictures", "videos", "nonfinite", "metrics.csv", "run.json", "run.log", CONFIG_FILE, _LOCK,
+    "checkpoints", "pictures", "videos", "nonfinite", "metrics.csv", "run.json", "run.log", CONFIG_FILE, LOCK_FILE,
 )  # fmt: skip
 _HALF_WRITTEN = (".*.part", ".*.tmp", ".*.tmp.png", ".*.tmp.mp4", ".next.ckpt", ".previous.ckpt")
 _SPARE_DISK = 512 * 1024**2  # bytes: videos, pictures, metrics and two checkpoints
+
+
+class BegunError(UserError):
+    """A UserError that came after training began: what the run has written is worth keeping."""
 
 
 @contextmanager
@@ -32,7 +35,7 @@ def new_run(config: Config) -> Iterator[Path]:
     """Makes this run's directory, with its resolved configuration in it, and holds it for the block.
 
     What never came to a checkpoint may be started again under its name, and a block that ends in a UserError before
-    the first one leaves nothing behind.
+    training began leaves nothing behind.
 
     Raises:
         UserError: there is a run of that name already, or it is in use, or the directory cannot be written.
@@ -46,12 +49,12 @@ def new_run(config: Config) -> Iterator[Path]:
     with locked(run_dir):
         _refuse_to_overwrite(run_dir)
         with _writing(run_dir):
-            _clear(run_dir, keep=_LOCK)
+            _clear(run_dir, keep=LOCK_FILE)
             save_config(config, run_dir / CONFIG_FILE)
         try:
             yield run_dir
-        except UserError:
-            if not has_checkpoint(run_dir):
+        except UserError as error:
+            if not isinstance(error, BegunError) and not has_checkpoint(run_dir):
                 _clear(run_dir)
             raise
 
@@ -79,7 +82,7 @@ def _refuse_to_overwrite(run_dir: Path) -> None:
         raise UserError(
             f"'{run_dir}' holds a run already: go on with it by `make resume RUN={run_dir}`, or take another run.name"
         )
-    if not (run_dir / CONFIG_FILE).exists() and any(path.name != _LOCK for path in run_dir.iterdir()):
+    if not (run_dir / CONFIG_FILE).exists() and any(path.name != LOCK_FILE for path in run_dir.iterdir()):
         raise UserError(f"'{run_dir}' holds files that are no run's: take another run.name")
 
 
@@ -111,7 +114,7 @@ def locked(run_dir: Path) -> Iterator[None]:
         UserError: another process is using it, or it cannot be written.
     """
     with _writing(run_dir):
-        file = (run_dir / _LOCK).open("w")
+        file = (run_dir / LOCK_FILE).open("w")
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -26,8 +26,10 @@ from vmil.learner.device import choose_device, products_in_bf16, use_bf16_produc
 from vmil.learner.module import Part
 from vmil.learner.recorded import RecordedModule
 from vmil.nets.distributions import random_subset
-from vmil.nets.mlp import follow, frozen, only_read
+from vmil.nets.mlp import follow, frozen
 from vmil.training.build import build_actor, build_critic, build_discriminator, build_world_model
+from vmil.training.probe import open_loop_pictures, sorted_rightly
+from vmil.training.triples import filtered_triples, foretold_triples
 from vmil.training.witness import Trace, Witnessed, agreement
 from vmil.world_model.loss import Frames, elbo_loss
 from vmil.world_model.model import preprocess
@@ -49,6 +51,7 @@ class VMIL(RecordedModule):
         self.return_range = ReturnRange()
         self.halved = use_bf16_products(config, choose_device(config))
         self.reward_sample: Tensor | None = None
+        self.dream_logit: Tensor | None = None  # D's of the last dream, if that is what rewards it
         self._witness: Trace = []  # what the last evaluation policy saw and did
 
     # ---- the algorithm -------------------------------------------------------------------------------------------
@@ -61,12 +64,14 @@ class VMIL(RecordedModule):
             expert = self.expert_triples(posterior, batch)
             self.fit_discriminator(expert, dream, posterior, batch)  # 3. who is who
             self.fit_behaviour(dream, self.reward(dream), expert)  # 4. be the expert
+            self.probe(posterior, batch)
 
     def schedules(self) -> dict[str, float]:
         """Scale of D's input noise and weight of the cloning term, by now."""
         d, b = self.config.discriminator, self.config.behaviour
+        anneal = d.noise_anneal_frames or self.config.training.frames
         return {
-            "noise_std": noise_std(d.noise, d.noise_std, self.frames, d.noise_anneal_frames),
+            "noise_std": noise_std(d.noise, d.noise_std, self.frames, anneal),
             "cloning": cloning_weight(b.cloning, b.cloning_decay_updates, b.cloning_floor, self.updates),
         }
 
@@ -105,16 +110,7 @@ class VMIL(RecordedModule):
 
     def expert_triples(self, posterior: State, batch: Batch) -> Triples:
         """(z, a, z') along the demonstrations in the batch, (T−1, E, ·); z' from the model's prior if so configured."""
-        states = posterior.at((slice(None), slice(0, batch.experts)))
-        action, feat = batch.action[:-1, : batch.experts], states.feat
-        if not self.config.discriminator.prior_next_state:
-            return Triples(feat[:-1], action, feat[1:])
-        rssm = self.world_model.rssm
-        start = State(*(part[:-1].flatten(0, 1) for part in states))
-        with torch.no_grad():
-            flat = action.flatten(0, 1)
-            dreamt = rssm.img_step(start, flat, rssm.latent.noise(len(flat), like=flat))
-        return Triples(feat[:-1], action, dreamt.feat.unflatten(0, action.shape[:2]))
+        return self._triples(posterior, batch, slice(0, batch.experts))
 
     def fit_discriminator(self, expert: Triples, dream: Dream, posterior: State, batch: Batch) -> None:
         """Step 3: expert triples against dreamt ones, on detached latents."""
@@ -122,9 +118,9 @@ class VMIL(RecordedModule):
         with self.stopwatch.stage("discriminator", self.device):
             expert_inputs = self.discriminator.inputs(expert.flat())
             policy_inputs = self.discriminator.inputs(dream.triples().detach().flat())
-            replayed = self._replayed(posterior, batch)
-            if c.replay_negatives and replayed is not None:
-                policy_inputs = torch.cat([policy_inputs, replayed])
+            if c.replay_negatives and batch.experts < batch.action.shape[1]:
+                replayed = self._triples(posterior, batch, slice(batch.experts, None))
+                policy_inputs = torch.cat([policy_inputs, self.discriminator.inputs(replayed.flat())])
             std = 0.0 if c.noise == "none" else self.dial("noise_std")
             for _ in range(c.updates):
                 loss, metrics = discriminator_loss(
@@ -138,17 +134,17 @@ class VMIL(RecordedModule):
                 )
                 self.step("disc", 1, loss, [Part("disc", self.discriminator, c.clip)])
                 self.means.add(metrics | {"disc/noise_std": std})
-            self._probe_replay(expert_inputs, replayed)
 
     def reward(self, dream: Dream) -> Tensor:
         """r(z, a, z') of the dream, (H, N), differentiable in the dream but not in the judge's weights."""
-        head = self.world_model.reward_head
+        head, self.dream_logit = self.world_model.reward_head, None
         if head is not None:
             with frozen(head):
                 reward: Tensor = head(dream.feat[1:])[..., 0]
         else:
             with frozen(self.discriminator):
                 logit = self.discriminator(self.discriminator.inputs(dream.triples()))
+            self.dream_logit = logit.detach()
             reward = reward_from_logit(self.config.discriminator.reward, logit)
         self.reward_sample = reward.detach()
         with torch.no_grad():
@@ -160,8 +156,7 @@ class VMIL(RecordedModule):
         """Step 4: the actor climbs the λ-return through model and judge, the critic regresses it; one optimiser."""
         c = self.config.behaviour
         with self.stopwatch.stage("behaviour", self.device):
-            with frozen(self.critic):
-                value = self.critic.target(dream.feat)  # (H+1, N)
+            value = self._value(dream)
             if c.bootstrap == "value":
                 returns = lambda_return(c.reward_scale * reward, value, c.discount, c.lam)
             elif c.bootstrap == "none":  # the plain discounted sum of what was dreamt
@@ -182,23 +177,29 @@ class VMIL(RecordedModule):
         self.means.add({"actor/cloning_weight": weight, "actor/action_std": dream.std.detach().mean()})
         self.means.add({"actor/mean_abs": dream.action.detach().abs().mean()})
 
+    def _triples(self, posterior: State, batch: Batch, columns: slice) -> Triples:
+        """Those of some of the batch's sequences, as D is to read them."""
+        if self.config.discriminator.prior_next_state:
+            return foretold_triples(self.world_model.rssm, posterior, batch, columns)
+        return filtered_triples(posterior, batch, columns)
+
+    def _value(self, dream: Dream) -> Tensor:
+        """V(z_0) … V(z_H), (H+1, N): with its history where returns end in it, zeros where nothing reads it."""
+        c = self.config.behaviour
+        ends_returns = c.bootstrap == "value"
+        if not ends_returns and c.normalise != "advantages":
+            return dream.entropy.new_zeros(dream.feat.shape[:2])
+        with frozen(self.critic):
+            return self.critic.target(dream.feat if ends_returns else dream.feat.detach())
+
     # ---- diagnosis -----------------------------------------------------------------------------------------------
 
-    def _replayed(self, posterior: State, batch: Batch) -> Tensor | None:
-        """D's inputs for the agent's own replayed transitions, (M, I); None while the batch is all expert."""
-        if batch.experts == batch.action.shape[1]:
-            return None
-        feat = posterior.feat[:, batch.experts :]
-        return self.discriminator.inputs(Triples(feat[:-1], batch.action[:-1, batch.experts :], feat[1:]).flat())
-
-    @torch.no_grad()
-    def _probe_replay(self, expert: Tensor, replayed: Tensor | None) -> None:
-        """Posteriors against posteriors: if only training accuracy is high, D tells filter from dream, not who acts."""
-        if replayed is None:
-            return
-        with only_read(self.discriminator):
-            right = (self.discriminator(expert) > 0).float().mean() + (self.discriminator(replayed) <= 0).float().mean()
-        self.means.add({"disc/replay_accuracy": 0.5 * right})
+    def probe(self, posterior: State, batch: Batch) -> None:
+        """What D has learnt in this update to tell apart; nothing while the batch is all expert."""
+        if batch.experts < batch.action.shape[1]:
+            sides = (slice(0, batch.experts), slice(batch.experts, None))
+            expert, replayed = (filtered_triples(posterior, batch, side) for side in sides)
+            self.means.add(sorted_rightly(self.discriminator, expert, replayed, self.dream_logit))
 
     # ---- the run around it ---------------------------------------------------------------------------------------
 
@@ -249,12 +250,6 @@ class VMIL(RecordedModule):
         """The last dream's rewards, flat; None before the first update."""
         return None if self.reward_sample is None else self.reward_sample.flatten().float().cpu().numpy()
 
-    @torch.no_grad()
     def open_loop_pictures(self, batch: Batch, context: int = 5) -> tuple[np.ndarray, np.ndarray]:
         """Truth and the model's open-loop prediction after `context` filtered frames, both (T, B, 64, 64, 3) uint8."""
-        batch = batch.to(self.device)
-        before = previous_actions(batch.action, batch.is_first)
-        context = min(context, len(batch.image) - 1)  # of short sequences at least the last frame is dreamt
-        dreamt = self.world_model.open_loop(preprocess(batch.image), batch.proprio, before, batch.is_first, context)
-        pictures = ((dreamt + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
-        return batch.image.cpu().numpy(), pictures.cpu().numpy()
+        return open_loop_pictures(self.world_model, batch.to(self.device), context)

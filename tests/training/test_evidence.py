@@ -1,0 +1,41 @@
+"""Steps that are left out are said again and again, and one bad batch is kept once."""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from vmil.config.errors import NonFiniteError
+from vmil.learner.nonfinite import FiniteGuard, Skip
+from vmil.training.evidence import KEPT, SkipReport
+
+BATCH = {"action": torch.full((2,), float("nan"))}
+
+
+def test_every_doubling_is_said_and_an_update_is_kept_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    guard = FiniteGuard(skip=True)
+    guard.on_skip = SkipReport(tmp_path)
+    with caplog.at_level(logging.WARNING, "vmil"):
+        for update in range(20):
+            for step in range(4):  # several steps of D
+                guard.leave_out(NonFiniteError(f"step {step} at update {update}", BATCH), update)
+    said = [record.getMessage() for record in caplog.records]
+    kept = [line for line in said if "kept as" in line]
+    assert len(kept) == len(list((tmp_path / "nonfinite").iterdir())) == KEPT
+    assert all(f"step 0 at update {update}; kept" in line for update, line in enumerate(kept))
+    totals = [int(re.findall(r"; (\d+) in all", line)[0]) for line in said]
+    assert totals == [1, 2, 4, 5, 8, 9, 13, 16, 17, 32, 64]
+
+
+def test_what_is_judged_on_a_gpu_is_said_every_round(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    report = SkipReport(tmp_path)
+    with caplog.at_level(logging.WARNING, "vmil"):
+        for round_ in range(3):
+            report(Skip(NonFiniteError("3 of the updates"), update=9 * round_, total=3 * round_ + 3))
+    assert [record.getMessage() for record in caplog.records] == [
+        f"3 of the updates; {total} in all" for total in (3, 6, 9)
+    ]
