@@ -13,8 +13,11 @@ class UserError(Exception):
     """Ends the command with exit code 2 and its message, without a traceback."""
 
 
-class StoppedError(Exception):
-    """The run was asked to end (SIGTERM, Ctrl-C) and has saved itself; ends the command with exit code 143."""
+class StoppedError(BaseException):
+    """The run was asked to end (SIGTERM, Ctrl-C) and has saved itself; ends the command with exit code 143.
+
+    As KeyboardInterrupt it is no failure of what it comes in the middle of, such as OpenGL's start, and no `Exception`.
+    """
 
 
 class NonFiniteError(RuntimeError):
