@@ -6,7 +6,7 @@ import os
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; pytest-xdist runs one process per core
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # what is tested is the same with a GPU and without
-_PERSONAL = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MAKEFLAGS", "MAKELEVEL", "VMIL_CORES", "VMIL_RESULTS")
+_PERSONAL = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MAKEFLAGS", "MAKELEVEL", "VMIL_CORES", "VMIL_OPENGL")
 for _name in list(os.environ):
     if _name in _PERSONAL or _name.startswith("SLURM_"):
         del os.environ[_name]

@@ -119,6 +119,10 @@ def test_edges_are_accepted():
     load_config(["training.batch_size=2", "training.batch_length=8", "behaviour.dream_starts=16"])
 
 
+def test_who_plays_nothing_may_have_rounds_of_any_length():
+    load_config(["algo=bc", "training.frames_per_epoch=1500"])
+
+
 def test_a_configuration_made_in_python_is_checked_alike():
     config = Config()
     bad = dataclasses.replace(config, behaviour=dataclasses.replace(config.behaviour, discount=1.5))

@@ -109,6 +109,16 @@ class Stumbling(CountingEnv):
     def _advance(self, action: object) -> Outcome:
         return Outcome(reward=1.0, terminated=self.episode == 1 and self.time == 6)
 
+    def _episode_scores(self) -> dict[str, float]:
+        return {"success": float(self.episode)}
+
+
+class Tumbling(Stumbling):
+    """Each of its episodes ends after seven steps."""
+
+    def _advance(self, action: object) -> Outcome:
+        return Outcome(reward=1.0, terminated=self.time == 6)
+
 
 def test_an_episode_that_ends_early_is_whole(config: Config, make: Callable[..., EpisodeCollector]) -> None:
     policy = CountingPolicy()
@@ -124,6 +134,16 @@ def test_an_episode_that_ends_early_is_whole(config: Config, make: Callable[...,
         lengths.append(len(episode))
     assert lengths == [STEPS, 7, STEPS, STEPS]
     assert policy.opened == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("kind", [Stumbling, Tumbling])
+def test_scores_are_the_episode_s_whatever_is_thrown_away(
+    kind: type[CountingEnv], config: Config, make: Callable[..., EpisodeCollector]
+) -> None:
+    collector = make(env=kind(config.env, seed=0), policy=CountingPolicy())
+    for index in range(3):
+        collector.collect_episode()
+        assert collector.scores == {"success": index}
 
 
 def test_reports_steps_and_where_the_time_goes(make: Callable[..., EpisodeCollector]) -> None:

@@ -468,9 +468,7 @@ def test_what_collects_nothing_needs_no_room_for_it(config: Config) -> None:
 
 
 def test_default_run_fits_a_small_machine() -> None:
-    size = estimate(
-        Config(), EnvInfo(action_size=6, proprio_size=0, image_size=64, steps_per_episode=500, frames_per_step=2)
-    )
+    size = estimate(Config(), EnvInfo(6, 0, 64, steps_per_episode=500, frames_per_step=2, frames_per_second=40.0))
     assert size.replay_bytes < 0.4 * 2**30
     assert size.demo_bytes < 0.1 * 2**30
 

@@ -180,13 +180,13 @@ def test_what_could_not_be_read_again_is_not_written(tmp_path: Path, monkeypatch
 def rendered(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Grows by one whenever a demonstration is drawn."""
     calls: list[int] = []
-    render = demos.render_states
+    draw = demos.revisit
 
-    def count(env: Any, states: np.ndarray) -> np.ndarray:
+    def count(env: Any, states: np.ndarray, actions: np.ndarray) -> Any:
         calls.append(len(states))
-        return render(env, states)
+        return draw(env, states, actions)
 
-    monkeypatch.setattr(demos, "render_states", count)
+    monkeypatch.setattr(demos, "revisit", count)
     return calls
 
 
@@ -201,6 +201,9 @@ def test_rendered_once_for_the_same_settings(config: Config, rendered: list[int]
     config.env.render_profile = "standard"
     load(config)
     assert len(rendered) == 6
+    config.env.proprio = True
+    load(config)
+    assert len(rendered) == 8  # which gives the vectors too
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "empty"])
@@ -287,9 +290,10 @@ def test_actions_of_another_task_by_its_own_name(config: Config, tmp_path: Path)
 
 def test_shorter_than_a_training_sequence(config: Config) -> None:
     loaded = load(config)
-    loaded.check_length(STEPS)
-    with pytest.raises(UserError, match=r"20 agent steps, fewer than training\.batch_length=21"):
-        loaded.check_length(STEPS + 1)
+    loaded.check_length(STEPS, lead_in=0)
+    loaded.check_length(STEPS + 2, lead_in=2)
+    with pytest.raises(UserError, match=r"20 agent steps, fewer than the 21 that training\.batch_length=23 needs"):
+        loaded.check_length(STEPS + 3, lead_in=2)
 
 
 def archive(**members: bytes) -> bytes:

@@ -12,7 +12,7 @@ from vmil.config.schema import EnvConfig
 from vmil.envs.baoding import PROPRIO_SIZE, SCATTER, STATE_SIZE, BaodingEnv, Hand
 from vmil.envs.baoding_scene import BALL_STARTS, JOINTS, build_model, command, hand_directory, start_pose
 from vmil.envs.baoding_task import dropped, in_palm, judge, palm_pose, targets, tracking_errors
-from vmil.envs.factory import EnvInfo, env_info, make_env, proprio_of_states, render_states
+from vmil.envs.factory import EnvInfo, env_info, make_env, render_states, revisit
 
 CONFIG = load_config(["env=baoding"]).env
 SHORT = EnvConfig(**{**vars(CONFIG), "episode_frames": 4})
@@ -149,7 +149,7 @@ def test_after_a_drop_nothing_counts():
 
 
 def test_sizes_are_known_without_an_environment():
-    assert env_info(CONFIG) == EnvInfo(24, 24, 64, 100, 1)
+    assert env_info(CONFIG) == EnvInfo(24, 24, 64, 100, 1, 10.0)
 
 
 def test_episodes_derive_from_seed_and_index(env):
@@ -229,9 +229,10 @@ def test_recorded_states_are_drawn_as_they_were_seen(profile):
         seen.append(env.step(seen[-1].set("action", torch.full((24,), 0.3)))["next"])
         states.append(env.physics_state())
     env.close()
-    images = render_states(config, np.stack(states))
+    images, joints = revisit(config, np.stack(states), np.full((2, 24), 0.3))
+    assert np.array_equal(render_states(config, np.stack(states)), images)
     assert np.array_equal(images, torch.stack([each["image"] for each in seen]).numpy())
-    joints = proprio_of_states(config, np.stack(states))
+    assert joints is not None
     assert joints.shape == (3, PROPRIO_SIZE)
     assert np.array_equal(joints, torch.stack([each["proprio"] for each in seen]).numpy())
     assert joints[0] == pytest.approx(start_pose(), abs=1e-6)

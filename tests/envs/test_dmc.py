@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,7 +14,7 @@ from vmil.config.errors import UserError
 from vmil.config.schema import EnvConfig
 from vmil.envs.dmc import DMCEnv, action_map
 from vmil.envs.episodes import seed_from
-from vmil.envs.factory import make_env, proprio_of_states, render_states
+from vmil.envs.factory import make_env, render_states, revisit
 from vmil.envs.suite import load_task
 
 ACTIONS = np.random.RandomState(0).uniform(-1, 1, (12, 6)).astype(np.float32)
@@ -70,8 +71,26 @@ def test_recorded_states_give_the_pictures_that_were_seen(profile: str) -> None:
     seen, states = _play(env, ACTIONS, episode=7)
     env.close()
     assert (render_states(config, states) == seen["image"]).all()
-    assert (proprio_of_states(config, states) == seen["proprio"]).all()
+    images, vectors = revisit(config, states, ACTIONS)
+    assert (images == seen["image"]).all()
+    assert (vectors == seen["proprio"]).all()
+    assert revisit(replace(config, proprio=False), states[:1], ACTIONS[:0])[1] is None
     assert len(np.unique(seen["image"].reshape(len(states), -1), axis=0)) == len(states)
+
+
+def test_forces_are_what_was_felt_on_the_way() -> None:
+    config = EnvConfig(name="dmc:hopper-stand", proprio=True, image_size=16)
+    env = make_env(config, seed=0)
+    actions = np.repeat(np.sign(ACTIONS[:, :4]), 3, axis=0)
+    seen, states = _play(env, actions)
+    env.close()
+    images, vectors = revisit(config, states, actions)
+    assert (seen["proprio"][:, 13:] > 0).any()  # it touches the ground
+    assert (vectors == seen["proprio"]).all()
+    assert (images == seen["image"]).all()
+    assert (render_states(config, states) == images).all()  # for which no action is needed
+    with pytest.raises(UserError, match=r"^hopper-stand observes forces, .* their actions do not lead from state to"):
+        revisit(config, states, -actions)
 
 
 def test_profiles_differ() -> None:

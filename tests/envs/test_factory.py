@@ -6,8 +6,9 @@ import sys
 import pytest
 
 from vmil.config.errors import UserError
-from vmil.config.schema import EnvConfig
+from vmil.config.schema import Config, EnvConfig
 from vmil.envs.factory import EnvInfo, dmc_task, env_info, make_env
+from vmil.training.assembly import frames_per_second
 
 
 @pytest.mark.parametrize(
@@ -43,10 +44,17 @@ def test_wrong_names_get_the_nearest_right_one(wrong: str, nearest: str) -> None
 
 
 def test_sizes() -> None:
-    assert env_info(EnvConfig()) == EnvInfo(6, 0, 64, 500, 2)
+    assert env_info(EnvConfig()) == EnvInfo(6, 0, 64, 500, 2, 40.0)
     cheetah = EnvConfig(name="cheetah", proprio=True, action_repeat=4, image_size=84)
-    assert env_info(cheetah) == EnvInfo(6, 17, 84, 250, 4)
-    assert env_info(EnvConfig(name="counting", proprio=True, episode_frames=10)) == EnvInfo(1, 2, 64, 5, 2)
+    assert env_info(cheetah) == EnvInfo(6, 17, 84, 250, 4, 100.0)
+    assert env_info(EnvConfig(name="counting", proprio=True, episode_frames=10)) == EnvInfo(1, 2, 64, 5, 2, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "rate"), [("walker", 20), ("cheetah", 50), ("sawyer", 40), ("baoding", 5), ("counting", 20)]
+)
+def test_videos_play_at_the_task_s_own_speed(name: str, rate: float) -> None:
+    assert frames_per_second(Config(env=EnvConfig(name=name, action_repeat=2))) == rate
 
 
 def test_names_are_read_before_anything_heavy_is_imported() -> None:

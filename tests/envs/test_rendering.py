@@ -1,6 +1,7 @@
 """Which OpenGL is used, what a person hears when none works, and that pictures are right and contexts apart."""
 
 import os
+import platform
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from vmil.config.errors import UserError
+from vmil.data.crew import _surroundings
 from vmil.envs import rendering
 from vmil.envs.rendering import PROFILES, BackendReport, Renderer, choose_backend, probe_backend, renderer_name
 
@@ -22,15 +24,15 @@ RED_ABOVE_BLUE = """
 def no_choice_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MUJOCO_GL", "")
     monkeypatch.setattr(rendering, "BACKENDS", ("egl", "osmesa", "glfw"))
-    monkeypatch.setattr(rendering, "_found_working", {})
+    monkeypatch.setenv(rendering.FOUND, "")
 
 
-def _fake_probe(monkeypatch: pytest.MonkeyPatch, working: set[str]) -> list[str]:
+def _fake_probe(monkeypatch: pytest.MonkeyPatch, working: set[str], busy: bool = False) -> list[str]:
     tried = []
 
     def probe(name: str) -> BackendReport:
         tried.append(name)
-        return BackendReport(name, name in working, 1.0 if name in working else None, "no such file.")
+        return BackendReport(name, name in working, None, f"no {name}.", f"{name}'s own", timed_out=busy)
 
     monkeypatch.setattr(rendering, "probe_backend", probe)
     return tried
@@ -54,7 +56,7 @@ def test_users_choice_that_fails_is_not_replaced_in_silence(monkeypatch, no_choi
     tried = _fake_probe(monkeypatch, {"egl"})
     monkeypatch.setenv("MUJOCO_GL", "osmesa")
     with pytest.raises(
-        UserError, match=r"^MUJOCO_GL=osmesa does not render here \(no such file\): unset it, or .*libosmesa6"
+        UserError, match=r"^MUJOCO_GL=osmesa does not render here \(no osmesa\): unset it, or .*libosmesa6"
     ):
         choose_backend()
     assert tried == ["osmesa"]
@@ -66,12 +68,36 @@ def test_unknown_choice_is_one_sentence(monkeypatch, no_choice_yet) -> None:
         choose_backend()
 
 
-def test_without_any_opengl_the_packages_are_named(monkeypatch, no_choice_yet) -> None:
+def test_without_any_opengl_reasons_and_packages_are_named(monkeypatch, no_choice_yet) -> None:
     _fake_probe(monkeypatch, set())
-    with pytest.raises(UserError, match=r"libegl1 and libgl1-mesa-dri.*libosmesa6") as caught:
+    said = r"\(egl: no egl; osmesa: no osmesa; glfw: no glfw\): install libegl1 and libgl1-mesa-dri.*libosmesa6"
+    with pytest.raises(UserError, match=said) as caught:
         choose_backend()
     assert "\n" not in str(caught.value)
     assert os.environ["MUJOCO_GL"] == ""  # so that a later try, after the installation, probes again
+
+
+def test_a_machine_that_is_too_busy_to_tell_is_not_only_told_to_install(monkeypatch, no_choice_yet) -> None:
+    _fake_probe(monkeypatch, set(), busy=True)
+    for wanted in ("", "egl"):
+        monkeypatch.setenv("MUJOCO_GL", wanted)
+        with pytest.raises(UserError, match="try again when the machine is less busy, or install"):
+            choose_backend()
+
+
+def test_what_a_parent_found_out_is_not_tried_again_on_the_same_machine(monkeypatch, no_choice_yet) -> None:
+    tried = _fake_probe(monkeypatch, {"egl", "osmesa"})
+    assert choose_backend() == "egl"
+    found = os.environ[rendering.FOUND]  # which a child inherits with MUJOCO_GL
+    assert _surroundings() == {"MUJOCO_GL": "egl", rendering.FOUND: found}
+    assert renderer_name() == "egl egl's own"
+    assert tried == ["egl"]
+    monkeypatch.setenv("MUJOCO_GL", "osmesa")
+    choose_backend()
+    assert tried == ["egl", "osmesa"]
+    monkeypatch.setattr(platform, "node", lambda: "another")
+    choose_backend()
+    assert tried == ["egl", "osmesa", "osmesa"]
 
 
 def test_probe_reports_a_backend_that_does_not_exist() -> None:
@@ -143,10 +169,21 @@ def test_closed_or_forgotten_renderers_leave_others_alone() -> None:
         third()
 
 
+def test_a_context_that_failed_spoils_none_that_follows() -> None:
+    _, _, renderer = _scene(profile="standard")
+    expected, draw = renderer(), renderer._draw
+
+    def fail() -> np.ndarray:
+        renderer._draw = draw
+        raise RuntimeError("lost")
+
+    renderer._draw = fail
+    for _ in range(3):
+        assert (renderer() == expected).all()
+    renderer.close()
+
+
 EXIT_WITHOUT_CLOSING = """
-import os
-from vmil.envs import rendering
-rendering._found_working[os.environ["MUJOCO_GL"]] = ""  # the test has probed it
 from vmil.config.schema import EnvConfig
 from vmil.envs.factory import make_env
 config = EnvConfig(image_size=16)
@@ -156,6 +193,9 @@ make_env(config, 1).reset()
 other = make_env(config, 0)
 assert (other.reset()["image"] == first).all()
 other.close()
+kept.set_episode(0)
+assert (kept.reset()["image"] == first).all()
+kept._renderer._open_anew()
 kept.set_episode(0)
 assert (kept.reset()["image"] == first).all()
 print("done")
@@ -168,7 +208,8 @@ def test_exit_without_closing_is_silent(backend: str) -> None:
         pytest.skip(f"{backend} does not work here")
     done = subprocess.run(
         [sys.executable, "-c", EXIT_WITHOUT_CLOSING],
-        env=dict(os.environ, MUJOCO_GL=backend, PYOPENGL_PLATFORM=""),
+        env=dict(os.environ, MUJOCO_GL=backend, PYOPENGL_PLATFORM="")
+        | {rendering.FOUND: f"{platform.node()}\t{backend}"},
         capture_output=True,
         text=True,
         check=False,

@@ -15,7 +15,7 @@ from tensordict import TensorDictBase
 from vmil.config.errors import UserError
 from vmil.config.load import load_config
 from vmil.config.schema import EnvConfig
-from vmil.envs.factory import EnvInfo, env_info, make_env, proprio_of_states, render_states
+from vmil.envs.factory import EnvInfo, env_info, make_env, render_states, revisit
 from vmil.envs.sawyer import HAND, HAND_HIGH, HAND_LOW, SawyerEnv, load_task
 
 PEG, MOCAP, BOX = slice(9, 12), slice(31, 34), slice(38, 41)  # in a physics state
@@ -53,8 +53,8 @@ def pictures(seen: list[TensorDictBase]) -> np.ndarray:
 
 def test_sizes_and_what_the_preset_says() -> None:
     preset = load_config(["env=sawyer"])
-    assert env_info(preset.env) == EnvInfo(4, 0, 64, 100, 2)
-    assert env_info(config()) == EnvInfo(4, 4, 64, STEPS, 2)
+    assert env_info(preset.env) == EnvInfo(4, 0, 64, 100, 2, 80.0)
+    assert env_info(config()) == EnvInfo(4, 4, 64, STEPS, 2, 80.0)
     assert preset.env.score == "success"
     assert preset.training.eval_episodes >= 20
 
@@ -63,7 +63,7 @@ def test_recorded_states_are_drawn_as_the_episode_was_from_its_first_picture_on(
     seen, states = play(env, ACTIONS, episode=7)
     assert (render_states(env.config, states) == pictures(seen)).all()
     vectors = np.stack([td["proprio"].numpy() for td in seen])
-    assert np.array_equal(proprio_of_states(env.config, states), vectors)
+    assert np.array_equal(revisit(env.config, states, ACTIONS)[1], vectors)
     assert np.allclose(vectors[0, :3], states[0, MOCAP], atol=0.02)  # the hand is where the arm was asked to be
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import h5py
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -28,8 +30,9 @@ from made import (
 
 from vmil.config.errors import UserError
 from vmil.config.schema import Config
-from vmil.data.formats import hdf5
+from vmil.data.formats import hdf5, parquet
 from vmil.data.formats.detect import detect, read_episodes
+from vmil.data.formats.parquet import read_parquet
 from vmil.data.formats.source import ReadOptions
 from vmil.data.recording import Recording
 
@@ -143,6 +146,27 @@ def test_a_hostile_hdf5_is_not_followed(name: str, bring: Bring, tmp_path: Path)
     assert "demo_1" in message
 
 
+JPEG_ROW = np.frombuffer(b"\xff\xd8" + bytes(4094), np.uint8)[None]
+
+
+def test_rows_of_jpeg_are_bounded(bring: Bring, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, key = make_robomimic(tmp_path / "demo.hdf5"), "obs/agentview_image"
+    with h5py.File(path, "a") as file:
+        for demo in file["data"].values():
+            del demo[key]
+        wide = file["data/demo_0"].create_dataset(key, (1, 2**36), "u1", chunks=(1, 2**12), compression="gzip")
+        wide[:, : JPEG_ROW.size] = JPEG_ROW
+    assert "agentview_image unpacks to more than 1024 MiB" in refused(bring, path)
+    with h5py.File(path, "a") as file:
+        del file["data/demo_0"][key]
+        file["data/demo_0"].create_dataset(key, data=JPEG_ROW, chunks=JPEG_ROW.shape, compression="gzip")
+    assert "a picture is corrupt" in refused(bring, path)
+    monkeypatch.setattr(hdf5, "MAX_PICTURE", 1000)
+    assert "a picture of 0 MiB is not read" in refused(bring, path)
+    monkeypatch.setattr(hdf5, "MAX_SOURCE_BYTES", 1000)  # two bytes are not looked at if that unpacks more
+    assert "but has none" in refused(bring, path)
+
+
 def test_several_cameras_are_named(bring: Bring, tmp_path: Path) -> None:
     path = make_robomimic(tmp_path / "demo.hdf5", **{"obs/wrist_image": np.zeros((STEPS, 64, 64, 3), np.uint8)})
     assert "image=<one of agentview_image, wrist_image>" in refused(bring, path)
@@ -214,6 +238,40 @@ def test_a_broken_lerobot_dataset(name: str, bring: Bring, lerobot: Path, tmp_pa
     damage, said = LEROBOT[name]
     damage(root)
     assert said in refused(bring, root)
+
+
+def test_a_parquet_file_that_unpacks_to_any_size_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "rows.parquet"
+    repeated = pa.DictionaryArray.from_arrays(pa.array([0] * 1000, pa.int32()), pa.array([bytes(2**16)]))
+    pq.write_table(pa.table({"x": repeated}), path, compression="zstd", store_schema=False)
+    assert path.stat().st_size < 2**12
+    assert read_parquet(path, lambda name: True).num_rows == 1000
+    with pytest.raises(UserError, match="has more than 999 rows and is not read"):
+        read_parquet(path, lambda name: True, most_rows=999)
+    monkeypatch.setattr(parquet, "MAX_SOURCE_BYTES", 2**24)
+    with pytest.raises(UserError, match="unpacks to more than 16 MiB and is not read"):
+        read_parquet(path, lambda name: True)
+
+
+def test_no_more_episodes_of_lerobot_than_can_be_named(
+    bring: Bring, lerobot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vmil.data.formats.lerobot.MAX_EPISODES", 2)
+    assert "file-000.parquet has more than 2 rows" in refused(bring, lerobot)
+    monkeypatch.setattr("vmil.data.formats.lerobot.MAX_EPISODES", 5)
+    shutil.copytree(lerobot, tmp_path / "set")
+    episodes = tmp_path / "set/meta/episodes/chunk-000/file-000.parquet"
+    shutil.copy(episodes, episodes.with_name("file-001.parquet"))
+    assert "holds more than 5 episodes" in refused(bring, tmp_path / "set")
+
+
+def test_an_npz_too_large_to_be_read_is_told_what_to_do(
+    bring: Bring, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = make_npz(tmp_path / "npz")
+    monkeypatch.setattr("vmil.data.formats.dreamer.MAX_SOURCE_BYTES", 2**17)
+    said = "unpacks to more than 0 MiB, more than is read of one episode: lower the resolution of its images first"
+    assert said in refused(bring, source)
 
 
 def test_a_missing_library_is_named_with_its_extra(

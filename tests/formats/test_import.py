@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,11 @@ from PIL import Image
 from vmil import cli
 from vmil.config.schema import Config
 from vmil.data.demos import load_demonstrations
+from vmil.data.formats.checks import examine
+from vmil.data.formats.lerobot import read_lerobot
+from vmil.data.formats.source import ReadOptions, SourceEpisode
 from vmil.data.recording import Recording
+from vmil.envs.factory import env_info
 
 Bring = Callable[..., tuple[list[Recording], str]]
 # how to make a source, whether a picture follows the last action, and how its vectors are called
@@ -189,6 +194,20 @@ def test_lengths_that_another_action_repeat_explains(bring: Bring, counting: Con
     assert "longer than the task's 11 agent steps" in bring(tmp_path / "npz")[1]
     counting.training.batch_length = STEPS + 1
     assert "too short for training.batch_length=13" in bring(tmp_path / "npz")[1]
+
+
+def test_a_rate_that_is_not_the_run_s(counting: Config, tmp_path: Path) -> None:
+    episode = next(read_lerobot(make_lerobot(tmp_path / "lerobot"), ReadOptions(image_size=SIZE)))
+    assert isinstance(episode, SourceEpisode)
+    for rate, said in ((10.0, []), (20.0, ["10 steps a second, the run's are 20 (20 frames / env.action_repeat): "])):
+        found = examine(episode, counting, replace(env_info(counting.env), frames_per_second=rate))
+        assert [warning.removesuffix("another action repeat?") for warning in found.warnings] == said
+
+
+def test_metadata_beside_npz_episodes_do_not_make_them_minari_s(bring: Bring, tmp_path: Path) -> None:
+    source = make_npz(tmp_path / "npz")
+    (source / "metadata.json").write_text("{}")
+    assert len(bring(source)[0]) == EPISODES
 
 
 # ---- the commands

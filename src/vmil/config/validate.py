@@ -7,6 +7,7 @@ import re
 
 from vmil.config.errors import UserError
 from vmil.config.keys import flatten
+from vmil.config.learners import collects
 from vmil.config.ranges import RANGES, inside
 from vmil.config.schema import Config
 
@@ -14,7 +15,10 @@ from vmil.config.schema import Config
 def check(config: Config) -> None:
     """Refuse a configuration that could not run; raises `UserError` with the first rule it breaks."""
     check_task(config)
-    for rule in (_check_clock, _check_collector, _check_batch, _check_heads, _check_learner, _check_run):
+    if collects(config):
+        _check_clock(config)
+        _check_collector(config)
+    for rule in (_check_batch, _check_heads, _check_learner, _check_run):
         rule(config)
 
 
@@ -30,8 +34,10 @@ def check_task(config: Config) -> None:
 
 
 def _collected_episode(config: Config) -> tuple[str, int]:
-    """The key that says how long a collected episode lasts, and its frames."""
+    """The key that says how long an episode to learn from lasts, and its frames."""
     scored, broken_off = config.env.episode_frames, config.training.episode_frames
+    if not collects(config):
+        broken_off = 0
     return ("training.episode_frames", broken_off) if 0 < broken_off < scored else ("env.episode_frames", scored)
 
 

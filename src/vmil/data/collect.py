@@ -92,6 +92,7 @@ class EpisodeCollector:
         self._env, self._frames_per_step = env, frames_per_step
         self._generator = torch.Generator().manual_seed(seed)  # of random actions
         self._random, self._opening, self._step, self._acting = False, True, 0, 0.0
+        self._cut_scores: dict[str, float] = {}  # of an episode that ended early
         observations = ["image"] + (["proprio"] if env.config.proprio else [])
         self._collector = Collector(
             env,
@@ -134,7 +135,7 @@ class EpisodeCollector:
         }
         episode = whole_episode(rollout, self.episode)
         self.episode += 1
-        self.scores = dict(self._env.last_scores)
+        self.scores = self._cut_scores or dict(self._env.last_scores)
         return episode
 
     def overlap(self, random: bool | None) -> None:
@@ -143,11 +144,12 @@ class EpisodeCollector:
     def _open_episode(self) -> None:
         """Before each episode's reset: TorchRL's own extra resets must not shift which initial state comes next."""
         self._env.set_episode(self.episode)
-        self._opening, self._step = True, 0
+        self._opening, self._step, self._cut_scores = True, 0, {}
 
     def _act(self, image: Tensor, proprio: Tensor | None = None) -> Tensor:
         size = self._env.action_spec.shape
         if self._env.episode != self.episode:  # this one ended early: what follows is thrown away
+            self._cut_scores = self._cut_scores or dict(self._env.last_scores)
             return torch.zeros(size)
         before = time.perf_counter()
         is_first = torch.tensor([self._opening])

@@ -27,6 +27,7 @@ from vmil.config.schema import CollectorConfig
 from vmil.data.cluster import join_cluster
 from vmil.data.players import EpisodeWorker, Player, settle_in
 from vmil.envs.episodes import EpisodicEnv
+from vmil.envs.rendering import FOUND
 
 T = TypeVar("T")
 _LOOK_EVERY = 0.2  # seconds between two looks for a wish to stop
@@ -223,4 +224,4 @@ class Crew:
 
 def _surroundings() -> dict[str, str]:
     """What a worker elsewhere must find before it imports mujoco."""
-    return {name: value for name, value in os.environ.items() if name == "MUJOCO_GL"}
+    return {name: value for name, value in os.environ.items() if name in ("MUJOCO_GL", FOUND)}

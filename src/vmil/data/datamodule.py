@@ -79,7 +79,7 @@ class VMILDataModule(lightning.LightningDataModule):
         config, seed = self.config, self.seed
         drawn_by = stream_seed(seed, "demos")
         self.demos = load_demonstrations(config.env, config.demos, config.seed, drawn_by, self.rank, self.place)
-        self.demos.check_length(config.training.batch_length - lead_in(config))
+        self.demos.check_length(config.training.batch_length, lead_in(config))
         if config.debug.use_ground_truth_reward:
             self.demos.check_rewards()
         self.replay = make_replay(config, self.info, stream_seed(seed, "replay"), self.replay_dir, self.place)

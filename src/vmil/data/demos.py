@@ -25,13 +25,13 @@ from vmil.data.episodes import read_tensors, write_tensors
 from vmil.data.ranks import ALONE, Rank
 from vmil.data.recording import Recording, read_recording
 from vmil.data.replay import Replay
-from vmil.envs.factory import env_info, proprio_of_states, render_states
+from vmil.envs.factory import env_info, revisit
 from vmil.envs.rendering import renderer_name
 from vmil.envs.tasks import SIMULATORS, find_task
 
 log = logging.getLogger(__name__)
 
-CACHE_FORMAT = 1  # raise it when the same settings draw other pixels
+CACHE_FORMAT = 2  # raise it when the same settings draw other pixels or give other vectors
 
 
 def available_demos(env: str, demos: DemosConfig) -> list[Path]:
@@ -132,11 +132,18 @@ class Demonstrations:
         """Slices (B, T, ...) as `Replay.sample`."""
         return self.replay.sample(batch, length)
 
-    def check_length(self, length: int) -> None:
-        """UserError if a demonstration is shorter than a training sequence, and so could never be seen."""
+    def check_length(self, batch_length: int, lead_in: int) -> None:
+        """UserError if a demonstration is shorter than a training sequence, and so could never be seen.
+
+        lead_in: steps of a sequence that may lie before the demonstration begins.
+        """
+        needed = batch_length - lead_in
         for path, steps in self._lengths.items():
-            if steps < length:
-                raise UserError(f"{path} has {steps} agent steps, fewer than training.batch_length={length}")
+            if steps < needed:
+                raise UserError(
+                    f"{path} has {steps} agent steps, fewer than the {needed} that "
+                    f"training.batch_length={batch_length} needs"
+                )
 
     def check_rewards(self) -> None:
         """UserError if the rewards of a demonstration are unknown: for the one switch that trains on them."""
@@ -233,11 +240,12 @@ def _render_cached(recording: Recording, env: EnvConfig, cache: Path) -> dict[st
         except UserError:
             log.warning("%s is damaged and is drawn anew", path)
     try:
-        pixels = {"image": torch.from_numpy(render_states(env, recording.physics))}
-        if env.proprio:
-            pixels["proprio"] = torch.from_numpy(proprio_of_states(env, recording.physics))
+        images, vectors = revisit(env, recording.physics, recording.action)
     except UserError as error:
         raise UserError(f"{recording.path}: {error}") from error
+    pixels = {"image": torch.from_numpy(images)}
+    if vectors is not None:
+        pixels["proprio"] = torch.from_numpy(vectors)
     try:
         write_tensors(path, pixels)
     except UserError as error:

@@ -84,21 +84,21 @@ def write_recording(path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[
     write_atomically(path, file.getvalue())
 
 
-def read_bounded(path: Path) -> bytes:
-    """A file's bytes; UserError if it cannot be read or is larger than any demonstration."""
+def read_bounded(path: Path, limit: int = MAX_BYTES, otherwise: str = " and is no demonstration") -> bytes:
+    """A file's bytes; UserError, which ends in `otherwise`, if it cannot be read or is larger than `limit`."""
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise UserError(f"{path} is larger than {MAX_BYTES >> 20} MiB and is no demonstration")
+        if path.stat().st_size > limit:
+            raise UserError(f"{path} is larger than {limit >> 20} MiB{otherwise}")
         return path.read_bytes()
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def check_archive(payload: bytes) -> None:
-    """UserError, without the file's name, if an archive unpacks to more than any demonstration."""
+def check_archive(payload: bytes, limit: int = MAX_BYTES, otherwise: str = " and is no demonstration") -> None:
+    """UserError, without the file's name and ending in `otherwise`, if an archive unpacks to more than `limit`."""
     with zipfile.ZipFile(io.BytesIO(payload)) as archive:
-        if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
-            raise UserError(f"unpacks to more than {MAX_BYTES >> 20} MiB and is no demonstration")
+        if sum(entry.file_size for entry in archive.infolist()) > limit:
+            raise UserError(f"unpacks to more than {limit >> 20} MiB{otherwise}")
 
 
 def _unpack(payload: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from vmil.envs.rendering import Renderer
 from vmil.envs.suite import load_task
 
 log = logging.getLogger(__name__)
+
+PLAYED_TOLERANCE = 1e-6  # in the state's units: 0 is usual, 1e-13 on another processor; a wrong action gives 1e-2
 
 
 def action_map(control: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -100,15 +103,23 @@ def _drop_own_contexts(physics: Any) -> None:
             physics._free_rendering_contexts()
 
 
-def revisit(config: EnvConfig, domain: str, task: str, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def revisit(
+    config: EnvConfig, domain: str, task: str, states: np.ndarray, actions: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
     """Pictures (T, H, W, 3) uint8 and vector observations (T, P) float32 of recorded states (T, S).
 
+    actions: (T - 1, A), from state to state. Of a task that feels forces the vectors are right only with them.
     UserError if the states are another task's, or the task draws its scene anew in each episode.
     """
     control = load_task(domain, task)
+    name, states = f"{domain}-{task}", np.asarray(states, dtype=np.float64)
     try:
-        _check_recorded(control, f"{domain}-{task}", states)
-        return _draw_states(control, config, np.asarray(states, dtype=np.float64))
+        _check_recorded(control, name, states)
+        if actions is not None and config.proprio and _feels_forces(control):
+            moments = _play(control, name, states, actions, config.action_repeat)
+        else:
+            moments = _visit(control, states)
+        return _look_at(control, config, moments)
     finally:
         control.physics.free()
 
@@ -137,13 +148,67 @@ def _scene(control: Any, seed: int) -> bytes:
     return b"".join(part.tobytes() for part in (buffer, physics.data.mocap_pos, physics.data.mocap_quat))
 
 
-def _draw_states(control: Any, config: EnvConfig, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _feels_forces(control: Any) -> bool:
+    """Whether the task's observation holds forces or accelerations, which depend on the action that led there."""
+    import mujoco
+
+    physics = control.physics
+    model, sensors = physics.model, physics.data.sensordata
+    for sensor in np.flatnonzero(model.sensor_needstage == mujoco.mjtStage.mjSTAGE_ACC.value):
+        start = model.sensor_adr[sensor]
+        sensors[start : start + model.sensor_dim[sensor]] = np.nan
+    felt = bool(np.isnan(proprio_vector(control)).any())
+    physics.forward()
+    return felt
+
+
+def _visit(control: Any, states: np.ndarray) -> Iterator[None]:
+    """Make one state after another the present."""
+    for state in states:
+        control.physics.set_state(state)
+        control.physics.forward()
+        yield
+
+
+def _play(control: Any, name: str, states: np.ndarray, actions: np.ndarray, repeat: int) -> Iterator[None]:
+    """Go from state to state by the actions; UserError if they lead elsewhere."""
+    import mujoco
+
+    physics = control.physics
+    control.reset()
+    with physics.reset_context():
+        physics.set_state(states[0])
+    yield
+    for action, state in zip(actions, states[1:], strict=True):
+        if not _leads_to(control, action, repeat, state):
+            raise UserError(
+                f"{name} observes forces, for which its demonstrations are played again, but with this MuJoCo their "
+                "actions do not lead from state to state: env.proprio=true needs demonstrations recorded with it."
+            )
+        physics.set_state(state)  # but the solver's warm start, on which forces depend too, stays as it is
+        mujoco.mj_step1(physics.model.ptr, physics.data.ptr)
+        yield
+
+
+def _leads_to(control: Any, action: np.ndarray, repeat: int, state: np.ndarray) -> bool:
+    """Take an agent step as the environment does; whether it ends in this state."""
+    from dm_control.rl.control import PhysicsError
+
+    centre, half = action_map(control)
+    try:
+        for _ in range(repeat):
+            if control.step(centre + half * np.clip(action.astype(np.float64), -1.0, 1.0)).last():
+                break
+    except PhysicsError:
+        return False
+    return bool(np.abs(control.physics.get_state() - state).max() <= PLAYED_TOLERANCE)
+
+
+def _look_at(control: Any, config: EnvConfig, moments: Iterable[None]) -> tuple[np.ndarray, np.ndarray]:
     images, vectors = [], []
     renderer = open_renderer(control, config)
     try:
-        for state in states:
-            control.physics.set_state(state)
-            control.physics.forward()
+        for _ in moments:
             images.append(renderer())
             vectors.append(proprio_vector(control))
     finally:

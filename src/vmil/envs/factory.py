@@ -9,11 +9,12 @@ import numpy as np
 
 from vmil.config.schema import EnvConfig
 from vmil.envs import baoding, counting, dmc, sawyer
+from vmil.envs.baoding_scene import CONTROL_SECONDS
 from vmil.envs.episodes import EpisodicEnv
 from vmil.envs.suite import dmc_task, load_task
 from vmil.envs.tasks import Task, find_task
 
-__all__ = ["EnvInfo", "dmc_task", "env_info", "make_env", "proprio_of_states", "render_states"]
+__all__ = ["EnvInfo", "dmc_task", "env_info", "make_env", "render_states", "revisit"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class EnvInfo:
     image_size: int  # pixels, square
     steps_per_episode: int  # agent steps
     frames_per_step: int
+    frames_per_second: float | None  # of the task's own time; None: it has none
 
 
 def make_env(config: EnvConfig, seed: int) -> EpisodicEnv:
@@ -44,50 +46,56 @@ def make_env(config: EnvConfig, seed: int) -> EpisodicEnv:
 
 def env_info(config: EnvConfig) -> EnvInfo:
     """Sizes of the environment that `config` names, without opening a camera."""
-    action_size, proprio_size = _sizes(find_task(config.name))
+    action_size, proprio_size, rate = _measure(find_task(config.name))
     return EnvInfo(
         action_size=action_size,
         proprio_size=proprio_size if config.proprio else 0,
         image_size=config.image_size,
         steps_per_episode=config.episode_frames // config.action_repeat,
         frames_per_step=config.action_repeat,
+        frames_per_second=rate,
     )
 
 
 @functools.cache
-def _sizes(task: Task) -> tuple[int, int]:
-    """Of the action and of the vector observation."""
+def _measure(task: Task) -> tuple[int, int, float | None]:
+    """Sizes of the action and of the vector observation, and frames a second."""
     if task.family == "counting":
-        return counting.ACTION_SIZE, counting.PROPRIO_SIZE
+        return counting.ACTION_SIZE, counting.PROPRIO_SIZE, None
     elif task.family == "dmc":
         control = load_task(task.domain, task.task)
         sizes = control.action_spec().shape[0], len(dmc.proprio_vector(control))
+        rate = 1 / control.control_timestep()
         control.physics.free()
-        return sizes
+        return *sizes, rate
     elif task.family == "metaworld":
-        return sawyer.ACTION_SIZE, sawyer.PROPRIO_SIZE
+        return sawyer.ACTION_SIZE, sawyer.PROPRIO_SIZE, sawyer.FRAMES_PER_SECOND
     elif task.family == "baoding":
-        return baoding.ACTION_SIZE, baoding.PROPRIO_SIZE
+        return baoding.ACTION_SIZE, baoding.PROPRIO_SIZE, 1 / CONTROL_SECONDS
     else:
         raise _unknown(task)
 
 
 def render_states(config: EnvConfig, states: np.ndarray) -> np.ndarray:
     """Draw recorded `physics_state`s (T, S) as the environment itself would: (T, H, W, 3) uint8."""
-    return _revisit(config, states)[0]
+    return _revisit(config, states, None)[0]
 
 
-def proprio_of_states(config: EnvConfig, states: np.ndarray) -> np.ndarray:
-    """The vector observation at recorded `physics_state`s (T, S): (T, P) float32."""
-    return _revisit(config, states)[1]
+def revisit(config: EnvConfig, states: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """What was seen at recorded `physics_state`s (T, S), between which the actions (T - 1, A) were taken.
+
+    Pictures as `render_states`, and the vector observation (T, P) float32 if `config.proprio`.
+    """
+    images, vectors = _revisit(config, states, actions)
+    return images, vectors if config.proprio else None
 
 
-def _revisit(config: EnvConfig, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _revisit(config: EnvConfig, states: np.ndarray, actions: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     task = find_task(config.name)
     if task.family == "counting":
         return counting.render_counting(states, config.image_size), states.astype(np.float32)
     elif task.family == "dmc":
-        return dmc.revisit(config, task.domain, task.task, states)
+        return dmc.revisit(config, task.domain, task.task, states, actions)
     elif task.family == "metaworld":
         return sawyer.revisit(config, states)
     elif task.family == "baoding":

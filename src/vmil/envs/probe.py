@@ -53,6 +53,7 @@ class BackendReport:
     ms_per_frame: float | None  # of a nearly empty scene
     error: str  # "" when ok
     renderer: str = ""  # what draws: OpenGL's own name and version of it
+    timed_out: bool = False
 
 
 def probe_backend(name: str, timeout: float = 60.0) -> BackendReport:
@@ -71,7 +72,8 @@ def probe_backend(name: str, timeout: float = 60.0) -> BackendReport:
             output, errors = _patiently(child, timeout)
         except subprocess.TimeoutExpired as error:
             child.kill()
-            return BackendReport(name, False, None, f"no picture within {error.timeout:.0f} s")
+            late = f"no picture within {error.timeout:.0f} s, as when the machine is too busy or the driver hangs"
+            return BackendReport(name, False, None, late, timed_out=True)
         except BaseException:  # Ctrl-C: the child must not outlive its parent
             child.kill()
             raise

@@ -8,10 +8,12 @@ because it also finds a GPU.
 from __future__ import annotations
 
 import atexit
+import ctypes
 import functools
 import importlib
 import logging
 import os
+import platform
 import sys
 import weakref
 from dataclasses import dataclass
@@ -32,14 +34,12 @@ log = logging.getLogger(__name__)
 
 BACKENDS: tuple[str, ...] = ("egl", "osmesa", "glfw") if sys.platform == "linux" else ("glfw",)
 INSTALL_HINT = "install libegl1 and libgl1-mesa-dri (or libosmesa6), for example with `apt-get install`"
+FOUND = "VMIL_OPENGL"  # the environment variable by which a process tells its children what it saw drawing here
 
 
 def probe_backends() -> list[BackendReport]:
     """Try every backend of this platform, one child process each."""
     return [probe_backend(name) for name in BACKENDS]
-
-
-_found_working: dict[str, str] = {}  # by this process: backend → what draws there
 
 
 def choose_backend() -> str:
@@ -51,10 +51,10 @@ def choose_backend() -> str:
     wanted = os.environ.get("MUJOCO_GL", "").strip().lower()
     if wanted and wanted not in BACKENDS:
         raise UserError(f"MUJOCO_GL={wanted!r} cannot render here: unset it or choose one of {', '.join(BACKENDS)}.")
-    if wanted not in _found_working:
+    if _found(wanted) is None:
         report = _find_working(wanted)
         wanted = report.name
-        _found_working[wanted] = report.renderer
+        os.environ[FOUND] = "\t".join((platform.node(), wanted, report.renderer))
     os.environ["MUJOCO_GL"] = wanted  # in lower case: dm_control knows no other
     return wanted
 
@@ -62,7 +62,7 @@ def choose_backend() -> str:
 def renderer_name() -> str:
     """What draws the pictures, which another one draws a little differently: the chosen backend and OpenGL's name."""
     backend = choose_backend()
-    return f"{backend} {_found_working[backend]}"
+    return f"{backend} {_found(backend)}"
 
 
 def prepare_rendering(env: EnvConfig) -> None:
@@ -71,18 +71,34 @@ def prepare_rendering(env: EnvConfig) -> None:
         choose_backend()
 
 
+def _found(backend: str) -> str | None:
+    """What draws there, as this process or one that started it has seen on this machine; None if none has."""
+    host, _, seen = os.environ.get(FOUND, "").partition("\t")
+    name, _, renderer = seen.partition("\t")
+    return renderer if backend and (host, name) == (platform.node(), backend) else None
+
+
 def _find_working(wanted: str) -> BackendReport:
+    failed = []
     for name in [wanted] if wanted else BACKENDS:
         report = probe_backend(name)
         if report.ok:
             return report
+        failed.append(report)
+    busy = any(report.timed_out for report in failed)
     if wanted:
-        raise _unusable(wanted, report.error)
-    raise UserError(f"No headless OpenGL works on this machine: {INSTALL_HINT}.")
+        raise _unusable(wanted, report.error, busy)
+    reasons = "; ".join(f"{report.name}: {report.error.rstrip('.')}" for report in failed)
+    raise UserError(f"No headless OpenGL works on this machine ({reasons}): {_advice(busy)}.")
 
 
-def _unusable(backend: str, reason: str) -> UserError:
-    return UserError(f"MUJOCO_GL={backend} does not render here ({reason.rstrip('.')}): unset it, or {INSTALL_HINT}.")
+def _unusable(backend: str, reason: str, busy: bool = False) -> UserError:
+    said = f"MUJOCO_GL={backend} does not render here ({reason.rstrip('.')})"
+    return UserError(f"{said}: unset it, or {_advice(busy)}.")
+
+
+def _advice(busy: bool) -> str:
+    return f"try again when the machine is less busy, or {INSTALL_HINT}" if busy else INSTALL_HINT
 
 
 @dataclass(frozen=True)
@@ -157,6 +173,15 @@ class Renderer:
             raise _unusable(self._backend, first_line(error)) from error
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
 
+    def _open_anew(self) -> None:
+        """Leave a context that failed as it is, and open another in its place."""
+        for broken in (self._gl, self._context):
+            # For ever: freeing what is broken may end the process, and would delete by number in the new context.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(broken))
+        self._closed = True  # until opened
+        self._open()
+        self._closed = False
+
     def __call__(self) -> np.ndarray:
         """Draw the data as it is now: (size, size, 3) uint8, row 0 on top.
 
@@ -169,7 +194,7 @@ class Renderer:
         except Exception as error:  # noqa: BLE001  (mujoco's and OpenGL's own, of many kinds)
             log.warning("OpenGL failed (%s): its context is opened anew", first_line(error))
         try:
-            self._open()  # the old one is left alone: freeing what is broken may end the process
+            self._open_anew()
             return self._draw()
         except UserError:
             raise

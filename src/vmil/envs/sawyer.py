@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 ACTION_SIZE = 4  # hand's motion along x, y, z, at most 1 cm a frame, and the gripper: -1 opens, 1 closes
 PROPRIO_SIZE = 4  # hand's position [m] and the gripper's opening, 0 to 1
+FRAMES_PER_SECOND = 80.0
 HAND = (0.0, 0.6, 0.2)  # where Meta-World lets the hand begin [m]
 HAND_LOW, HAND_HIGH = (-0.05, -0.1, -0.05), (0.15, 0.1, 0.1)  # where it begins here, from there; clear of peg and box
 # From the far side of the table: no other view is upright, shows the hole's own face, and has the arm behind it all.

@@ -19,7 +19,7 @@ from vmil.config.runs import CONFIG_FILE
 from vmil.config.schema import Config
 from vmil.data.datamodule import VMILDataModule
 from vmil.data.ranks import rank_of
-from vmil.envs.factory import make_env
+from vmil.envs.factory import env_info, make_env
 from vmil.learner.device import choose_device, choose_threads, require_device, use_bf16
 from vmil.learner.module import ImitationModule
 from vmil.tracking.tracker import NullTracker, Tracker, make_tracker
@@ -100,8 +100,8 @@ def prepare_torch(config: Config) -> None:
 
 
 def frames_per_second(config: Config) -> float:
-    """Speed of a video with one picture per agent step, for 40 frames a second: walker's real time."""
-    return 40.0 / config.env.action_repeat
+    """Speed of a video with one picture per agent step: the task's own, or as if it had 40 frames a second."""
+    return (env_info(config.env).frames_per_second or 40.0) / config.env.action_repeat
 
 
 def _introduce(config: Config, run_dir: Path, data: VMILDataModule) -> None:

@@ -42,6 +42,7 @@ def examine(episode: SourceEpisode, config: Config, info: EnvInfo, refuse_short:
     elif not np.isfinite(episode.reward).all():
         found.refused.append("NaN in the rewards")
     _examine_length(len(episode.action), config, info, found)
+    _examine_rate(episode, info, found)
     if len(episode.action) < config.training.batch_length:
         short = f"too short for training.batch_length={config.training.batch_length}"
         (found.refused if refuse_short else found.warnings).append(short)
@@ -87,6 +88,18 @@ def _examine_length(steps: int, config: Config, info: EnvInfo, found: Findings) 
         found.warnings.append(f"{steps} steps make an episode of {frames} frames if action_repeat was {others[0]}")
     elif steps > info.steps_per_episode:
         found.warnings.append(f"longer than the task's {info.steps_per_episode} agent steps: another action repeat?")
+
+
+def _examine_rate(episode: SourceEpisode, info: EnvInfo, found: Findings) -> None:
+    """A source that says how fast it was recorded should be as fast as the run."""
+    if episode.fps is None or info.frames_per_second is None:
+        return
+    expected = info.frames_per_second / info.frames_per_step
+    if abs(episode.fps - expected) > 0.01 * expected:
+        found.warnings.append(
+            f"{episode.fps:g} steps a second, the run's are {expected:g} "
+            f"({info.frames_per_second:g} frames / env.action_repeat): another action repeat?"
+        )
 
 
 def suspicious_openings(first_actions: Sequence[np.ndarray], options: ReadOptions) -> str | None:

@@ -12,7 +12,7 @@ from vmil.config.paths import user_path
 from vmil.config.schema_cli import FormatName
 from vmil.data.formats.dreamer import read_dreamer
 from vmil.data.formats.lerobot import INFO, read_lerobot
-from vmil.data.formats.minari import find_minari, read_minari
+from vmil.data.formats.minari import MAIN_FILE, find_minari, read_minari
 from vmil.data.formats.robomimic import read_robomimic
 from vmil.data.formats.source import ReadOptions, SourceEpisode, Unreadable
 
@@ -35,7 +35,7 @@ def detect(source: str, format: FormatName) -> tuple[FormatName, Path]:
 def _detect(source: str, format: FormatName) -> tuple[FormatName, Path]:
     path = user_path("src", source)
     minari = find_minari(source)
-    if format in ("auto", "minari") and minari is not None:
+    if minari is not None and (format == "minari" or (format == "auto" and _is_minari(minari))):
         return "minari", minari
     if not path.exists():
         raise UserError(f"src={source} is neither a file nor a directory, nor the id of a Minari dataset on this disk")
@@ -47,6 +47,11 @@ def _detect(source: str, format: FormatName) -> tuple[FormatName, Path]:
     if guessed == "npz":
         _check_episodes(path)
     return guessed, path
+
+
+def _is_minari(directory: Path) -> bool:
+    """Whether that is what its metadata are of: .npz episodes may lie beside others of that name."""
+    return (directory / MAIN_FILE).is_file() or not any(directory.glob("*.npz"))
 
 
 def _guess(path: Path) -> FormatName | None:

@@ -17,6 +17,7 @@ from vmil.config.errors import UserError
 from vmil.data.episodes import write_atomically
 from vmil.data.formats.source import (
     MAX_EPISODES,
+    MAX_SOURCE_BYTES,
     ReadOptions,
     SourceEpisode,
     Unreadable,
@@ -27,6 +28,8 @@ from vmil.data.formats.source import (
     side_by_side,
 )
 from vmil.data.recording import check_archive, read_bounded
+
+_TOO_LARGE = ", more than is read of one episode: lower the resolution of its images first"
 
 
 def read_dreamer(directory: Path, options: ReadOptions) -> Iterator[SourceEpisode | Unreadable]:
@@ -53,9 +56,9 @@ def _episode(path: Path, options: ReadOptions, alignment: Literal["at", "led_to"
 
 
 def _read(path: Path, options: ReadOptions) -> dict[str, np.ndarray]:
-    payload = read_bounded(path)
+    payload = read_bounded(path, MAX_SOURCE_BYTES, _TOO_LARGE)
     try:
-        check_archive(payload)
+        check_archive(payload, MAX_SOURCE_BYTES, _TOO_LARGE)
         with np.load(io.BytesIO(payload), allow_pickle=False) as file:
             wanted = {"image": options.image or "image", "action": "action"}
             if wanted["image"] not in file.files:

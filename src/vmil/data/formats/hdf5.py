@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,9 +14,18 @@ import numpy as np
 from PIL import Image
 
 from vmil.config.errors import UserError
-from vmil.data.formats.source import MAX_PIXELS, ReadOptions, check_size, resized, side_by_side, the_image_key
+from vmil.data.formats.source import (
+    MAX_PIXELS,
+    MAX_SOURCE_BYTES,
+    ReadOptions,
+    check_size,
+    resized,
+    side_by_side,
+    the_image_key,
+)
 
 JPEG = b"\xff\xd8"  # how such a file begins
+MAX_PICTURE = 3 * MAX_PIXELS  # bytes of a compressed picture: more than it has uncompressed
 
 
 def need(module: str) -> Any:
@@ -109,6 +119,8 @@ def _is_pictures(node: Any) -> bool:
 
 
 def _is_jpeg(dataset: Any) -> bool:
+    if math.prod(dataset.chunks or ()) > MAX_SOURCE_BYTES:  # to look at two bytes unpacks a chunk
+        return False
     lines = need("h5py").check_vlen_dtype(dataset.dtype)
     if len(dataset.shape) == 1 and lines == np.uint8 and len(dataset):
         return bytes(dataset[0][:2]) == JPEG
@@ -125,12 +137,16 @@ def images(group: Any, options: ReadOptions, where: str) -> tuple[np.ndarray, bo
     if not _is_jpeg(dataset):
         return array(group, key, where), False
     check_size(len(dataset), 3 * options.image_size**2, f"{where}: {key}")
+    if len(dataset.shape) == 2:
+        check_size(dataset.size, 1, f"{where}: {key}")
     pictures = [decoded(bytes(row), options, where) for row in dataset]
     return np.stack(pictures), True
 
 
 def decoded(payload: bytes, options: ReadOptions, where: str) -> np.ndarray:
     """One compressed picture (JPEG or PNG) at the run's size; UserError if it is none, or absurdly large."""
+    if len(payload) > MAX_PICTURE:
+        raise UserError(f"{where}: a picture of {len(payload) >> 20} MiB is not read")
     try:
         with Image.open(io.BytesIO(payload), formats=("JPEG", "PNG")) as picture:
             if picture.width * picture.height > MAX_PIXELS:

@@ -7,9 +7,9 @@ many episodes share files; `meta/episodes` says where each begins. LeRobot itsel
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -18,9 +18,9 @@ import numpy as np
 
 from vmil.config.errors import UserError
 from vmil.data.formats.hdf5 import JPEG, decoded, need
+from vmil.data.formats.parquet import read_parquet, sound
 from vmil.data.formats.source import (
     MAX_EPISODES,
-    MAX_SOURCE_BYTES,
     ReadOptions,
     SourceEpisode,
     Unreadable,
@@ -74,12 +74,15 @@ class _Dataset:
     def episodes(self) -> list[dict[str, Any]]:
         """One row per episode, by index; UserError if there are none, or fewer than `info.json` says."""
         rows: list[dict[str, Any]] = []
+        read = ("episode_index", "length", "data/", f"videos/{self.camera}/")
         for path in sorted((self.root / "meta" / "episodes").glob("*/*.parquet")):
-            table = _read_parquet(path, lambda name: not name.startswith("stats/"))
-            with _sound(path):
+            table = read_parquet(path, lambda name: name.startswith(read), MAX_EPISODES)
+            with sound(path):
                 rows += table.to_pylist()
+            if len(rows) > MAX_EPISODES:
+                raise UserError(f"{self.root} holds more than {MAX_EPISODES} episodes")
         rows.sort(key=lambda row: _whole(row, "episode_index", self.root))
-        if not rows or len(rows) > MAX_EPISODES or self.info.get("total_episodes", len(rows)) != len(rows):
+        if not rows or self.info.get("total_episodes", len(rows)) != len(rows):
             said = self.info.get("total_episodes")
             raise UserError(f"{self.root} is truncated: meta/episodes has {len(rows)} episodes, {INFO} says {said}")
         return rows
@@ -89,12 +92,8 @@ class _Dataset:
         index, length = _whole(row, "episode_index", self.root), _whole(row, "length", self.root)
         name = f"episode_{index}"
         path = self._place("data_path", row, "data")
-        columns = self._columns(path, index, name)
-        if not length:
-            raise UserError(f"{path}: {name} is empty")
-        if len(columns["action"]) != length:
-            raise UserError(f"{path}: {name} is truncated: {len(columns['action'])} rows, meta/episodes says {length}")
         check_size(length, 3 * self.options.image_size**2, f"{path}: {name}")
+        columns = self._columns(path, index, length)
         proprio = [_numbers(columns[key], f"{path}: {key}") for key in self.options.proprio]
         episode = SourceEpisode(
             name=name,
@@ -102,6 +101,7 @@ class _Dataset:
             action=scaled_actions(_numbers(columns["action"], f"{path}: action"), self.options, name),
             reward=_numbers(columns[REWARD], f"{path}: {REWARD}") if REWARD in columns else None,
             proprio=side_by_side(proprio, self.options.proprio, name),
+            fps=_rate(self.info.get("fps")),
             notes=self._losses(columns),
         )
         return aligned(episode, alignment, self.options)
@@ -116,21 +116,27 @@ class _Dataset:
     def _in_video(self) -> bool:
         return bool(self.info["features"][self.camera]["dtype"] == "video")
 
-    def _columns(self, path: Path, index: int, name: str) -> dict[str, list[Any]]:
-        """The rows of an episode, in the order of their frames."""
+    def _columns(self, path: Path, index: int, length: int) -> dict[str, list[Any]]:
+        """The rows of an episode, in the order of their frames; UserError if there are not `length` of them."""
         wanted = {"episode_index", "frame_index", "action", REWARD, *self.options.proprio}
         wanted |= set() if self._in_video else {self.camera}
         if self._table is None or self._table[0] != path:
-            self._table = path, _read_parquet(path, lambda column: column in wanted)
+            self._table = path, read_parquet(path, lambda column: column in wanted)
         table = self._table[1]
         missing = wanted - {REWARD} - set(table.column_names)
         if missing:
             raise UserError(f"{path} has no column '{min(missing)}'")
         compute = need("pyarrow.compute")
-        with _sound(path):
-            rows = table.filter(compute.equal(table["episode_index"], index)).sort_by("frame_index").to_pydict()
-        if rows["frame_index"] != list(range(len(rows["frame_index"]))):
-            raise UserError(f"{path}: the frames of {name} are not numbered 0, 1, 2, …")
+        with sound(path):
+            own = table.filter(compute.equal(table["episode_index"], index))
+            if own.num_rows != length:
+                said = f"{own.num_rows} rows, meta/episodes says {length}"
+                raise UserError(f"{path}: episode_{index} is truncated: {said}")
+            if not length:
+                raise UserError(f"{path}: episode_{index} is empty")
+            rows = own.sort_by("frame_index").to_pydict()
+        if rows["frame_index"] != list(range(length)):
+            raise UserError(f"{path}: the frames of episode_{index} are not numbered 0, 1, 2, …")
         return dict(rows)
 
     def _pictures(self, row: dict[str, Any], columns: dict[str, list[Any]], length: int, name: str) -> np.ndarray:
@@ -142,13 +148,13 @@ class _Dataset:
             return np.stack([decoded(cell["bytes"], self.options, where) for cell in cells])
         prefix = f"videos/{self.camera}"
         path = self._place("video_path", row, prefix)
-        times = (self.info.get("fps"), row.get(f"{prefix}/from_timestamp"), row.get(f"{prefix}/to_timestamp"))
+        times = (_rate(self.info.get("fps")), row.get(f"{prefix}/from_timestamp"), row.get(f"{prefix}/to_timestamp"))
         if not all(isinstance(value, int | float) and np.isfinite(value) for value in times):
             raise UserError(
                 f"{where}: meta/episodes does not say where its video begins and ends, or {INFO} has no fps"
             )
         fps, begin, end = (float(value) for value in times if value is not None)
-        if fps <= 0 or begin < 0 or abs((end - begin) * fps - length) > 0.5:
+        if begin < 0 or abs((end - begin) * fps - length) > 0.5:
             raise UserError(f"{where}: its video lasts {end - begin:.3f} s, which at {fps:g} fps are not {length} rows")
         start = round(begin * fps)
         return self._video_at(path, start).read(start, length, self.options)
@@ -194,28 +200,9 @@ def _read_info(root: Path) -> dict[str, Any]:
     return dict(info)
 
 
-def _read_parquet(path: Path, wanted: Any) -> Any:
-    """The wanted columns of a parquet file, bounded in size; UserError if it is missing or damaged."""
-    parquet = need("pyarrow.parquet")
-    with _sound(path), parquet.ParquetFile(path) as file:
-        groups = [file.metadata.row_group(index) for index in range(file.num_row_groups)]
-        if sum(group.total_byte_size for group in groups) > MAX_SOURCE_BYTES:
-            raise UserError(f"{path} unpacks to more than {MAX_SOURCE_BYTES >> 20} MiB and is not read")
-        table = file.read(columns=[name for name in file.schema_arrow.names if wanted(name)])
-        table.validate(full=True)  # else damaged text is found out only when it is looked at
-        return table
-
-
-@contextmanager
-def _sound(path: Path) -> Iterator[None]:
-    """Whatever pyarrow cannot make sense of becomes a UserError that names the file."""
-    arrow = need("pyarrow")
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing") from error
-    except (arrow.ArrowException, OSError, ValueError, KeyError, TypeError, MemoryError, OverflowError) as error:
-        raise UserError(f"{path} is corrupt or truncated") from error
+def _rate(fps: Any) -> float | None:
+    """A number of frames a second; None if it is none."""
+    return float(fps) if isinstance(fps, int | float) and 0 < fps < math.inf else None
 
 
 def _whole(row: dict[str, Any], key: str, root: Path) -> int:

@@ -52,6 +52,7 @@ class SourceEpisode:
     proprio: np.ndarray | None = None  # (T or T + 1, P) float32, a row per image
     physics: np.ndarray | None = None  # (T or T + 1, S) float64, a row per image
     meta: dict[str, Any] | None = None  # what the source says about itself: the keys of a demonstration's meta
+    fps: float | None = None  # agent steps a second; None: its source does not say
     notes: tuple[str, ...] = ()  # what a person should know
 
 
