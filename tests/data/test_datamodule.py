@@ -248,7 +248,7 @@ def test_on_collect_counts_the_frames(config: Config) -> None:
 
 def test_short_demonstrations_are_refused_before_training(config: Config) -> None:
     config.training.batch_length = STEPS + 1
-    with pytest.raises(UserError, match=r"fewer than training\.batch_length=21"):
+    with pytest.raises(UserError, match=r"fewer than the 21 that training\.batch_length=21 needs"):
         module(config)
 
 

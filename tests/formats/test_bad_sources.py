@@ -146,25 +146,25 @@ def test_a_hostile_hdf5_is_not_followed(name: str, bring: Bring, tmp_path: Path)
     assert "demo_1" in message
 
 
-JPEG_ROW = np.frombuffer(b"\xff\xd8" + bytes(4094), np.uint8)[None]
+def jpeg_rows(path: Path, width: int, chunk: int) -> Path:
+    """A robomimic file whose first demonstration has one row that begins as JPEG does."""
+    with h5py.File(make_robomimic(path), "a") as file:
+        observed = file["data/demo_0/obs"]
+        del observed["agentview_image"]
+        rows = observed.create_dataset("agentview_image", (1, width), "u1", chunks=(1, chunk), compression="gzip")
+        rows[0, :2] = (0xFF, 0xD8)
+    return path
 
 
 def test_rows_of_jpeg_are_bounded(bring: Bring, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, key = make_robomimic(tmp_path / "demo.hdf5"), "obs/agentview_image"
-    with h5py.File(path, "a") as file:
-        for demo in file["data"].values():
-            del demo[key]
-        wide = file["data/demo_0"].create_dataset(key, (1, 2**36), "u1", chunks=(1, 2**12), compression="gzip")
-        wide[:, : JPEG_ROW.size] = JPEG_ROW
-    assert "agentview_image unpacks to more than 1024 MiB" in refused(bring, path)
-    with h5py.File(path, "a") as file:
-        del file["data/demo_0"][key]
-        file["data/demo_0"].create_dataset(key, data=JPEG_ROW, chunks=JPEG_ROW.shape, compression="gzip")
-    assert "a picture is corrupt" in refused(bring, path)
-    monkeypatch.setattr(hdf5, "MAX_PICTURE", 1000)
-    assert "a picture of 0 MiB is not read" in refused(bring, path)
-    monkeypatch.setattr(hdf5, "MAX_SOURCE_BYTES", 1000)  # two bytes are not looked at if that unpacks more
-    assert "but has none" in refused(bring, path)
+    wide = jpeg_rows(tmp_path / "wide.hdf5", 2**36, chunk=2**12)
+    assert "agentview_image unpacks to more than 1024 MiB" in refused(bring, wide)
+    narrow = jpeg_rows(tmp_path / "narrow.hdf5", 2**12, chunk=2**12)
+    assert "a picture is corrupt" in refused(bring, narrow)
+    monkeypatch.setattr(hdf5, "MAX_PICTURE", 2**10)
+    assert "a picture of 0 MiB is not read" in refused(bring, narrow)
+    monkeypatch.setattr(hdf5, "MAX_SOURCE_BYTES", 2**11)  # to look at two bytes would unpack more
+    assert "but has none" in refused(bring, narrow)
 
 
 def test_several_cameras_are_named(bring: Bring, tmp_path: Path) -> None:
