@@ -48,7 +48,7 @@ class DACConfig:
 
     units: int = 256  # [DAC]
     layers: int = 2  # [DAC]
-    # λ of the gradient penalty [DAC]; twice its weight there, where the two cross-entropies are summed, not averaged
+    # λ of the gradient penalty [DAC]; twice as heavy as there, where the cross-entropies are summed, not averaged
     penalty_scale: float = 10.0
     penalty_target: float = 1.0  # gradient norm aimed at [DAC]
     reward: RewardMap = "logit"  # log D − log(1 − D) [DAC]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from vmil.config import keys
 from vmil.config.errors import UserError
 from vmil.config.learners import unread
 from vmil.config.load import load_saved_config
@@ -22,6 +23,7 @@ CHECKPOINT = Path("checkpoints") / "last.ckpt"  # what a run is resumed from
 Standing = Literal["fresh", "begun", "done"]
 # What may be asked anew of a run that is resumed: it changes its machine and its tracking, not its result.
 ANEW = re.compile(r"compute\..+|tracking(\.kind|\.uri|\.system_metrics)?|demos\.cache_dir")
+DEVICE = ("compute.device", "compute.precision", "compute.graphs", "compute.replay")  # said anew at every resume
 
 
 @dataclass(frozen=True)
@@ -102,10 +104,8 @@ def command(cell: Cell, place: Place, threads: int) -> list[str]:
 
 def _anew(cell: Cell) -> list[str]:
     """This machine's device, as it may have begun on another, and what was asked for of what a begun run takes."""
-    compute = cell.config.compute
-    device = [f"compute.{key}={getattr(compute, key)}" for key in ("device", "precision", "graphs", "replay")]
-    if unread(cell.config.learner) & {"compute.graphs"}:
-        device.remove(f"compute.graphs={compute.graphs}")
+    settings, idle = keys.flatten(cell.config), unread(cell.config.learner)
+    device = [f"{key}={settings[key]}" for key in DEVICE if key not in idle]
     asked = [item for item in cell.settings if ANEW.fullmatch(item.partition("=")[0])]
     return [item for item in device if item not in asked] + asked
 

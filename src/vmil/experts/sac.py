@@ -23,8 +23,14 @@ from vmil.experts.state_task import score_episodes
 from vmil.experts.suite_practice import SuitePractice
 
 REFINE = "refine.pt"  # PPO's checkpoint
-COUNTED = (
-    *("frames", "action_repeat", "collect_frames", "batch_size", "hidden", "return_steps", "eval_every"),
+COUNTED = (  # what there must be one of, at least
+    "frames",
+    "action_repeat",
+    "collect_frames",
+    "batch_size",
+    "hidden",
+    "return_steps",
+    "eval_every",
     "eval_episodes",
 )
 FINAL_SEED = 12_000  # initial states that score the best actor; it was chosen on others
