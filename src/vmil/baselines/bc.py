@@ -17,10 +17,11 @@ from vmil.baselines.transitions import stacked
 from vmil.config.schema import Config
 from vmil.data.transition import Batch
 from vmil.learner.device import choose_device, use_bf16
-from vmil.learner.module import ImitationModule, Part
+from vmil.learner.module import Part
+from vmil.learner.recorded import RecordedModule
 
 
-class BC(ImitationModule):
+class BC(RecordedModule):
     """Encoder and actor, of whose distribution only the mode is taught and used."""
 
     def __init__(self, config: Config, action_size: int, proprio_size: int) -> None:
@@ -28,15 +29,13 @@ class BC(ImitationModule):
         self.encoder = Encoder(config.pixels, config.env.image_size, use_bf16(config, choose_device(config)))
         self.actor = Actor(self.encoder.outputs, action_size, proprio_size, config.pixels)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
+    def learn(self, batch: Batch) -> None:
         """One step on E ‖mode π(· | s) − a‖²: the likelihood of a normal of fixed scale around the mode."""
-        with self.stopwatch.stage("update", self.device):
-            seen = stacked(batch, slice(None)).views(1, self.config.pixels.shift)
-            error = self.actor(self.encoder(seen.image), seen.proprio).mode() - batch.action[-1]  # (N, A)
-            loss = error.square().sum(-1).mean()
-            self.step("actor", 0, loss, [Part("actor", self, UNCLIPPED)])
+        seen = stacked(batch, slice(None)).views(1, self.config.pixels.shift)
+        error = self.actor(self.encoder(seen.image), seen.proprio).mode() - batch.action[-1]  # (N, A)
+        loss = error.square().sum(-1).mean()
+        self.step("actor", 0, loss, [Part("actor", self, UNCLIPPED)])
         self.means.add({"actor/loss": loss.detach(), "actor/cloning_error": error.detach().abs().mean()})
-        self.count_update()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """One for all."""

@@ -36,17 +36,15 @@ class DAC(DrQ):
             self.critic.features, action_size, c.units, c.layers, "silu", next_state=False, spectral=False
         )
 
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
+    def learn(self, batch: Batch) -> None:
         """One update: who is who, then DrQ on the agent's own transitions with the answer as reward."""
         if self.config.debug.use_ground_truth_reward:
-            super().training_step(batch, batch_idx)
+            super().learn(batch)
             return
-        with self.stopwatch.stage("update", self.device):
-            step = transitions(batch)
-            expert, agent = self.judged(step)
-            self.fit_discriminator(expert, agent)
-            self.improve(step.agents(), self.verdict(agent))
-        self.count_update()
+        step = transitions(batch)
+        expert, agent = self.judged(step)
+        self.fit_discriminator(expert, agent)
+        self.improve(step.agents(), self.verdict(agent))
 
     @torch.no_grad()
     def judged(self, step: Transitions) -> tuple[Tensor, Tensor]:

@@ -25,13 +25,14 @@ from vmil.baselines.transitions import Observation, Transitions, transitions
 from vmil.config.schema import Config
 from vmil.data.transition import Batch
 from vmil.learner.device import choose_device, use_bf16
-from vmil.learner.module import ImitationModule, Part
+from vmil.learner.module import Part
+from vmil.learner.recorded import RecordedModule
 from vmil.nets.mlp import follow, frozen
 
 UNCLIPPED = math.inf  # DrQ clips no gradient; their norms are logged all the same
 
 
-class DrQ(ImitationModule):
+class DrQ(RecordedModule):
     """Critic with encoder, its slow copy, actor, temperature; what the reward is, a descendant says."""
 
     def __init__(self, config: Config, action_size: int, proprio_size: int) -> None:
@@ -47,12 +48,15 @@ class DrQ(ImitationModule):
 
     # ---- the algorithm -------------------------------------------------------------------------------------------
 
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
+    def learn(self, batch: Batch) -> None:
         """One update from a replayed batch of transitions."""
-        with self.stopwatch.stage("update", self.device):
-            step = transitions(batch)
-            self.improve(step, self.reward(step))
-        self.count_update()
+        step = transitions(batch)
+        self.improve(step, self.reward(step))
+
+    def kind(self) -> tuple[bool, bool]:
+        """Whether the actor learns in this update, and whether the slow critic moves."""
+        c = self.config.drq
+        return self.updates % c.actor_every == 0, self.updates % c.target_every == 0
 
     def reward(self, step: Transitions) -> Tensor:
         """What the critic is told, (N,): the environment's own, which debug.use_ground_truth_reward alone lets in."""
@@ -62,13 +66,13 @@ class DrQ(ImitationModule):
 
     def improve(self, step: Transitions, reward: Tensor) -> None:
         """One step of the critic; every few, one of actor and temperature, and of the slow critic."""
-        c = self.config.drq
+        c, (acts, follows) = self.config.drq, self.kind()
         self._note(reward)
         seen = step.observation.views(c.views, self.config.pixels.shift)  # (M·N, …)
         self.fit_critic(seen, step, self.target(step, reward))
-        if self.updates % c.actor_every == 0:
+        if acts:
             self.fit_actor(seen.rows(slice(len(step))))
-        if self.updates % c.target_every == 0:
+        if follows:
             follow(self.slow_critic, self.critic, c.tau)
 
     @torch.no_grad()

@@ -24,8 +24,6 @@ def unread(learner: LearnerKind) -> set[str]:
     collecting = {f"training.{name}" for name in ("seed_frames", "episode_frames", "replay_frames")}
     collecting |= {key for key in leaves(Config) if key.startswith("collector.")}
     idle = collecting if learner == "bc" else set()
-    if learner != "vmil":
-        idle.add("compute.graphs")
     return {key for key in leaves(Config) if key.partition(".")[0] in others} | idle
 
 

@@ -11,7 +11,6 @@ from typing import Literal
 
 from vmil.config import keys
 from vmil.config.errors import UserError
-from vmil.config.learners import unread
 from vmil.config.load import load_saved_config
 from vmil.config.runs import CONFIG_FILE, LOCK_FILE
 from vmil.experiments.grid import Cell, essence
@@ -104,8 +103,8 @@ def command(cell: Cell, place: Place, threads: int) -> list[str]:
 
 def _anew(cell: Cell) -> list[str]:
     """This machine's device, as it may have begun on another, and what was asked for of what a begun run takes."""
-    settings, idle = keys.flatten(cell.config), unread(cell.config.learner)
-    device = [f"{key}={settings[key]}" for key in DEVICE if key not in idle]
+    settings = keys.flatten(cell.config)
+    device = [f"{key}={settings[key]}" for key in DEVICE]
     asked = [item for item in cell.settings if ANEW.fullmatch(item.partition("=")[0])]
     return [item for item in device if item not in asked] + asked
 

@@ -8,7 +8,7 @@ shapes are fixed, and that whatever changes from call to call is read from tenso
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -69,7 +69,7 @@ class CudaRecorder:
 
 @dataclass
 class _Recording:
-    """One shape of batch: where its steps read from and write to."""
+    """One shape of batch and kind of step: where its steps read from and write to."""
 
     batch: Batch
     dials: dict[str, Tensor]
@@ -81,7 +81,7 @@ class _Recording:
 
 
 class RecordedStep:
-    """A step that is recorded per shape of batch after `WARM_UP` eager ones; every call is exactly one step.
+    """A step, recorded per shape of batch and kind of step after `WARM_UP` eager ones; every call is exactly one step.
 
     Unless `strict`, a step that cannot be recorded goes on eagerly, with a warning.
     """
@@ -91,11 +91,11 @@ class RecordedStep:
         self.recorder: Recorder | None = recorder
         self.recordings: dict[tuple[object, ...], _Recording] = {}
 
-    def __call__(self, batch: Batch, dials: Mapping[str, float]) -> Readings:
-        """One step on the batch, which is copied to where the recording reads it."""
+    def __call__(self, batch: Batch, dials: Mapping[str, float], kind: Hashable = None) -> Readings:
+        """One step on the batch, which is copied to where the recording of that kind of step reads it."""
         if self.recorder is None:
             return self.step(batch, dials)
-        recording = self._take_in(batch, dials)
+        recording = self._take_in(batch, dials, kind)
         if recording.replay is None:
             if recording.warmed < WARM_UP:
                 recording.warmed += 1
@@ -116,9 +116,9 @@ class RecordedStep:
             return recording.constants
         return recording.constants | dict(zip(recording.names, recording.values.clone().unbind(), strict=True))
 
-    def _take_in(self, batch: Batch, dials: Mapping[str, float]) -> _Recording:
+    def _take_in(self, batch: Batch, dials: Mapping[str, float], kind: Hashable) -> _Recording:
         tensors = tensors_of(batch)
-        key = (batch.experts, *((name, tensor.shape, tensor.dtype) for name, tensor in tensors.items()))
+        key = (kind, batch.experts, *((name, tensor.shape, tensor.dtype) for name, tensor in tensors.items()))
         recording = self.recordings.get(key)
         if recording is None:
             copies: dict[str, Any] = {name: tensor.clone() for name, tensor in tensors.items()}

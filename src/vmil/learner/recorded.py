@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from typing import Any
 
 import torch
@@ -36,9 +36,13 @@ class RecordedModule(ImitationModule):
     def learn(self, batch: Batch) -> None:
         """One update on a replayed batch."""
 
-    @abstractmethod
     def schedules(self) -> dict[str, float]:
         """Every number that `learn` reads and that depends on how far the run is."""
+        return {}
+
+    def kind(self) -> Hashable:
+        """Which of several courses `learn` takes this time: each is recorded on its own."""
+        return None
 
     def dial(self, name: str) -> Tensor | float:
         """That number now: a float, or in a recorded update a tensor () that each replay sets."""
@@ -58,7 +62,7 @@ class RecordedModule(ImitationModule):
             if self.recorded is None:
                 self.learn(batch)
             else:
-                self.means.add(self.recorded(batch, self.schedules()))
+                self.means.add(self.recorded(batch, self.schedules(), self.kind()))
         self.count_update()
 
     def record_with(self, recorder: Recorder) -> None:
