@@ -30,8 +30,13 @@ DIGEST := $(shell { cat requirements.lock pyproject.toml; pwd; } | cksum | tr ' 
 READY  := $(VENV)/.installed-$(DIGEST)
 
 given  = $(filter command line,$(origin $1))
+# The variables that a target reads are those that its line of help names.
+READ   = $(shell awk -F: -v goals=' $(MAKECMDGOALS) ' 'index(goals, " " $$1 " ") { gsub(/[^A-Za-z_]+/, " "); print }' Makefile)
 KNOWN  := ENV ALGO SEED COMPUTE ARGS RUN PRETRAINED EPISODES N COUNT DEMOS SRC OUT FORMAT NAME SEEDS BUDGET RUNNER BATCHES PYTHON MINUTES WORKERS
 $(foreach name,$(filter-out $(KNOWN) VENV SHELL MAKEFLAGS,$(.VARIABLES)),$(if $(call given,$(name)),$(error $(name)=$($(name)): there is no such variable, but $(KNOWN))))
+ifneq ($(MAKECMDGOALS),)
+$(foreach name,$(filter-out $(READ) PYTHON,$(KNOWN)),$(if $(call given,$(name)),$(error `make $(MAKECMDGOALS)` reads no $(name), but $(filter $(KNOWN),$(READ) PYTHON))))
+endif
 # Asked for another Python than the environment's, that is made anew.
 OTHER  := $(if $(PYTHON),$(shell [ "$$($(PY) -V 2>&1)" = "$$($(PYTHON) -V 2>&1)" ] || echo yes))
 
@@ -58,32 +63,32 @@ help:  ## explain the targets and their variables
 train: $(READY)  ## learn from demonstrations: ENV ALGO SEED COMPUTE DEMOS (a directory; else the shipped ones) ARGS
 	$(PY) -m vmil train env=$(ENV) algo=$(ALGO) seed=$(SEED) compute=$(COMPUTE) $(if $(DEMOS),demos.path='$(DEMOS)') $(ARGS)
 
-resume: $(READY)  ## go on with a run that was stopped: RUN (a path, a name, latest) ARGS
-	$(PY) -m vmil resume run='$(RUN)' $(ARGS)
+resume: $(READY)  ## go on with a run that was stopped: RUN (a path, a name, latest) COMPUTE ARGS
+	$(PY) -m vmil resume run='$(RUN)' $(if $(call given,COMPUTE),compute=$(COMPUTE)) $(ARGS)
 
 evaluate: $(READY)  ## score and film a run, or a policy that came with vmil: RUN or PRETRAINED, EPISODES ARGS="video=walk.mp4"
-	$(PY) -m vmil evaluate $(if $(PRETRAINED),pretrained='$(PRETRAINED)',run='$(RUN)') $(if $(EPISODES),episodes=$(EPISODES)) $(ARGS)
+	$(PY) -m vmil evaluate $(if $(PRETRAINED),pretrained='$(PRETRAINED)') $(if $(or $(call given,RUN),$(if $(PRETRAINED),,yes)),run='$(RUN)') $(if $(EPISODES),episodes=$(EPISODES)) $(ARGS)
 
 ship: $(READY)  ## make a run's policy one that comes with vmil: RUN OUT EPISODES ARGS='note="best of three"'
 	$(PY) -m vmil ship run='$(RUN)' $(if $(OUT),out='$(OUT)') $(if $(EPISODES),episodes=$(EPISODES)) $(ARGS)
 
-expert: $(READY)  ## train an expert from state, or measure one that follows a script or plans: ENV SEED ARGS="frames=300000"
-	$(PY) -m vmil expert env=$(ENV) seed=$(SEED) $(ARGS)
+expert: $(READY)  ## train an expert from state, or measure one that follows a script or plans: ENV SEED OUT ARGS="frames=300000"
+	$(PY) -m vmil expert env=$(ENV) seed=$(SEED) $(if $(OUT),out='$(OUT)') $(ARGS)
 
-demos: $(READY)  ## record demonstrations of an expert: ENV SEED N (or COUNT) ARGS="action_noise=0.2"
-	$(PY) -m vmil demos env=$(ENV) seed=$(SEED) $(if $(COUNT),count=$(COUNT)) $(ARGS)
+demos: $(READY)  ## record demonstrations of an expert: ENV SEED N (or COUNT) OUT ARGS="action_noise=0.2"
+	$(PY) -m vmil demos env=$(ENV) seed=$(SEED) $(if $(COUNT),count=$(COUNT)) $(if $(OUT),out='$(OUT)') $(ARGS)
 
-experiment: $(READY)  ## a grid of runs, such as figure4 or ablations: NAME ENV ALGO SEEDS BUDGET RUNNER ARGS="jobs=2"
+experiment: $(READY)  ## a grid of runs, such as figure4 or ablations: NAME ENV ALGO SEEDS (or SEED) BUDGET COMPUTE DEMOS RUNNER ARGS="jobs=2"
 	$(PY) -m vmil experiment name=$(NAME) seeds="$(if $(call given,SEED),$(SEED),$(SEEDS))" $(if $(BUDGET),budget=$(BUDGET)) runner=$(RUNNER) $(PART) $(if $(DEMOS),demos.path='$(DEMOS)') $(ARGS)
 
-publish: $(READY)  ## put a run's numbers beside the notebooks: RUN ARGS='note="stopped early"'
-	$(PY) -m vmil publish run='$(RUN)' $(ARGS)
+publish: $(READY)  ## put a run's numbers beside the notebooks: RUN OUT ARGS='note="stopped early"'
+	$(PY) -m vmil publish run='$(RUN)' $(if $(OUT),out='$(OUT)') $(ARGS)
 
 notebooks: $(READY)  ## run the notebooks in place: ARGS="source=mlflow"
 	$(PY) -m vmil notebooks $(ARGS)
 
-figures: $(READY)  ## draw every figure as PNG and PDF: ARGS="out=figures"
-	$(PY) -m vmil figures $(ARGS)
+figures: $(READY)  ## draw every figure as PNG and PDF: OUT ARGS
+	$(PY) -m vmil figures $(if $(OUT),out='$(OUT)') $(ARGS)
 
 import-demos: $(READY)  ## convert and verify your own demonstrations: ENV SRC FORMAT OUT ARGS (see src/vmil/OWN_DEMOS.md)
 	$(PY) -m vmil import-demos env=$(ENV) $(if $(SRC),src='$(SRC)') $(IO) $(ARGS)
@@ -103,10 +108,10 @@ doctor: $(READY)  ## say what this machine has: OpenGL, processor, GPU, versions
 config: $(READY)  ## print a run's whole configuration: ENV ALGO SEED COMPUTE ARGS
 	$(PY) -m vmil config env=$(ENV) algo=$(ALGO) seed=$(SEED) compute=$(COMPUTE) $(ARGS)
 
-smoke: $(READY)  ## run the whole of train on toy sizes in a minute: ENV ALGO DEMOS ARGS
-	$(PY) -m vmil train env=$(ENV) algo=$(ALGO) compute=debug $(if $(DEMOS),demos.path='$(DEMOS)' demos.count=null) $(ARGS)
+smoke: $(READY)  ## run the whole of train on toy sizes in a minute: ENV ALGO SEED DEMOS ARGS
+	$(PY) -m vmil train env=$(ENV) algo=$(ALGO) seed=$(SEED) compute=debug $(if $(DEMOS),demos.path='$(DEMOS)' demos.count=null) $(ARGS)
 
-test: $(READY)  ## the test suite, without whole training runs: ARGS="-k name"
+test: $(READY)  ## the test suite, without whole training runs: WORKERS ARGS="-k name"
 	$(PY) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 test-slow: $(READY)  ## real training runs that must learn, for half an hour: ARGS="-k bc"
@@ -115,7 +120,7 @@ test-slow: $(READY)  ## real training runs that must learn, for half an hour: AR
 test-faults: $(READY)  ## break runs on purpose (kills, signals, full disks, NaN, hostile files), for minutes: ARGS="-k kill"
 	$(PY) -m pytest -m "faults or not faults" tests/faults $(ARGS)
 
-soak: $(READY)  ## run one for long, and see that memory, file handles and disk stay as they are: MINUTES
+soak: $(READY)  ## run one for long, and see that memory, file handles and disk stay as they are: MINUTES ARGS
 	VMIL_SOAK_MINUTES=$(MINUTES) $(PY) -m pytest -m faults tests/faults/test_soak.py $(ARGS)
 
 lint: $(READY)  ## style, types, and which module may import which

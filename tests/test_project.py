@@ -118,6 +118,30 @@ def commands_of(document):
     return [shlex.split(command, comments=True) for command in commands]
 
 
+def test_help_names_the_variables_that_a_target_reads():
+    """It is by the line of help that a variable given in vain is told from one that is read."""
+    text = (ROOT / "Makefile").read_text()
+    shared = {name: re.search(rf"^{name} += (.*)$", text, re.MULTILINE).group(1) for name in ("PART", "IO", "COUNT")}
+    recipes = re.findall(r"^([a-z-]+):[^\n]*##([^\n]*)\n((?:\t[^\n]*\n)*)", text, re.MULTILINE)
+    assert {name for name, *_ in recipes} == targets() - {"FORCE"}
+    for name, explained, recipe in recipes:
+        if name == "help":
+            continue
+        for short, whole in shared.items():
+            recipe = recipe.replace(f"$({short})", f"$({short}){whole}")
+        read = {variable for variable in VARIABLES if f"$({variable})" in recipe}
+        assert read == set(re.findall("[A-Za-z_]+", explained)) & set(VARIABLES), name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "vain"), [("train BUDGET=3", "BUDGET"), ("lint RUN=x", "RUN"), ("ui notebooks N=2", "N")]
+)
+def test_a_variable_given_in_vain_is_refused(arguments, vain):
+    done = make("-n", *arguments.split())
+    assert done.returncode == 2
+    assert f"reads no {vain}, but" in done.stderr
+
+
 def test_the_readme_shows_how_to_train_and_how_to_test():
     shown = [command[1] for command in readme_commands() if len(command) > 1]
     assert {"train", "test"} <= set(shown)
@@ -189,8 +213,8 @@ def test_every_command_has_a_target(command):
             ["bench", "BATCHES=16x50,128x50", "OUT=fast.json", "ARGS=parts=update"],
             "bench env={env} algo={algo} compute=auto batches='16x50,128x50' out='fast.json' parts=update",
         ),
-        (["smoke"], "train env={env} algo={algo} compute=debug"),
-        (["smoke", "DEMOS=a b"], "train env={env} algo={algo} compute=debug demos.path='a b' demos.count=null"),
+        (["smoke"], "train env={env} algo={algo} seed=0 compute=debug"),
+        (["smoke", "DEMOS=a b"], "train env={env} algo={algo} seed=0 compute=debug demos.path='a b' demos.count=null"),
     ],
 )
 def test_a_target_is_its_command(arguments, command):

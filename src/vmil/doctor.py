@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+from vmil.config.cuda import nvidia_driver
 from vmil.config.errors import UserError
 from vmil.config.schema import EnvConfig, RenderProfile
 from vmil.tracking.address import shown
@@ -69,9 +70,10 @@ def _processor() -> Iterator[Line]:
         for line in cpuinfo.read_text().splitlines():
             name, _, value = line.partition(":")
             facts.setdefault(name.strip(), value.strip())
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    from vmil.data.footprint import allowed_cores  # not at the top: torch comes with it
+
     yield "cpu", facts.get("model name", platform.processor() or platform.machine())
-    yield "cpu cores", f"{allowed} usable of {os.cpu_count()}"
+    yield "cpu cores", f"{allowed_cores()} usable of {os.cpu_count()}"
     flags = facts.get("flags", "").split()
     present = [flag for flag in INSTRUCTIONS if flag in flags]
     yield "cpu instructions", ", ".join(present) or f"none of {', '.join(INSTRUCTIONS)}"
@@ -107,7 +109,9 @@ def _torch() -> Iterator[Line]:
             yield f"gpu {index}", f"{properties.name}, {properties.total_memory / GIB:.0f} GiB"
     else:
         build = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
-        yield "gpu", f"none usable (torch is {build})"
+        driver = nvidia_driver()
+        known = "" if driver is None else f", and the driver knows CUDA up to {driver.cuda}"
+        yield "gpu", f"none usable (torch is {build}{known})"
 
 
 def _matmul_ms(dtype: torch.dtype) -> float:

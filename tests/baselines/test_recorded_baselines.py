@@ -58,11 +58,12 @@ def test_recorded_updates_are_the_plain_ones(options: list[str], kinds: int) -> 
         if recorded:
             learner.record_with(recorder)
         torch.manual_seed(1)
-        for update in range(kinds * (WARM_UP + 2) + 8):
+        for update in range(kinds * (WARM_UP + 2) + 7):
             learner.training_step(make_batch(learner, update), 0)
         metrics = {name: value for name, value in learner.drain_metrics().items() if not name.startswith("time/")}
-        results.append((learner.state_dict(), metrics))
+        results.append((learner.state_dict(), metrics, getattr(learner, "reward_sample", None)))
     assert len(recorder.tapes) == kinds
-    (plain, plain_metrics), (again, again_metrics) = results
+    (plain, plain_metrics, plain_reward), (again, again_metrics, again_reward) = results
+    torch.testing.assert_close(again_reward, plain_reward)  # of the last update, whichever kind it was
     torch.testing.assert_close(again, plain, rtol=1e-4, atol=1e-5)
     assert again_metrics == pytest.approx(plain_metrics, rel=1e-3, abs=1e-5)

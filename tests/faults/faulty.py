@@ -55,6 +55,11 @@ def terminate(_: Any) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+def hang_up(_: Any) -> None:
+    """Its terminal is closed, or the connection to it lost."""
+    os.kill(os.getpid(), signal.SIGHUP)
+
+
 def interrupt(_: Any) -> None:
     """Ctrl-C."""
     os.kill(os.getpid(), signal.SIGINT)

@@ -88,8 +88,18 @@ def test_a_queue_that_refuses_is_a_warning(
 ) -> None:
     for name, value in scontrol(tmp_path / "bin", code=1).items():
         monkeypatch.setenv(name, value)
-    requeue.requeue()
+    requeue.requeue(comes_back=True)
     assert "`scontrol requeue 77` failed (exit code 1): `vmil resume` goes on" in caplog.text
     monkeypatch.setenv("PATH", "")
-    requeue.requeue()
+    requeue.requeue(comes_back=True)
     assert "No such file" in caplog.text
+
+
+def test_a_command_that_would_begin_another_run_is_not_queued_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, value in scontrol(tmp_path / "bin").items():
+        monkeypatch.setenv(name, value)
+    requeue.requeue(comes_back=False)
+    assert not (tmp_path / "bin" / "called").exists()
+    assert "not queued again: only with a run.name" in caplog.text

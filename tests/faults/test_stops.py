@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 import torch
-from faulty import Fault, Ground, interrupt, interrupt_twice, interrupt_while_it_saves, kill, terminate
+from faulty import Fault, Ground, hang_up, interrupt, interrupt_twice, interrupt_while_it_saves, kill, terminate
 from small_runs import assert_same_run, numbers, weights
 
 from vmil.tracking.record import read_record
+from vmil.tracking.tracker import NullTracker, RunStatus
+from vmil.training.stopping import finishing, stoppable
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 PATIENCE = 60.0  # seconds in which an orphan has gone, on a busy machine too
 STOPPED, INTERRUPTED = 143, 130
+NOHUP = pytest.mark.skipif(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN, reason="under nohup nothing hangs up")
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +37,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         ("collection", 17, terminate),  # in the middle of an episode
         ("evaluation", 5, interrupt),
+        pytest.param("update", 9, hang_up, marks=NOHUP),
         pytest.param("update", 5, terminate, marks=pytest.mark.faults),  # in pre-training
         pytest.param("update", 10, interrupt, marks=pytest.mark.faults),
         pytest.param("checkpoint", 4, terminate, marks=pytest.mark.faults),
@@ -119,6 +125,26 @@ def test_a_second_ctrl_c_ends_it_at_once_with_one_line(
     assert (ended.code, ended.sentences) == (INTERRUPTED, ["vmil: interrupted"]), ended.said
     assert read_record(ground.root / "run")["status"] == "KILLED"
     assert not ground.leftovers(ended)
+
+
+@pytest.mark.parametrize(("ended_by", "status"), [(None, "FINISHED"), (KeyboardInterrupt, "KILLED")])
+def test_a_signal_while_the_tracker_says_farewell_changes_no_end(
+    ended_by: type[BaseException] | None, status: str
+) -> None:
+    """It asks for what is happening already; training's own handler, which is back by then, would say the opposite."""
+    ends: list[str] = []
+
+    class Slow(NullTracker):
+        def finish(self, status: RunStatus) -> None:
+            signal.raise_signal(signal.SIGTERM)
+            ends.append(status)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with nullcontext() if ended_by is None else pytest.raises(ended_by), stoppable(), finishing(Slow()):
+        if ended_by is not None:
+            raise ended_by
+    assert ends == [status]
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 @pytest.mark.faults

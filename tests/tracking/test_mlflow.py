@@ -94,6 +94,16 @@ def test_pictures_films_and_files_are_artifacts_beside_the_store(root: Path) -> 
     assert "histogram" in images
 
 
+def test_a_run_takes_its_experiment_out_of_the_waste_basket(root: Path) -> None:
+    """Or MLflow would refuse every number, and its name could not be given anew either."""
+    client, _ = the_run(root)
+    uri = f"sqlite:///{root.resolve()}/mlflow.db"
+    known = client.create_experiment("thrown away")
+    client.delete_experiment(known)
+    assert tracking_mlflow._experiment(client, uri, "thrown away", root) == known
+    client.create_run(known)
+
+
 def test_a_run_without_mlflow_says_so(tmp_path: Path) -> None:
     with pytest.raises(LookupError, match="names no MLflow run"):
         read_mlflow_curve(tmp_path, "model/loss")

@@ -1,14 +1,16 @@
 """The CSV tracker: what it writes, what survives a kill, and that it never costs a run."""
 
+import io
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from vmil.config.schema import TrackingConfig
-from vmil.tracking.curves import read_curve
+from vmil.tracking.curves import read_curve, read_points
 from vmil.tracking.record import read_record, update_record
 from vmil.tracking.tracker import CSV_HEADER, CsvTracker, NullTracker, make_tracker
 
@@ -88,6 +90,25 @@ def test_a_failing_disk_warns_once_and_costs_nothing(tmp_path: Path, caplog: pyt
         "tracking cannot write metrics.csv",
         "tracking cannot write a picture",
     ]
+
+
+@pytest.mark.parametrize("room", [0, 1, 9, 30])
+def test_a_row_that_a_full_disk_cut_in_two_is_no_number(tmp_path: Path, room: int) -> None:
+    class Full(io.FileIO):
+        """Takes so many bytes, and says how many."""
+
+        def write(self, data: Any) -> int:
+            return super().write(data[:room])
+
+    tracker = CsvTracker(tmp_path)
+    tracker.metrics({"model/loss": 1.0}, 1)
+    before = (tmp_path / "metrics.csv").read_bytes()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "open", lambda path, mode, buffering: Full(path, mode))
+        tracker.metrics({"model/loss": 931.25, "model/kl": 2.0}, 2)
+    assert (tmp_path / "metrics.csv").read_bytes() == before
+    tracker.metrics({"model/loss": 3.0}, 3)
+    assert [(point.frames, point.value) for point in read_points(tmp_path)] == [(1, 1.0), (3, 3.0)]
 
 
 def test_the_first_end_counts(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ from small_runs import (
 )
 
 from vmil import cli
+from vmil.config.cuda import Driver
 from vmil.config.errors import NonFiniteError
 from vmil.config.keys import leaves, sections
 from vmil.config.learners import unread
@@ -49,7 +50,7 @@ from vmil.experiments.cell import in_use
 from vmil.tracking.curves import read_curve
 from vmil.tracking.record import read_record
 from vmil.training.checkpoint import Checkpoint
-from vmil.training.rundir import locked
+from vmil.training.rundir import git_commit, locked
 from vmil.training.vmil import VMIL
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -340,6 +341,11 @@ def test_a_gpu_that_is_not_there_is_one_sentence_before_anything_is_done(
     assert digest(stopped.root / "run") == before
     assert stopped.train("new", "compute.device=cuda") == 2
     assert not (stopped.root / "new").exists()
+    monkeypatch.setattr("vmil.learner.device.torch_cuda", lambda: 13)
+    monkeypatch.setattr("vmil.learner.device.nvidia_driver", lambda: Driver(gpus=1, cuda=12))
+    sentence(capsys)
+    assert stopped.train("new", "compute.device=cuda") == 2
+    assert "torch is built for CUDA 13, and the NVIDIA driver knows CUDA up to 12: renew it" in sentence(capsys)
 
 
 def test_a_finished_run_goes_on_when_its_budget_is_raised(stopped: Place) -> None:
@@ -371,6 +377,11 @@ def truncate(path: Path) -> None:
     os.truncate(path, path.stat().st_size // 2)
 
 
+def unlink_both(path: Path) -> None:
+    path.unlink()
+    path.with_name("previous.ckpt").unlink()
+
+
 def overwrite(path: Path) -> None:
     path.write_bytes(b"not a checkpoint")
 
@@ -383,7 +394,8 @@ def overwrite(path: Path) -> None:
         (["env.proprio=true"], None, r"env.proprio=True cannot change a run that exists \(False\): start a new one"),
         ([], truncate, "last.ckpt' is damaged, or not a checkpoint of vmil; 'previous.ckpt' beside it"),
         ([], overwrite, "last.ckpt' is damaged, or not a checkpoint of vmil"),
-        ([], Path.unlink, "was stopped before its first checkpoint: start again with `make train`"),
+        ([], Path.unlink, "has no last.ckpt: copy previous.ckpt, the one before, to that name"),
+        ([], unlink_both, "was stopped before its first checkpoint: start again with `make train`"),
         ([f"training.frames={ROUND}"], None, f"training.frames={ROUND}: the run has collected {FRAMES} already"),
         (["training.frames=0"], None, r"training.frames=0 is outside \[1, inf\)"),
     ],
@@ -441,6 +453,46 @@ def test_a_run_is_not_overwritten_by_another(stopped: Place, capsys: pytest.Capt
     assert stopped.train("run") == 2
     assert f"'{run}' holds a run already: go on with it by `make resume RUN={run}`" in sentence(capsys)
     assert digest(run) == before
+    (run / "checkpoints" / "last.ckpt").unlink()  # the one before may still be taken up
+    assert stopped.train("run") == 2
+    assert "holds a run already" in sentence(capsys)
+    assert (run / "checkpoints" / "previous.ckpt").exists()
+
+
+def test_another_rank_is_refused_as_the_first_one_is(
+    stopped: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Or it would wait for hours for one that has gone."""
+    for name, value in {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MASTER_PORT", "1")
+    assert stopped.train("run", "compute.devices=2", f"training.frames_per_epoch={2 * ROUND}") == 2
+    assert "holds a run already" in sentence(capsys)
+
+
+def test_where_there_are_no_locks_a_run_says_so_and_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with locked(tmp_path):
+        assert "cannot be locked (No locks available): nothing keeps a second process out" in caplog.text
+
+
+def test_a_package_within_another_project_has_no_commit_of_its_own(tmp_path: Path) -> None:
+    package = tmp_path / "theirs" / "site-packages" / "rundir.py"
+    package.parent.mkdir(parents=True)
+    package.touch()
+    commit = ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "--allow-empty", "-m", "theirs"]
+    for arguments in (["init", "-q"], commit):
+        subprocess.run(["git", *arguments], cwd=tmp_path / "theirs", check=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vmil.training.rundir.__file__", str(package))
+        assert git_commit() == "unknown"
+        subprocess.run(["git", "add", "."], cwd=tmp_path / "theirs", check=True)
+        assert re.fullmatch(r"[0-9a-f]{40}\+?", git_commit())
 
 
 def test_neither_are_other_files(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
@@ -468,7 +520,7 @@ def test_a_start_that_fails_leaves_nothing_behind_and_can_be_made_again(
 def test_a_run_killed_before_its_first_checkpoint_is_begun_anew(whole: SimpleNamespace, stopped: Place) -> None:
     """It left a configuration and numbers, none of which may turn up in the new run."""
     run = stopped.root / "run"
-    (run / "checkpoints" / "last.ckpt").unlink()
+    unlink_both(run / "checkpoints" / "last.ckpt")
     (run / "run.json").write_text(json.dumps({"status": "RUNNING", "mlflow_run_id": "of the dead"}))
     assert stopped.train("run", f"training.frames={ROUND}", "training.checkpoint_every_frames=12") == 0
     assert numbers(run) == [row for row in numbers(whole.run) if row[0] <= ROUND] + [

@@ -26,7 +26,7 @@ from vmil.config.schema import Config
 from vmil.data.transition import Batch
 from vmil.learner.device import choose_device, use_bf16
 from vmil.learner.module import Part
-from vmil.learner.recorded import RecordedModule
+from vmil.learner.recorded import RecordedModule, kept
 from vmil.nets.mlp import follow, frozen
 
 UNCLIPPED = math.inf  # DrQ clips no gradient; their norms are logged all the same
@@ -138,6 +138,6 @@ class DrQ(RecordedModule):
         return None if self.reward_sample is None else self.reward_sample.float().cpu().numpy()
 
     def _note(self, reward: Tensor) -> None:
-        self.reward_sample = reward
+        self.reward_sample = kept(self.reward_sample, reward)
         stats = {"mean": reward.mean(), "std": reward.std(), "min": reward.min(), "max": reward.max()}
         self.means.add({f"reward/{name}": value for name, value in stats.items()})

@@ -24,6 +24,7 @@ from vmil.learner.graphs import WARM_UP
 from vmil.tracking.curves import read_points
 
 NEVER = 10**9  # frames
+WARM_ROUNDS = 2
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -90,13 +91,16 @@ class Pace:
 
 
 def train_rounds(config: Config, rounds: int) -> Pace:
-    """Runs `vmil train` for one round more than asked, in a directory that is then removed; the first one warms up."""
+    """Runs `vmil train` for two rounds more than asked, in a directory that is then removed.
+
+    The first warms up; the first checkpoint, which every run makes, falls into the second.
+    """
     from vmil.algorithms import make_learner
     from vmil.training.run import train
 
     training = replace(
         config.training,
-        frames=(rounds + 1) * config.training.frames_per_epoch,
+        frames=(rounds + WARM_ROUNDS) * config.training.frames_per_epoch,
         pretrain_updates=0,
         eval_every_frames=NEVER,
         eval_at_start=False,
@@ -109,7 +113,8 @@ def train_rounds(config: Config, rounds: int) -> Pace:
         run_dir = train(replace(config, training=training, run=place, tracking=tracking), make_learner)
         points = list(read_points(run_dir))
     frames, updates = (
-        tuple(point.value for point in points if point.name == name)[1:] for name in ("rate/frames", "rate/updates")
+        tuple(point.value for point in points if point.name == name)[WARM_ROUNDS:]
+        for name in ("rate/frames", "rate/updates")
     )
     gpu = torch.cuda.max_memory_reserved() if torch.cuda.is_available() else None
     return Pace(frames, updates, Peak(peak_memory(), gpu))

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from vmil.config import keys
 from vmil.config.commands import split_known
+from vmil.config.cuda import cuda_present
 from vmil.config.errors import UserError
-from vmil.config.load import cuda_present, load_config
+from vmil.config.load import load_config
 from vmil.config.schema import Config
 from vmil.config.schema_cli import BenchOptions
 from vmil.config.sources import SELECTORS

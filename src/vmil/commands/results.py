@@ -17,6 +17,7 @@ from vmil.config.schema import TrackingConfig
 from vmil.config.schema_cli import ExperimentOptions, FiguresOptions, NotebooksOptions, PublishOptions, UiOptions
 
 SQLITE = "sqlite:///"
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def experiment(overrides: Sequence[str]) -> int:
@@ -73,6 +74,8 @@ def ui(overrides: Sequence[str]) -> int:
         raise UserError(f"the runs are tracked by a server already: open {shown(uri)}")
     if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).is_file():
         raise UserError(f"no run is tracked in '{uri.removeprefix(SQLITE)}' yet: start one with `make train`")
+    if options.host not in LOOPBACK and "MLFLOW_SERVER_ALLOWED_HOSTS" not in os.environ:
+        print("MLflow answers calls to this machine's private addresses; MLFLOW_SERVER_ALLOWED_HOSTS adds its names")
     command = [sys.executable, "-m", "mlflow", "ui", "--host", options.host, "--port", str(options.port)]
     # A database's address may hold its password, and everybody on the machine may read command lines.
     os.execve(sys.executable, command, os.environ | {"MLFLOW_BACKEND_STORE_URI": uri})

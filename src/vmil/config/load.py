@@ -7,8 +7,7 @@ compute/<compute>.yaml ← key=value. An algorithm has a file for a task where t
 
 from __future__ import annotations
 
-import ctypes
-import importlib.util
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from vmil.config import keys, learners, sources, validate
+from vmil.config.cuda import cuda_present
 from vmil.config.errors import UserError, first_line
 from vmil.config.keys import flatten as flatten
 from vmil.config.schema import Config
@@ -68,7 +68,10 @@ def to_yaml(config: Config) -> str:
 def save_config(config: Config, path: Path) -> None:
     """Write a configuration as YAML, for `load_saved_config`; a kill leaves the old file or the new one, whole."""
     partial = path.with_name(f".{path.name}.part")
-    partial.write_text(to_yaml(config), encoding="utf-8")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(to_yaml(config))
+        file.flush()
+        os.fsync(file.fileno())  # or a power cut after the rename may leave an empty file
     partial.replace(path)
 
 
@@ -81,6 +84,8 @@ def load_saved_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     if not path.is_file():
         raise UserError(f"{path.parent} is not a run: it has no {path.name}")
     settings = read_yaml(path)
+    if "env.name" not in settings:
+        raise UserError(f"{path} is empty, or not the configuration of a run: it does not say which task it is of")
     from_command_line = parse_dotlist(Config, dotlist)
     for key, (value, _) in from_command_line.items():
         if FIXED.fullmatch(key) and key in settings and str(settings[key].value) != str(value):
@@ -187,19 +192,3 @@ def _compute_settings(name: str, command_line: Mapping[str, Setting]) -> dict[st
         wished = command_line.get("compute.device", Setting("auto", "")).value
         name = "gpu" if wished == "cuda" or (wished == "auto" and cuda_present()) else "cpu"
     return read_yaml(sources.conf_dir() / "compute" / f"{name}.yaml")
-
-
-def cuda_present() -> bool:
-    """Whether both the NVIDIA driver and a CUDA build of torch are here, asked without importing torch (seconds)."""
-    torch = importlib.util.find_spec("torch")
-    if torch is None or torch.origin is None:
-        return False
-    version = Path(torch.origin).parent / "version.py"
-    if not version.is_file() or not re.search(r"^cuda\b[^=]*= *['\"]", version.read_text(), re.MULTILINE):
-        return False
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return False
-    count = ctypes.c_int(0)
-    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0

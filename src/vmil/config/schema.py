@@ -192,7 +192,7 @@ class ComputeConfig:
     devices: int = 1  # of each node that learn together, a process each; training.batch_size is that of each
     nodes: int = 1  # machines that learn together
     precision: Precision = "auto"  # of convolutions and, on CPUs, dreams; auto: bf16 where native; fp32 on CUDA is TF32
-    graphs: When = "never"  # record updates as CUDA graphs; auto: on CUDA, if it can. Not yet seen on a GPU
+    graphs: When = "never"  # record updates as CUDA graphs; auto: on CUDA. Not yet seen on a GPU
     replay: ReplayPlace = "auto"  # where replay and demonstrations lie; auto: on a GPU with three times that free
     threads: int = 0  # torch CPU threads; 0: as many as this process may use cores, shared among its devices
 

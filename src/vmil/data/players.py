@@ -117,11 +117,12 @@ def _with_report(rollout: TensorDictBase, report: Report) -> TensorDictBase:
 
 
 def settle_in(parent: int | None = None) -> None:
-    """First thing in a worker process: Ctrl-C is its parent's affair, and it does not outlive its parent.
+    """First thing in a worker process: Ctrl-C and a closed terminal are its parent's affair, whom it does not outlive.
 
     parent: its pid, if known: it may have died while this process was starting.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for which in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(which, signal.SIG_IGN)
     prctl: Any = getattr(ctypes.CDLL(None), "prctl", None)  # Linux; elsewhere it notices at its next order
     if prctl is not None:
         prctl(_DIE_WITH_PARENT, signal.SIGKILL)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from vmil.config.cuda import nvidia_driver, torch_cuda
 from vmil.config.errors import UserError
 from vmil.config.schema import Config
 from vmil.data.footprint import allowed_cores
@@ -63,9 +64,13 @@ def require_device(config: Config) -> None:
         return
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if config.compute.devices > found:
+        advice = "lower compute.devices" if found else "set compute.device to auto"
+        built, driver = torch_cuda(), nvidia_driver()
+        if built and driver and driver.cuda < built:
+            advice = f"torch is built for CUDA {built}, and the NVIDIA driver knows CUDA up to {driver.cuda}: renew it"
         raise UserError(
             f"compute.device={config.compute.device} with compute.devices={config.compute.devices} needs as many CUDA "
-            f"GPUs, and torch finds {found}: " + ("lower compute.devices" if found else "set compute.device to auto")
+            f"GPUs, and torch finds {found}: {advice}"
         )
 
 

@@ -7,7 +7,6 @@ shapes are fixed, and that whatever changes from call to call is read from tenso
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -20,8 +19,6 @@ from vmil.config.schema import Config
 from vmil.data.transition import Batch
 from vmil.learner.module import Part
 from vmil.learner.nonfinite import tensors_of
-
-log = logging.getLogger(__name__)
 
 Dials = Mapping[str, Tensor | float]  # numbers that change from update to update
 Readings = Mapping[str, Tensor | float]  # metrics of one update
@@ -81,20 +78,19 @@ class _Recording:
 
 
 class RecordedStep:
-    """A step, recorded per shape of batch and kind of step after `WARM_UP` eager ones; every call is exactly one step.
+    """A step, recorded per shape of batch and kind of step after `WARM_UP` eager ones; a call is exactly one step."""
 
-    Unless `strict`, a step that cannot be recorded goes on eagerly, with a warning.
-    """
-
-    def __init__(self, step: Step, recorder: Recorder, strict: bool) -> None:
-        self.step, self.strict = step, strict
-        self.recorder: Recorder | None = recorder
+    def __init__(self, step: Step, recorder: Recorder) -> None:
+        self.step, self.recorder = step, recorder
         self.recordings: dict[tuple[object, ...], _Recording] = {}
 
     def __call__(self, batch: Batch, dials: Mapping[str, float], kind: Hashable = None) -> Readings:
-        """One step on the batch, which is copied to where the recording of that kind of step reads it."""
-        if self.recorder is None:
-            return self.step(batch, dials)
+        """One step on the batch, which is copied to where the recording of that kind of step reads it.
+
+        Raises:
+            UserError: it cannot be recorded. A capture that broke leaves torch's allocator in a state in which nothing
+                should go on, eagerly or not.
+        """
         recording = self._take_in(batch, dials, kind)
         if recording.replay is None:
             if recording.warmed < WARM_UP:
@@ -105,12 +101,10 @@ class RecordedStep:
             try:
                 recording.replay = self.recorder.record(lambda: self._work(recording))
             except RuntimeError as error:
-                if self.strict:
-                    raise
                 cause = error.__context__ or error  # the step's own failure, not that of ending its recording
-                log.warning("updates are not recorded as CUDA graphs (%s); they go on one by one", cause)
-                self.recorder = None
-                return self.step(batch, dials)
+                raise UserError(
+                    f"updates cannot be recorded as CUDA graphs here ({cause}): set compute.graphs to never"
+                ) from error
         recording.replay()
         if recording.values is None:
             return recording.constants

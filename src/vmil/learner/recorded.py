@@ -18,6 +18,13 @@ from vmil.learner.module import ImitationModule, NonFiniteError, Part
 from vmil.learner.nonfinite import PATIENCE, LeftOut
 
 
+def kept(place: Tensor | None, value: Tensor) -> Tensor:
+    """`value`, copied to where the last one of its shape lies: a recording's memory is other recordings' as well."""
+    if place is None or place.shape != value.shape:
+        return value.detach().clone()
+    return place.copy_(value.detach())
+
+
 class RecordedModule(ImitationModule):
     """`learn` is the update; what it reads of the run's progress it reads from `dial`, and nothing in it waits.
 
@@ -68,7 +75,7 @@ class RecordedModule(ImitationModule):
     def record_with(self, recorder: Recorder) -> None:
         """From now on updates are recorded."""
         self.judge_on_device()
-        self.recorded = RecordedStep(self._readings, recorder, strict=self.config.compute.graphs == "always")
+        self.recorded = RecordedStep(self._readings, recorder)
 
     def judge_on_device(self) -> None:
         """From now on no update waits to know whether its gradients are finite."""

@@ -10,10 +10,10 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import LifecycleStage, Metric, Param, RunTag
 from mlflow.entities import RunStatus as MLflowStatus
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
@@ -182,9 +182,11 @@ class ParentRun:
 
 
 def _experiment(client: MlflowClient, uri: str, name: str, root: Path) -> str:
-    """Id of the experiment of that name, made if need be."""
+    """Id of the experiment of that name, made or taken out of MLflow's waste basket if need be."""
     known = client.get_experiment_by_name(name)
     if known is not None:
+        if known.lifecycle_stage == LifecycleStage.DELETED:
+            client.restore_experiment(known.experiment_id)  # else it takes no run, and its name is not free either
         return str(known.experiment_id)
     store = (root / "mlartifacts" / name).resolve().as_uri() if uri.startswith("sqlite:") else None
     try:
@@ -205,7 +207,8 @@ def _alone(uri: str) -> Iterator[None]:
     path = Path(uri.removeprefix(SQLITE))
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_name(f".{path.name}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        with suppress(OSError):  # some shared file systems have no locks
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 

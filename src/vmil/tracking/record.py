@@ -28,6 +28,8 @@ def update_record(run_dir: Path, **fields: object) -> None:
     """
     with _writing:
         record = {**read_record(run_dir), **fields}
-        temporary = run_dir / f".{RECORD_NAME}.tmp"
-        temporary.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        os.replace(temporary, run_dir / RECORD_NAME)
+        with (run_dir / f".{RECORD_NAME}.tmp").open("w", encoding="utf-8") as file:
+            file.write(json.dumps(record, indent=2, sort_keys=True) + "\n")
+            file.flush()
+            os.fsync(file.fileno())  # or a power cut after the rename may leave an empty file
+        os.replace(file.name, run_dir / RECORD_NAME)

@@ -6,6 +6,7 @@ contrast, is an error of the program and raises.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import time
@@ -144,8 +145,8 @@ class CsvTracker(NullTracker):
         super().metrics(values, frames)
         seconds = self.seconds()
         rows = "".join(f"{frames},{seconds:.1f},{name},{value:.7g}\n" for name, value in values.items())
-        with self._surviving("write metrics.csv"), self._csv.open("ab") as file:
-            file.write(rows.encode())
+        with self._surviving("write metrics.csv"):
+            _append(self._csv, rows.encode())
 
     def histogram(self, name: str, values: NDArray[np.generic], frames: int) -> None:
         """As a bar chart in `pictures/`."""
@@ -227,6 +228,18 @@ def make_tracker(config: TrackingConfig, run_dir: Path) -> Tracker:
 def file_stem(name: str, frames: int) -> str:
     """How the file of a series is called at some moment; padded: the files sort in time."""
     return f"{name.replace('/', '_')}_{frames:09d}"
+
+
+def _append(path: Path, rows: bytes) -> None:
+    """All of them or none: half a row would run into the next one, and make another number of both. OSError if none."""
+    with path.open("ab", buffering=0) as file:
+        size = file.tell()
+        try:
+            if file.write(rows) != len(rows):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            file.truncate(size)
+            raise
 
 
 def _repair(path: Path) -> None:

@@ -57,8 +57,14 @@ def was_requeued(environment: Mapping[str, str]) -> bool:
     return int(environment.get("SLURM_RESTART_COUNT", "0")) > 0
 
 
-def requeue() -> None:
-    """Asks SLURM to run this job again; what stands in the way of that is a warning."""
+def requeue(comes_back: bool) -> None:
+    """Asks SLURM to run this job again; what stands in the way of that is a warning.
+
+    comes_back: whether its command finds the run that it has made; else it would begin another one, time after time.
+    """
+    if not comes_back:
+        log.warning("not queued again: only with a run.name does the same command go on with its run")
+        return
     command = ["scontrol", "requeue", job_id(os.environ) or ""]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)

@@ -34,6 +34,8 @@ from vmil.training.rundir import (
     joined_run,
     locked,
     new_run,
+    refuse_to_overwrite,
+    require_checkpoint,
 )
 from vmil.training.stopping import stoppable
 
@@ -54,6 +56,8 @@ def train(config: Config, make_learner: LearnerFactory) -> Path:
     if rank.index > 0:
         run_dir = joined_run(config)
         again = was_requeued(os.environ) and has_checkpoint(run_dir)
+        if not again:
+            refuse_to_overwrite(run_dir)  # as the first rank does, which nobody else hears of
         return _join(config, make_learner, run_dir, run_dir / "checkpoints" / LAST if again else None)
     if config.run.name is not None and was_requeued(os.environ) and has_checkpoint(joined_run(config)):
         return resume(joined_run(config), make_learner)
@@ -83,8 +87,7 @@ def resume(run_dir: Path, make_learner: LearnerFactory, overrides: Sequence[str]
         prepare_rendering(config.env)
         return _join(config, make_learner, run_dir, run_dir / "checkpoints" / LAST)
     with locked(run_dir):
-        if not has_checkpoint(run_dir):
-            raise UserError(f"'{run_dir}' was stopped before its first checkpoint: start again with `make train`")
+        require_checkpoint(run_dir)
         prepare_rendering(config.env)
         clear_half_written(run_dir)
         start_logging(run_dir)
@@ -103,7 +106,7 @@ def _fit(config: Config, make_learner: LearnerFactory, run_dir: Path, checkpoint
                 _train(config, parts, run_dir, checkpoint)
         except SIGTERMException as error:
             if wish.asked and parts.trainer.is_global_zero:
-                requeue()
+                requeue(comes_back=checkpoint is not None or config.run.name is not None)
             raise StoppedError(_parting(parts.trainer, run_dir)) from error
         except SystemExit as error:  # what Lightning makes of a second Ctrl-C
             raise KeyboardInterrupt from error

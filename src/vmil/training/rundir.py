@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import shutil
 import subprocess
@@ -16,7 +17,9 @@ from vmil.config.load import save_config
 from vmil.config.paths import given_path
 from vmil.config.runs import CONFIG_FILE, LOCK_FILE
 from vmil.config.schema import Config
-from vmil.training.checkpoint import LAST
+from vmil.training.checkpoint import LAST, PREVIOUS
+
+log = logging.getLogger(__name__)
 
 RUN_DIR = "VMIL_RUN_DIR"  # the environment variable by which the first rank tells those it starts where the run lies
 _CONTENTS = (
@@ -47,7 +50,9 @@ def new_run(config: Config) -> Iterator[Path]:
     with _writing(run_dir):
         run_dir.mkdir(parents=True, exist_ok=True)
     with locked(run_dir):
-        _refuse_to_overwrite(run_dir)
+        refuse_to_overwrite(run_dir)
+        if not (run_dir / CONFIG_FILE).exists() and any(path.name != LOCK_FILE for path in run_dir.iterdir()):
+            raise UserError(f"'{run_dir}' holds files that are no run's: take another run.name")
         with _writing(run_dir):
             _clear(run_dir, keep=LOCK_FILE)
             save_config(config, run_dir / CONFIG_FILE)
@@ -70,6 +75,15 @@ def has_checkpoint(run_dir: Path) -> bool:
     return (run_dir / "checkpoints" / LAST).is_file()
 
 
+def require_checkpoint(run_dir: Path) -> None:
+    """UserError if there is nothing to resume, which names what there is instead."""
+    if has_checkpoint(run_dir):
+        return
+    if (run_dir / "checkpoints" / PREVIOUS).is_file():
+        raise UserError(f"'{run_dir}/checkpoints' has no {LAST}: copy {PREVIOUS}, the one before, to that name")
+    raise UserError(f"'{run_dir}' was stopped before its first checkpoint: start again with `make train`")
+
+
 def clear_half_written(run_dir: Path) -> None:
     """Removes what a killed process was writing; only for who holds the directory."""
     for pattern in _HALF_WRITTEN:
@@ -77,13 +91,12 @@ def clear_half_written(run_dir: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _refuse_to_overwrite(run_dir: Path) -> None:
-    if has_checkpoint(run_dir):
+def refuse_to_overwrite(run_dir: Path) -> None:
+    """UserError if the directory holds a run that came to a checkpoint."""
+    if any((run_dir / "checkpoints" / name).is_file() for name in (LAST, PREVIOUS)):
         raise UserError(
             f"'{run_dir}' holds a run already: go on with it by `make resume RUN={run_dir}`, or take another run.name"
         )
-    if not (run_dir / CONFIG_FILE).exists() and any(path.name != LOCK_FILE for path in run_dir.iterdir()):
-        raise UserError(f"'{run_dir}' holds files that are no run's: take another run.name")
 
 
 def _clear(run_dir: Path, keep: str = "") -> None:
@@ -118,8 +131,10 @@ def locked(run_dir: Path) -> Iterator[None]:
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             raise UserError(f"the run directory '{run_dir}' is in use by another process") from error
+        except OSError as error:  # some shared file systems have no locks
+            log.warning("'%s' cannot be locked (%s): nothing keeps a second process out", run_dir, error.strerror)
         yield
 
 
@@ -139,9 +154,10 @@ def require_disk(run_dir: Path, needed: int) -> int:
 
 
 def git_commit() -> str:
-    """The commit of the code that runs, with `+` if it was changed since; `unknown` outside a checkout."""
+    """The commit of the code that runs, with `+` if it was changed since; `unknown` outside a checkout of its own."""
     here = Path(__file__).parent
     try:
+        _git(here, "ls-files", "--error-unmatch", Path(__file__).name)  # a package within another project is not its
         commit = _git(here, "rev-parse", "HEAD")
         return commit + ("+" if _git(here, "status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.SubprocessError):

@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from vmil.config.errors import StoppedError
-from vmil.tracking.tracker import Tracker
+from vmil.tracking.tracker import RunStatus, Tracker
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,10 @@ class GracefulStop(Callback):
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Until training itself listens, SIGTERM ends the block with StoppedError: what is open is closed and reported."""
+    """Until training itself listens, SIGTERM ends the block with StoppedError: what is open is closed and reported.
+
+    A closed terminal's SIGHUP does what SIGTERM does, throughout; under `nohup`, which has it ignored, nothing.
+    """
 
     def stop(signum: int, frame: FrameType | None) -> None:
         if signal.getsignal(signal.SIGTERM) is stop:  # else Lightning has taken it over, and calls this one as well
@@ -67,11 +70,18 @@ def stoppable() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, stop)
+
+    def hang_up(signum: int, frame: FrameType | None) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, stop)}
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, hang_up)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for which, handler in before.items():
+            signal.signal(which, handler)
 
 
 @contextmanager
@@ -80,9 +90,20 @@ def finishing(tracker: Tracker) -> Iterator[None]:
     try:
         yield
     except (SIGTERMException, StoppedError, KeyboardInterrupt, SystemExit):
-        tracker.finish("KILLED")
+        _finish(tracker, "KILLED")
         raise
     except BaseException:
-        tracker.finish("FAILED")
+        _finish(tracker, "FAILED")
         raise
-    tracker.finish("FINISHED")
+    _finish(tracker, "FINISHED")
+
+
+def _finish(tracker: Tracker, status: RunStatus) -> None:
+    """A SIGTERM meanwhile asks for what is happening anyway; Ctrl-C breaks a long farewell to a server off."""
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN) if main else None
+    try:
+        tracker.finish(status)
+    finally:
+        if main:
+            signal.signal(signal.SIGTERM, before)

@@ -24,7 +24,7 @@ from vmil.evaluation.rollout import Rollout
 from vmil.imagination import Dream, imagine
 from vmil.learner.device import choose_device, products_in_bf16, use_bf16_products
 from vmil.learner.module import Part
-from vmil.learner.recorded import RecordedModule
+from vmil.learner.recorded import RecordedModule, kept
 from vmil.nets.distributions import random_subset
 from vmil.nets.mlp import follow, frozen
 from vmil.training.build import build_actor, build_critic, build_discriminator, build_world_model
@@ -146,7 +146,7 @@ class VMIL(RecordedModule):
                 logit = self.discriminator(self.discriminator.inputs(dream.triples()))
             self.dream_logit = logit.detach()
             reward = reward_from_logit(self.config.discriminator.reward, logit)
-        self.reward_sample = reward.detach()
+        self.reward_sample = kept(self.reward_sample, reward)
         with torch.no_grad():
             stats = {"mean": reward.mean(), "std": reward.std(), "min": reward.min(), "max": reward.max()}
         self.means.add({f"reward/{name}": value.detach() for name, value in stats.items()})
