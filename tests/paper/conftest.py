@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal
 
 import pytest
 import torch
+from tiny_models import MakeModel
 
 from vmil.world_model.model import WorldModel, make_latent
-
-MakeModel = Callable[..., WorldModel]
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ from typing import Literal
 
 import pytest
 import torch
-from conftest import MakeModel
+from tiny_models import MakeModel
 from torch import Tensor
 
 from vmil.nets.loops import LoopedLinear

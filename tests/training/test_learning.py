@@ -20,7 +20,7 @@ RANDOM = 30.0
 @pytest.mark.parametrize(
     ("algo", "seed", "frames"),
     [
-        ("vmil_plus", 1, 5_000),  # 252, 197 and 533 in three runs; seed 0 needs twice as long: 26, then 399
+        ("vmil_plus", 1, 5_000),  # 252 and 533 in two runs; seed 0 needs twice as long: 26, then 399
         ("bc", 0, 10_000),  # 341 and 276 at 8,000 and 10,000
     ],
 )

@@ -134,7 +134,7 @@ def test_a_learner_multiplies_as_its_precision_says(
     learner = VMIL(load_config(["env=counting", "compute=debug", f"compute.precision={precision}"]), A, 0)
     seen: list[str] = []
     for stage in ("fit_model", "dream", "expert_triples", "fit_discriminator", "reward", "fit_behaviour", "probe"):
-        monkeypatch.setattr(learner, stage, lambda *_: seen.append(torch.get_float32_matmul_precision()))
+        monkeypatch.setattr(learner, stage, lambda *_: (seen.append(torch.get_float32_matmul_precision()), None))
     learner.learn(None)  # type: ignore[arg-type]
     assert seen == ["highest", *[inside] * 6]
 

@@ -348,8 +348,7 @@ def test_the_probe_compares_posteriors_and_the_dream_as_it_was_judged(prior: boo
     nn.init.normal_(learner.discriminator.net.head.weight, std=3.0)
     learner.fit_discriminator(learner.expert_triples(posterior, batch), dream, posterior, batch)
     learner.drain_metrics()
-    learner.reward(dream)
-    learner.probe(posterior, batch)
+    learner.probe(posterior, batch, learner.reward(dream)[1])
     before = torch.cat([posterior.feat[:-1], batch.action[:-1], posterior.feat[1:]], -1)
     dreamt = torch.cat([dream.feat[:-1], dream.action, dream.feat[1:]], -1)
     expert, replayed, policy = (

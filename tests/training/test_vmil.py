@@ -94,7 +94,7 @@ def test_firewall_between_the_three(make_learner: Callable[..., VMIL]) -> None:
     expert = learner.expert_triples(posterior, batch)
     who, _ = moved(lambda: learner.fit_discriminator(expert, dream, posterior, batch))
     assert who == {"discriminator"}
-    who, _ = moved(lambda: learner.fit_behaviour(dream, learner.reward(dream), expert))
+    who, _ = moved(lambda: learner.fit_behaviour(dream, learner.reward(dream)[0], expert))
     assert who == {"actor", "critic"}
 
 
@@ -102,7 +102,7 @@ def test_the_reward_reaches_the_actor_through_model_and_judge(make_learner: Call
     learner, batch = make_learner(), make_batch()
     posterior = learner.fit_model(batch)
     learner.zero_grad(set_to_none=True)
-    learner.reward(learner.dream(posterior)).sum().backward()
+    learner.reward(learner.dream(posterior))[0].sum().backward()
     assert all(weight.grad is not None and weight.grad.any() for weight in learner.actor.net.head.parameters())
     silent = [learner.world_model, learner.discriminator, learner.critic]
     assert all(weight.grad is None for part in silent for weight in part.parameters())
@@ -134,7 +134,7 @@ def test_ground_truth_reward_takes_the_judges_place_only_when_asked(make_learner
     assert learner.drain_metrics()["model/reward"] == pytest.approx(by_hand, rel=1e-5)
     judge = snapshot(learner.discriminator)
     dream = learner.dream(learner.fit_model(batch))
-    torch.testing.assert_close(learner.reward(dream), model.reward_head(dream.feat[1:])[..., 0])
+    torch.testing.assert_close(learner.reward(dream)[0], model.reward_head(dream.feat[1:])[..., 0])
     assert not changed(learner.discriminator, judge)
 
 

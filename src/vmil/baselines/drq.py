@@ -14,7 +14,6 @@ from __future__ import annotations
 import copy
 import math
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,7 +25,7 @@ from vmil.config.schema import Config
 from vmil.data.transition import Batch
 from vmil.learner.device import choose_device, use_bf16
 from vmil.learner.module import Part
-from vmil.learner.recorded import RecordedModule, kept
+from vmil.learner.recorded import RecordedModule
 from vmil.nets.mlp import follow, frozen
 
 UNCLIPPED = math.inf  # DrQ clips no gradient; their norms are logged all the same
@@ -44,7 +43,6 @@ class DrQ(RecordedModule):
         self.actor = Actor(self.critic.encoder.outputs, action_size, proprio_size, pixels, bounds)
         self.temperature = Temperature(config.drq.init_temperature)
         self.target_entropy = -float(action_size)
-        self.reward_sample: Tensor | None = None
 
     # ---- the algorithm -------------------------------------------------------------------------------------------
 
@@ -67,7 +65,7 @@ class DrQ(RecordedModule):
     def improve(self, step: Transitions, reward: Tensor) -> None:
         """One step of the critic; every few, one of actor and temperature, and of the slow critic."""
         c, (acts, follows) = self.config.drq, self.kind()
-        self._note(reward)
+        self.note_reward(reward)
         seen = step.observation.views(c.views, self.config.pixels.shift)  # (M·N, …)
         self.fit_critic(seen, step, self.target(step, reward))
         if acts:
@@ -77,7 +75,7 @@ class DrQ(RecordedModule):
 
     @torch.no_grad()
     def target(self, step: Transitions, reward: Tensor) -> Tensor:
-        """y (N,), averaged over K views of the next observation (equation 2)."""
+        """y (N,), averaged over K views of the next observation (equation 1)."""
         c = self.config.drq
         with self.stopwatch.stage("target", self.device):
             following = step.next_observation.views(c.target_views, self.config.pixels.shift)  # (K·N, …)
@@ -132,12 +130,3 @@ class DrQ(RecordedModule):
 
     def _policy(self, deterministic: bool) -> StackPolicy:
         return StackPolicy(self.critic.encoder, self.actor, self.config.pixels.frame_stack, deterministic)
-
-    def reward_histogram(self) -> np.ndarray | None:
-        """The last update's rewards, flat; None before the first."""
-        return None if self.reward_sample is None else self.reward_sample.float().cpu().numpy()
-
-    def _note(self, reward: Tensor) -> None:
-        self.reward_sample = kept(self.reward_sample, reward)
-        stats = {"mean": reward.mean(), "std": reward.std(), "min": reward.min(), "max": reward.max()}
-        self.means.add({f"reward/{name}": value for name, value in stats.items()})

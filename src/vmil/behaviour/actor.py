@@ -36,17 +36,12 @@ class TanhNormal:
     """tanh of a normal (Dreamer v1, SAC); its entropy is estimated by −log π of the sample."""
 
     def __init__(self, mean: Tensor, std: Tensor) -> None:
-        self.mean, self._std = mean, std
-
-    @property
-    def std(self) -> Tensor:
-        """Before the tanh, (…, A)."""
-        return self._std
+        self.mean, self.std = mean, std  # before the tanh, (…, A)
 
     def sample(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Actions and −log π(action)."""
-        raw = torch.addcmul(self.mean, self._std, noise)
-        return raw.tanh(), tanh_log_jacobian(raw) - normal_log_prob(raw, self.mean, self._std)
+        raw = torch.addcmul(self.mean, self.std, noise)
+        return raw.tanh(), tanh_log_jacobian(raw) - normal_log_prob(raw, self.mean, self.std)
 
     def mode(self) -> Tensor:
         """tanh(mean)."""
@@ -55,7 +50,7 @@ class TanhNormal:
     def log_prob(self, action: Tensor) -> Tensor:
         """log N(atanh a) − log |da/du|; actions are pulled 1e-3 away from ±1, where the density is infinite."""
         raw = torch.atanh(action.clamp(-1 + 1e-3, 1 - 1e-3))
-        return normal_log_prob(raw, self.mean, self._std) - tanh_log_jacobian(raw)
+        return normal_log_prob(raw, self.mean, self.std) - tanh_log_jacobian(raw)
 
 
 class ClippedNormal:
@@ -65,18 +60,13 @@ class ClippedNormal:
     """
 
     def __init__(self, mean: Tensor, std: Tensor) -> None:
-        self.mean, self._std = mean, std
-
-    @property
-    def std(self) -> Tensor:
-        """Before the clip, (…, A)."""
-        return self._std
+        self.mean, self.std = mean, std  # before the clip, (…, A)
 
     def sample(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Actions and the normal's own entropy."""
-        raw = torch.addcmul(self.mean, self._std, noise)
+        raw = torch.addcmul(self.mean, self.std, noise)
         clipped = raw + (raw.clamp(-1.0, 1.0) - raw).detach()
-        return clipped, (self._std.log() + 0.5 * (LOG_2PI + 1)).sum(-1)
+        return clipped, (self.std.log() + 0.5 * (LOG_2PI + 1)).sum(-1)
 
     def mode(self) -> Tensor:
         """The mean."""
@@ -84,7 +74,7 @@ class ClippedNormal:
 
     def log_prob(self, action: Tensor) -> Tensor:
         """The unclipped normal's density."""
-        return normal_log_prob(action, self.mean, self._std)
+        return normal_log_prob(action, self.mean, self.std)
 
 
 class Actor(nn.Module):

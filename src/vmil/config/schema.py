@@ -74,7 +74,7 @@ class WorldModelConfig:
     unimix: float = 0.01  # uniform share of a categorical latent [D3]
     depth: int = 32  # channels of the first encoder layer [D1]
     activation: Activation = "elu"  # [D1]
-    norm: Norm = "none"  # layer: LayerNorm before every activation [D3]
+    norm: Norm = "none"  # layer: LayerNorm before every activation of the RSSM [D3]
     proprio_hidden: int = 128  # width of the vector encoder and decoder [own]
     free_nats: float = 3.0  # nats, the KL below which nothing is gained, after averaging [D1]
     kl_balance: float = 0.0  # share of the KL's gradient that moves the prior [D2: 0.8]; 0: the KL as it stands [D1]
@@ -122,7 +122,7 @@ class BehaviourConfig:
     dream_starts: int = 0  # posterior states dreamt from, drawn without replacement; 0: all of them [D1]
     reward_scale: float = 1.0  # multiplies rewards; 1 − γ gives values the size of one reward, easier to learn
     normalise: Normalise = "none"  # divide returns by the running 5–95 % range of returns [D3] or of advantages [own]
-    entropy: float = 0.0  # weight of the bonus −log π
+    entropy: float = 0.0  # weight of the bonus: −log π, or clipped_normal's entropy before the clip
     actor_units: int = 400  # [V-MAIL]
     actor_layers: int = 4  # [V-MAIL]
     critic_units: int = 400  # [V-MAIL]
@@ -131,7 +131,7 @@ class BehaviourConfig:
     norm: Norm = "none"
     policy: PolicyKind = "tanh_normal"  # tanh of a normal [D1], or a normal around tanh(mean), clipped [D3]
     mean_scale: float = 5.0  # tanh_normal: mean before the tanh is scale · tanh(raw / scale) [D1]
-    init_std: float = 5.0  # standard deviation of an untrained actor [D1]
+    init_std: float = 5.0  # standard deviation of an untrained actor; of tanh_normal, less min_std [D1]
     min_std: float = 1e-4  # [D1]
     max_std: float = 1.0  # clipped_normal: ceiling [D3]; tanh_normal has none
     actor_lr: float = 8e-5  # [V-MAIL]

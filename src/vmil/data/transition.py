@@ -94,7 +94,6 @@ def _cut(window: Window, key: str, length: int) -> Tensor:
     steps: Tensor = window.store.get(key)[window.start : stop]
     if not (window.before or window.after):
         return steps
-    front, back = (
-        end.expand(count, *end.shape[1:]) for end, count in ((steps[:1], window.before), (steps[-1:], window.after))
-    )
+    front = steps[:1].expand(window.before, *steps.shape[1:])
+    back = steps[-1:].expand(window.after, *steps.shape[1:])
     return torch.cat([front, steps, back])

@@ -45,7 +45,8 @@ def input_penalty(discriminator: nn.Module, expert: Tensor, policy: Tensor, targ
 def weight_penalty(discriminator: nn.Module, expert: Tensor, policy: Tensor, target: float) -> Tensor:
     """(‖∂E[l(x)]/∂ψ‖ − target)² over all weights ψ of D, on mixtures x as above: V-MAIL's code (`vmail.py`: _train).
 
-    That differentiates where its paper means the input; on any large batch the norm is small, whatever D's slope is.
+    That differentiates where its paper means the input. The last bias alone makes the norm 1, so that at target 1 it
+    drives the mean logit's gradient by every other weight to 0, whatever D's slope is.
     """
     weights = [weight for weight in discriminator.parameters() if weight.requires_grad]
     mean = discriminator(_mixtures(expert, policy)).mean()

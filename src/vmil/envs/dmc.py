@@ -71,7 +71,7 @@ class DMCEnv(EpisodicEnv):
                 # A blow-up of the simulator must not cost the run: the episode ends here with the last good picture.
                 log.warning("%s, episode %d, step %d: %s", self.config.name, self.episode, self.time, error)
                 self._diverged = True
-                return Outcome(reward, terminated=True)
+                return Outcome(reward, terminated=False, broken=True)
             reward += float(step.reward)
             if step.last():
                 return Outcome(reward, terminated=True)  # without a time limit, only the task itself ends an episode

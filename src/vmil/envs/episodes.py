@@ -27,6 +27,7 @@ class Outcome(NamedTuple):
 
     reward: float  # summed over the repeated frames; for scores only
     terminated: bool  # the task ended, as opposed to the time limit
+    broken: bool = False  # the simulator did, which says nothing of the task: the episode is cut off here
 
 
 class EpisodicEnv(EnvBase):
@@ -38,7 +39,8 @@ class EpisodicEnv(EnvBase):
     the same, so that its length says nothing.
 
     Keys: "image" (H, W, 3) uint8 · "proprio" (P,) float32 if `config.proprio` · "action" (A,) float32, clipped to
-    [-1, 1] · "reward" (1,) float32 · "done", "terminated", "truncated" (1,) bool. The time limit truncates.
+    [-1, 1] · "reward" (1,) float32 · "done", "terminated", "truncated" (1,) bool. The time limit truncates, and so does
+    a simulator that breaks down.
     """
 
     SCORES: ClassVar[tuple[str, ...]] = ()
@@ -115,7 +117,7 @@ class EpisodicEnv(EnvBase):
         if not math.isfinite(outcome.reward):
             raise NonFiniteError(f"{self._where}: the environment's reward is {outcome.reward}", {"action": action})
         self.time += 1
-        self._over = outcome.terminated or self.time >= self.steps_per_episode
+        self._over = outcome.terminated or outcome.broken or self.time >= self.steps_per_episode
         if self._over:
             self.last_scores = self._episode_scores()
         return outcome

@@ -56,8 +56,7 @@ class ImitationModule(lightning.LightningModule):
         Raises:
             NonFiniteError: loss or gradient is not finite, unless `training.skip_nonfinite` leaves such a step out.
         """
-        optimizers = self.optimizers()
-        chosen = optimizers[optimizer] if isinstance(optimizers, list) else optimizers  # Lightning unpacks a lone one
+        chosen = listed(self.optimizers())[optimizer]
         chosen.zero_grad(set_to_none=True)
         self.manual_backward(loss)
         loss = average_gradients(chosen.param_groups, loss)

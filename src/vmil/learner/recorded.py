@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Hashable, Iterable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,7 +15,7 @@ from vmil.data.transition import Batch
 from vmil.learner.device import choose_device
 from vmil.learner.graphs import CudaRecorder, Dials, Readings, RecordedStep, Recorder, alone, clip_and_step, use_graphs
 from vmil.learner.meters import Means
-from vmil.learner.module import ImitationModule, NonFiniteError, Part
+from vmil.learner.module import ImitationModule, NonFiniteError, Part, listed
 from vmil.learner.nonfinite import PATIENCE, LeftOut
 
 
@@ -35,6 +36,7 @@ class RecordedModule(ImitationModule):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.recorded: RecordedStep | None = None
+        self.reward_sample: Tensor | None = None  # of the last update
         self._dials: Dials | None = None  # set while an update runs that is, or will be, recorded
         self._left_out: LeftOut | None = None  # set where steps are judged on the device
         self._left_out_before: dict[str, list[float]] = {}  # its state in the checkpoint that the run goes on from
@@ -54,6 +56,17 @@ class RecordedModule(ImitationModule):
     def dial(self, name: str) -> Tensor | float:
         """That number now: a float, or in a recorded update a tensor () that each replay sets."""
         return self.schedules()[name] if self._dials is None else self._dials[name]
+
+    def note_reward(self, reward: Tensor) -> None:
+        """Measures what an update rewards, of any shape."""
+        reward = reward.detach()
+        self.reward_sample = kept(self.reward_sample, reward)
+        stats = {"mean": reward.mean(), "std": reward.std(), "min": reward.min(), "max": reward.max()}
+        self.means.add({f"reward/{name}": value for name, value in stats.items()})
+
+    def reward_histogram(self) -> np.ndarray | None:
+        """The last update's rewards, flat; None before the first, and where nothing is rewarded."""
+        return None if self.reward_sample is None else self.reward_sample.flatten().float().cpu().numpy()
 
     def on_fit_start(self) -> None:
         """Refuses at once what could only fail later."""
@@ -84,20 +97,19 @@ class RecordedModule(ImitationModule):
             self._left_out.load_state_dict(self._left_out_before)
 
     def _readings(self, batch: Batch, dials: Dials) -> Readings:
-        kept, self.means, self._dials = self.means, Means(), dials
+        outer, self.means, self._dials = self.means, Means(), dials
         try:
             self.learn(batch)
             return self.means.now()
         finally:
-            self.means, self._dials = kept, None
+            self.means, self._dials = outer, None
 
     def step(self, name: str, optimizer: int, loss: Tensor, parts: Iterable[Part]) -> None:
         """As its parent's, but without waiting for the device where steps are judged there."""
         if self._left_out is None:
             super().step(name, optimizer, loss, parts)
             return
-        optimizers = self.optimizers()
-        wrapped: Any = optimizers[optimizer] if isinstance(optimizers, list) else optimizers
+        wrapped: Any = listed(self.optimizers())[optimizer]
         chosen: torch.optim.Optimizer = getattr(wrapped, "optimizer", wrapped)  # what Lightning wraps
         chosen.zero_grad(set_to_none=True)
         self.manual_backward(loss)

@@ -1,6 +1,6 @@
 """Dreamer's image encoder and decoder for 64×64 pictures (Dreamer v1, `models.py`: ConvEncoder, ConvDecoder).
 
-Pictures arrive as (N, H, W, C) bytes; a permuted view of that is PyTorch's channels_last layout, so no copy is made.
+Pictures arrive as (N, H, W, C); a permuted view of that is PyTorch's channels_last layout, so no copy is made.
 """
 
 from __future__ import annotations

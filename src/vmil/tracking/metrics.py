@@ -63,7 +63,9 @@ _METRICS: Final[dict[str, Metric]] = {
     "disc/gradient_at_input": Metric("mean norm of D's gradient at its input, its penalty's target", "", (None, 10.0)),
     "actor/loss": Metric("loss of the actor, without the cloning term; bc: squared error of its mode"),
     "actor/return": Metric("mean λ-return of the dreams, of rewards r(D) times behaviour.reward_scale"),
-    "actor/entropy": Metric("mean −log π(a | z) of dreamt (DrQ: replayed states') actions", "nats"),
+    "actor/entropy": Metric(
+        "mean bonus of dreamt (DrQ: replayed states') actions: −log π, or a clipped normal's entropy", "nats"
+    ),
     "actor/cloning": Metric("−log π(expert action | expert posterior)", "nats"),
     "actor/cloning_error": Metric(
         "mean |mode − expert action| on demonstrations; 0: cloned exactly",

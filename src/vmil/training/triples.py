@@ -19,7 +19,7 @@ def filtered_triples(posterior: State, batch: Batch, columns: slice) -> Triples:
 def foretold_triples(rssm: RSSM, posterior: State, batch: Batch, columns: slice) -> Triples:
     """The same with z' drawn from the model's prior, as in the first step of a dream."""
     triples = filtered_triples(posterior, batch, columns)
-    start = State(*(part[:-1, columns].flatten(0, 1) for part in posterior))
+    start = posterior.at((slice(None, -1), columns)).flat()
     action = triples.action.flatten(0, 1)
     dreamt = rssm.img_step(start, action, rssm.latent.noise(len(action), like=action))
     return triples._replace(next_feat=dreamt.feat.unflatten(0, triples.action.shape[:2]))

@@ -1,6 +1,7 @@
 """Variational model-based imitation learning (Rafailov, Yu, Rajeswaran & Finn 2021), as one Lightning module.
 
-`learn` is the paper's loop: fit the model, dream on-policy in it, tell expert from policy, be the expert.
+`learn` is the paper's loop: fit the model, dream on-policy in it, tell expert from policy, be the expert. Dreams never
+end, so returns run on past where a task would terminate: it would need a model of that, which none of the paper's does.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from vmil.evaluation.rollout import Rollout
 from vmil.imagination import Dream, imagine
 from vmil.learner.device import choose_device, products_in_bf16, use_bf16_products
 from vmil.learner.module import Part
-from vmil.learner.recorded import RecordedModule, kept
+from vmil.learner.recorded import RecordedModule
 from vmil.nets.distributions import random_subset
 from vmil.nets.mlp import follow, frozen
 from vmil.training.build import build_actor, build_critic, build_discriminator, build_world_model
@@ -49,9 +50,7 @@ class VMIL(RecordedModule):
         averaged = config.behaviour.actor_average > 0.0
         self.averaged_actor = copy.deepcopy(self.actor).requires_grad_(False) if averaged else None
         self.return_range = ReturnRange()
-        self.halved = use_bf16_products(config, choose_device(config))
-        self.reward_sample: Tensor | None = None
-        self.dream_logit: Tensor | None = None  # D's of the last dream, if that is what rewards it
+        self.bf16_products = use_bf16_products(config, choose_device(config))
         self._witness: Trace = []  # what the last evaluation policy saw and did
 
     # ---- the algorithm -------------------------------------------------------------------------------------------
@@ -59,12 +58,13 @@ class VMIL(RecordedModule):
     def learn(self, batch: Batch) -> None:
         """One training step on a replayed batch: the four steps of the paper's loop."""
         posterior = self.fit_model(batch)  # 1. variational model
-        with products_in_bf16(self.halved):
+        with products_in_bf16(self.bf16_products):
             dream = self.dream(posterior)  # 2. on-policy, in the model
             expert = self.expert_triples(posterior, batch)
             self.fit_discriminator(expert, dream, posterior, batch)  # 3. who is who
-            self.fit_behaviour(dream, self.reward(dream), expert)  # 4. be the expert
-            self.probe(posterior, batch)
+            reward, logit = self.reward(dream)
+            self.fit_behaviour(dream, reward, expert)  # 4. be the expert
+            self.probe(posterior, batch, logit)
 
     def schedules(self) -> dict[str, float]:
         """Scale of D's input noise and weight of the cloning term, by now."""
@@ -101,7 +101,7 @@ class VMIL(RecordedModule):
         """Step 2: from posterior states of expert and agent, H steps of the current policy in the current model."""
         c = self.config.behaviour
         with self.stopwatch.stage("dream", self.device):
-            start = State(*(part.flatten(0, 1) for part in posterior))
+            start = posterior.flat()
             count = start.deter.shape[0]
             if 0 < c.dream_starts < count:
                 start = start.at(random_subset(count, c.dream_starts, like=start.deter))
@@ -135,22 +135,22 @@ class VMIL(RecordedModule):
                 self.step("disc", 1, loss, [Part("disc", self.discriminator, c.clip)])
                 self.means.add(metrics | {"disc/noise_std": std})
 
-    def reward(self, dream: Dream) -> Tensor:
-        """r(z, a, z') of the dream, (H, N), differentiable in the dream but not in the judge's weights."""
-        head, self.dream_logit = self.world_model.reward_head, None
+    def reward(self, dream: Dream) -> tuple[Tensor, Tensor | None]:
+        """r(z, a, z') of the dream, (H, N), differentiable in the dream but not in the judge's weights; D's logit.
+
+        The logit is None where the environment's reward takes D's place.
+        """
+        head = self.world_model.reward_head
         if head is not None:
             with frozen(head):
                 reward: Tensor = head(dream.feat[1:])[..., 0]
+            logit = None
         else:
             with frozen(self.discriminator):
                 logit = self.discriminator(self.discriminator.inputs(dream.triples()))
-            self.dream_logit = logit.detach()
             reward = reward_from_logit(self.config.discriminator.reward, logit)
-        self.reward_sample = kept(self.reward_sample, reward)
-        with torch.no_grad():
-            stats = {"mean": reward.mean(), "std": reward.std(), "min": reward.min(), "max": reward.max()}
-        self.means.add({f"reward/{name}": value.detach() for name, value in stats.items()})
-        return reward
+        self.note_reward(reward)
+        return reward, logit
 
     def fit_behaviour(self, dream: Dream, reward: Tensor, expert: Triples) -> None:
         """Step 4: the actor climbs the λ-return through model and judge, the critic regresses it; one optimiser."""
@@ -194,12 +194,12 @@ class VMIL(RecordedModule):
 
     # ---- diagnosis -----------------------------------------------------------------------------------------------
 
-    def probe(self, posterior: State, batch: Batch) -> None:
+    def probe(self, posterior: State, batch: Batch, dream_logit: Tensor | None) -> None:
         """What D has learnt in this update to tell apart; nothing while the batch is all expert."""
         if batch.experts < batch.action.shape[1]:
             sides = (slice(0, batch.experts), slice(batch.experts, None))
             expert, replayed = (filtered_triples(posterior, batch, side) for side in sides)
-            self.means.add(sorted_rightly(self.discriminator, expert, replayed, self.dream_logit))
+            self.means.add(sorted_rightly(self.discriminator, expert, replayed, dream_logit))
 
     # ---- the run around it ---------------------------------------------------------------------------------------
 
@@ -245,10 +245,6 @@ class VMIL(RecordedModule):
     def _evaluated(self) -> ActingPolicy:
         actor = self.actor if self.averaged_actor is None else self.averaged_actor
         return ActingPolicy(self.world_model, actor, deterministic=True)
-
-    def reward_histogram(self) -> np.ndarray | None:
-        """The last dream's rewards, flat; None before the first update."""
-        return None if self.reward_sample is None else self.reward_sample.flatten().float().cpu().numpy()
 
     def open_loop_pictures(self, batch: Batch, context: int = 5) -> tuple[np.ndarray, np.ndarray]:
         """Truth and the model's open-loop prediction after `context` filtered frames, both (T, B, 64, 64, 3) uint8."""

@@ -21,15 +21,16 @@ def kl_loss(
     """max(mean KL(q‖p), free nats), and the mean KL itself; nats.
 
     The mean over (T, B) is taken *before* the clip. With `balance` > 0 that share of the gradient moves the prior
-    towards the posterior and the rest the other way (DreamerV2, eq. 2); at 0 the KL is differentiated as it stands. The
-    loss's value is the clipped KL either way.
+    towards the posterior and the rest the other way (DreamerV2's KL balancing); at 0 the KL is differentiated as it
+    stands. The loss's value is the clipped KL either way.
     """
-    value = latent.kl(posterior, prior).mean()
     if balance == 0.0:
+        value = latent.kl(posterior, prior).mean()
         return value.clamp(min=free_nats), value.detach()
-    to_prior = latent.kl(posterior.detach(), prior).mean().clamp(min=free_nats)
-    to_posterior = latent.kl(posterior, prior.detach()).mean().clamp(min=free_nats)
-    return balance * to_prior + (1 - balance) * to_posterior, value.detach()
+    to_prior = latent.kl(posterior.detach(), prior).mean()
+    to_posterior = latent.kl(posterior, prior.detach()).mean()
+    clipped = balance * to_prior.clamp(min=free_nats) + (1 - balance) * to_posterior.clamp(min=free_nats)
+    return clipped, to_prior.detach()
 
 
 class Frames(NamedTuple):

@@ -34,6 +34,10 @@ class State(NamedTuple):
         """The same values, without their history."""
         return State(*(part.detach() for part in self))
 
+    def flat(self) -> State:
+        """With one leading axis for (T, B), (N, ·)."""
+        return State(*(part.flatten(0, 1) for part in self))
+
     def at(self, index: Index) -> State:
         """The same index into the leading axes of every part."""
         return State(self.deter[index], self.stoch[index], self.stats[index])
@@ -83,12 +87,9 @@ class RSSM(nn.Module):
         Where `is_first` (B,) the past is forgotten: state and action are zeroed.
         """
         keep = (~is_first).to(embedding.dtype)[:, None]
-        previous = State(previous.deter * keep, previous.stoch * keep, previous.stats)
-        return self._filter(previous, action * keep, self.from_embedding(embedding), noise)
-
-    def _filter(self, previous: State, action: Tensor, projected: Tensor, noise: Tensor) -> State:
-        deter = self.advance(previous, action)
-        stats = self.posterior_head(self.from_deter(deter) + projected)
+        kept = State(previous.deter * keep, previous.stoch * keep, previous.stats)
+        deter = self.advance(kept, action * keep)
+        stats = self.posterior_head(self.from_deter(deter) + self.from_embedding(embedding))
         return State(deter, self.latent.sample(stats, noise), stats)
 
     def observe(
