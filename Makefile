@@ -115,7 +115,7 @@ test: $(READY)  ## the test suite, without whole training runs: WORKERS ARGS="-k
 	$(PY) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 test-slow: $(READY)  ## real training runs that must learn, for half an hour: ARGS="-k bc"
-	$(PY) -m pytest -m slow $(ARGS)
+	$(PY) -m pytest -m slow -o faulthandler_timeout=0 $(ARGS)
 
 test-faults: $(READY)  ## break runs on purpose (kills, signals, full disks, NaN, hostile files), for minutes: ARGS="-k kill"
 	$(PY) -m pytest -m "faults or not faults" tests/faults $(ARGS)

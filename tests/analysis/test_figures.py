@@ -118,7 +118,7 @@ def test_a_try_stands_beside_the_preset_and_no_grid_s_cell_does(results: Results
     figure = learning.tries(replace(results, runs=(*results.runs, tried)), "walker")
     assert figure is not None
     _, labels = figure.axes[0].get_legend_handles_labels()
-    assert labels == ["slow-clock (1 seed)", "as it is (2 seeds)", "demonstrations"]
+    assert labels == ["slow-clock (1 seed)", "the preset (2 seeds)", "demonstrations"]
     assert learning.tries(results, "walker") is None
 
 

@@ -182,7 +182,7 @@ def ablations(results: Results, env: str, algo: str) -> Figure | None:
 
 
 def tries(results: Results, env: str) -> Figure | None:
-    """What was tried on a task beside the grids, each against the preset as it is now; None: nothing was."""
+    """What was tried on a task beside the grids, each against the preset of its time; None: nothing was."""
     tried = [run for run in results.select(env) if not (_part(run.card.variant) or run.card.variant[:5] == "demos")]
     groups = {algo: [run for run in tried if run.card.algo == algo] for algo in results.algorithms(env)}
     groups = {algo: own for algo, own in groups.items() if any(run.card.variant != BASE for run in own)}
@@ -193,7 +193,7 @@ def tries(results: Results, env: str) -> Figure | None:
         names = sorted({run.card.variant for run in own} - {BASE})
         for place, name in enumerate([*names, BASE]):
             runs = [run for run in own if run.card.variant == name]
-            hue, text = (plots.OTHER, "as it is") if name == BASE else (f"C{place % 10}", name)
+            hue, text = (plots.OTHER, "the preset") if name == BASE else (f"C{place % 10}", name)
             if runs:
                 plots.draw_seeds(panel, runs, runs[0].score, "frames", hue, text)
         plots.draw_expert(panel, own, own[0].score)
