@@ -64,14 +64,14 @@ def _versions() -> Iterator[Line]:
 
 
 def _processor() -> Iterator[Line]:
+    from vmil.data.footprint import allowed_cores  # not at the top of the file: torch comes with it
+
     cpuinfo = Path("/proc/cpuinfo")
     facts: dict[str, str] = {}
     if cpuinfo.is_file():
         for line in cpuinfo.read_text().splitlines():
             name, _, value = line.partition(":")
             facts.setdefault(name.strip(), value.strip())
-    from vmil.data.footprint import allowed_cores  # not at the top: torch comes with it
-
     yield "cpu", facts.get("model name", platform.processor() or platform.machine())
     yield "cpu cores", f"{allowed_cores()} usable of {os.cpu_count()}"
     flags = facts.get("flags", "").split()
