@@ -10,8 +10,12 @@ import pytest
 from vmil.data.pace import Pace
 
 
-def config(pretrain: int = 0, workers: int = 1, frames: int = 100, size: int = 40, updates: int = 6) -> Any:
-    training = Some(frames=frames, frames_per_epoch=size, updates_per_epoch=updates, pretrain_updates=pretrain)
+def config(
+    pretrain: int = 0, workers: int = 1, frames: int = 100, size: int = 40, updates: int = 6, seeds: int = 0
+) -> Any:
+    training = Some(
+        frames=frames, frames_per_epoch=size, updates_per_epoch=updates, pretrain_updates=pretrain, seed_frames=seeds
+    )
     return Some(training=training, collector=Some(workers=workers))
 
 
@@ -39,6 +43,34 @@ def test_pre_training_needs_no_frames_and_is_a_round_of_its_own() -> None:
     pace.begin_round()
     assert (pace.goal, pace.owed, pace.round_length) == (40, 6, 6)
     assert Pace(config()).epochs == 3
+
+
+def test_random_actions_at_the_beginning_earn_nothing() -> None:
+    pace = Pace(config(seeds=30))
+    assert pace.epochs == 2  # 70 frames are left to learn in
+    pace.begin_round()
+    assert pace.missing == 70
+    learnt = []
+    for _ in range(7):
+        pace.frames += 10
+        learnt.append(0)
+        while pace.owed and pace.earned:
+            pace.owed -= 1
+            learnt[-1] += 1
+    assert learnt == [0, 0, 0, 1, 2, 1, 2]
+    assert (pace.missing, pace.owed, pace.epochs, pace.spent) == (0, 0, 2, False)
+    pace.begin_round()
+    assert (pace.missing, pace.round_length, pace.epochs) == (40, 6, 2)
+
+
+def test_a_budget_of_random_actions_alone_still_ends_with_a_round_that_learns() -> None:
+    pace = Pace(config(frames=60, seeds=1000))
+    assert pace.epochs == 1
+    pace.begin_round()
+    assert (pace.goal, pace.owed, pace.epochs) == (60, 6, 1)
+    assert not pace.overdrawn
+    pace.frames, pace.owed = 60, 0
+    assert pace.spent
 
 
 def test_within_a_wave_nothing_is_learnt_and_a_resumed_one_is_finished() -> None:

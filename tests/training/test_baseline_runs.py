@@ -65,10 +65,20 @@ class BaselinePlace(Place):
 
     algo: str
 
+    @property
+    def seeds(self) -> int:
+        """Frames of random actions, which come before the first round."""
+        return 0 if self.algo == "bc" else ROUND
+
+    @property
+    def rounds(self) -> list[int]:
+        """Frames at the ends of the rounds."""
+        return list(range(self.seeds + ROUND, FRAMES + 1, ROUND))
+
     def settings(self, name: str, *more: str) -> list[str]:
         """What follows `vmil train`."""
         where = (f"run.root={self.root}", f"demos.path={self.root}/demos", f"demos.cache_dir={self.root}/cache")
-        seed = [] if self.algo == "bc" else [f"training.seed_frames={ROUND}"]
+        seed = [] if self.algo == "bc" else [f"training.seed_frames={self.seeds}"]
         return [*SMALL, *where, *seed, f"algo={self.algo}", f"run.name={name}", "tracking.kind=csv", *more]
 
 
@@ -87,7 +97,7 @@ def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def test_it_leaves_what_every_run_leaves(whole: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
-    run, rounds = whole.run, list(range(ROUND, FRAMES + 1, ROUND))
+    run, rounds = whole.run, whole.place.rounds
     record = read_record(run)
     assert (record["status"], record["tags"]["algo"]) == ("FINISHED", whole.algo)
     for name in ("actor/loss", "time/update", "rate/updates"):
@@ -100,7 +110,7 @@ def test_it_leaves_what_every_run_leaves(whole: SimpleNamespace, capsys: pytest.
 
 def test_it_collects_if_it_learns_from_acting(whole: SimpleNamespace) -> None:
     collected = [frames for frames, _ in read_curve(whole.run, "collect/return")]
-    assert collected == ([] if whole.algo == "bc" else list(range(ROUND, FRAMES + 1, ROUND)))
+    assert collected == ([] if whole.algo == "bc" else whole.place.rounds)
     replay = whole.run / "checkpoints" / "replay"
     assert len(list(replay.glob("*"))) == (0 if whole.algo == "bc" else FRAMES // ROUND)
 
@@ -111,13 +121,14 @@ def test_its_share_of_demonstrations(whole: SimpleNamespace) -> None:
 
 
 def test_it_never_sees_the_environment_s_reward(whole: SimpleNamespace) -> None:
-    assert len(whole.batches) == UPDATES * FRAMES // ROUND
+    assert len(whole.batches) == UPDATES * len(whole.place.rounds)
     assert all(batch.reward is None for batch in whole.batches)
 
 
 def test_every_knob_it_may_be_given_is_read(whole: SimpleNamespace) -> None:
     config = load_saved_config(whole.run / "config.yaml")
-    sizes = {"training.episode_frames", "training.replay_frames"}  # bc's replay has one, though it stays empty
+    # bc's replay has a size, though it stays empty, and its rounds begin after no seeds
+    sizes = {"training.episode_frames", "training.replay_frames", "training.seed_frames"}
     looked_at = sizes if whole.algo == "bc" else set()
     assert set(leaves(Config)) - whole.watch.read == (UNREAD_HERE | unread(config.learner)) - looked_at
 
@@ -146,7 +157,7 @@ def test_killed_and_resumed_equals_never_killed(whole: SimpleNamespace, tmp_path
         pytest.skip("one of them is enough: the others are terminated")
     place = BaselinePlace(tmp_path, whole.algo)
     write_demos(tmp_path / "demos")
-    done = python(KILLED_AT, str(3 * UPDATES + 2), "train", *place.settings("run"))
+    done = python(KILLED_AT, str(2 * UPDATES + 2), "train", *place.settings("run"))
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["VMILDataModule"]["frames"] == 24
     assert place.resume("run") == 0

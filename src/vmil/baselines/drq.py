@@ -2,8 +2,8 @@
 
 It differs from SAC in what it looks at: targets are averaged over K shifts of the next observation, the critic's loss
 over M shifts of the present one. It differs from the published program in its clock: that alternates one step in the
-environment with one update, this collects a whole episode and then makes as many updates as it had steps, the episodes
-of random actions at the beginning included, in which the program makes none.
+environment with one update, this collects a whole episode and then makes as many updates as it had steps; neither makes
+any for the episodes of random actions at the beginning.
 
 TorchRL's SACLoss takes one next observation for each transition, so it cannot average targets over views of it; it
 serves as the reference in this module's tests instead.

@@ -38,7 +38,8 @@ def demos(overrides: Sequence[str]) -> int:
 
 def _plans(overrides: Sequence[str]) -> bool:
     """Whether the expert of this environment plans, and so has the knobs of a planner."""
-    return "env=baoding" in overrides
+    env = [value for key, _, value in (one.partition("=") for one in overrides) if key == "env"]
+    return env[-1:] == ["baoding"]
 
 
 def import_demos(overrides: Sequence[str]) -> int:

@@ -158,7 +158,7 @@ class TrainingConfig:
     frames_per_epoch: int = 1000  # frames of a round, of all who collect; a multiple of a collected episode
     episode_frames: int = 0  # frames after which a collected episode is broken off at the latest; 0: as it is scored
     updates_per_epoch: int = 120  # training steps of a round, spread over its episodes
-    seed_frames: int = 0  # frames of uniformly random actions before the policy acts
+    seed_frames: int = 0  # frames of uniformly random actions before the policy acts; no updates are made for them
     pretrain_updates: int = 1200  # training steps on the demonstrations alone
     batch_size: int = 16  # sequences
     batch_length: int = 50  # agent steps per sequence; baselines: one transition, and set by pixels.frame_stack

@@ -13,7 +13,8 @@ class Pace:
     """Frames collected and batches owed.
 
     A round is `training.frames_per_epoch` frames and `training.updates_per_epoch` batches, which are earned as its
-    frames come in. Before the first there are `training.pretrain_updates` batches, for which no frames are needed.
+    frames come in. Before the first there are `training.pretrain_updates` batches, for which no frames are needed, and
+    at its beginning `training.seed_frames` of random actions, which earn none; the budget's last round is left to learn.
     """
 
     def __init__(self, config: Config) -> None:
@@ -30,7 +31,7 @@ class Pace:
     @property
     def epochs(self) -> int:
         """Rounds of the whole run, with pre-training: those begun, and the present configuration's for what is left."""
-        left = max(0, self._training.frames - self.asked)
+        left = max(0, self._training.frames - max(self.asked, self._seeds))
         return self.rounds + math.ceil(left / self._training.frames_per_epoch)
 
     @property
@@ -66,11 +67,17 @@ class Pace:
 
     def begin_round(self) -> None:
         """Asks for the next round's frames and batches."""
+        seeds = max(0, self._seeds - self.asked)
         self.size = self._training.frames_per_epoch
         self.length = self.owed = self._training.updates_per_epoch
-        self.goal = self.frames + self.size
+        self.goal = self.frames + seeds + self.size
         self.rounds += 1
-        self.asked += self.size
+        self.asked += seeds + self.size
+
+    @property
+    def _seeds(self) -> int:
+        """Frames before the first that earn batches."""
+        return min(self._training.seed_frames, max(0, self._training.frames - self._training.frames_per_epoch))
 
     def begin_wave(self) -> None:
         """As many episodes as there are workers to play at once, or what a stop has left of them."""

@@ -20,7 +20,9 @@ class Outbox:
     growing intervals up to `pause` seconds; what comes after it waits, up to `capacity` calls, of which the oldest go.
     """
 
-    def __init__(self, name: str, hopeless: Callable[[Exception], bool], capacity: int = 10_000, pause: float = 30.0):
+    def __init__(
+        self, name: str, hopeless: Callable[[Exception], bool], capacity: int = 10_000, pause: float = 30.0
+    ) -> None:
         self.name = name
         self.dropped = 0
         self._hopeless, self._capacity, self._pause = hopeless, capacity, pause
