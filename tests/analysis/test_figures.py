@@ -64,6 +64,14 @@ def test_seeds_that_share_no_hour_are_drawn_each_for_itself(results: Results) ->
     assert [100.5, 501.0] not in hours
 
 
+def test_without_a_run_of_its_preset_a_curve_says_whose_it_is(results: Results) -> None:
+    changed = make_run("cheetah", "vmil", "low-kl", 0, "eval/return", 70, 80)
+    figure = learning.learning_curves(replace(results, runs=(*results.runs, changed)), "cheetah")
+    assert [70, 80] in lines_of(figure, 0)
+    assert figure is not None
+    assert "low-kl" in " ".join(text.get_text() for text in figure.axes[0].get_legend().get_texts())
+
+
 def test_a_learning_curve_has_each_seed_their_mean_the_expert_and_the_others(results: Results) -> None:
     figure = learning.learning_curves(results, "walker")
     frames = lines_of(figure, 0)

@@ -261,3 +261,22 @@ def test_a_reference_without_a_number_is_refused(tmp_path: Path) -> None:
     path.write_text("method,task,frames,mean,std,seeds,inputs,reward,demos,source\nX,walker,10,high,,,,,,\n")
     with pytest.raises(UserError, match="a row of X on walker holds no numbers"):
         read_references(path)
+
+
+def test_where_a_preset_has_no_run_the_variant_that_came_furthest_stands_for_it(tmp_path: Path) -> None:
+    """But never one that learnt from the environment's reward."""
+    publish(tmp_path, "changed", replace(CARD, frames=9000, variant="changed"))
+    publish(tmp_path, "changed1", replace(CARD, frames=100, variant="changed", seed=1))
+    publish(tmp_path, "other", replace(CARD, frames=5000, variant="other"))
+    publish(tmp_path, "true", replace(CARD, frames=90_000, variant="true-reward"))
+    (tmp_path / "changed1" / "open_loop.png").touch()
+    results = load_results(str(tmp_path))
+    assert [run.name for run in results.standing("walker", "vmil")] == ["changed", "changed1"]
+    found = results.longest_with("open_loop*", "walker")
+    assert found is not None
+    assert found[0].name == "changed1"
+    assert results.standing("walker", "bc") == []
+    publish(tmp_path, "preset", replace(CARD, frames=10))
+    results = load_results(str(tmp_path))
+    assert [run.name for run in results.standing("walker", "vmil")] == ["preset"]
+    assert results.longest_with("open_loop*", "walker") is None

@@ -14,7 +14,6 @@ from vmil.analysis.gallery import HISTOGRAM, OPEN_LOOP
 from vmil.analysis.latents import SOURCES, LatentPoint, read_latents
 from vmil.analysis.publish import LATENTS
 from vmil.analysis.results import Results, Run
-from vmil.config.runs import BASE
 
 HUES = {"expert": "#000000", "agent": "#D55E00"}
 
@@ -37,7 +36,7 @@ def reconstruction(results: Results) -> Figure | None:
     drawn = False
     for place, env in enumerate(sorted({run.card.env for run in results.runs})):
         for algo in results.algorithms(env):
-            runs = results.select(env, algo, BASE)
+            runs = results.standing(env, algo)
             hue, style, text = f"C{place}", plots.style(algo), f"{env}, {plots.label(algo)}"
             drawn |= plots.draw_seeds(panel, runs, "model/reconstruction", "frames", hue, text, style)
     if not drawn:
@@ -93,7 +92,7 @@ def discriminator(results: Results, env: str) -> Figure | None:
     figure, (sure, right, reward) = plots.panels(3)
     drawn = False
     for algo in results.algorithms(env):
-        for run in results.select(env, algo, BASE):
+        for run in results.standing(env, algo):
             if run.curve("disc/accuracy") is None:
                 continue
             trained_on = "dreams" if run.curve("disc/replay_accuracy") is not None else "replay"

@@ -45,7 +45,7 @@ def learning_curves(results: Results, env: str, metric: str | None = None) -> Fi
 
     metric: another one than the score, which is then set beside neither expert nor others.
     """
-    runs = results.select(env, variant=BASE)
+    runs = [run for algo in results.algorithms(env) for run in results.standing(env, algo)]
     if not runs:
         return None
     shown = metric or (SUCCESS if any(run.score == SUCCESS for run in runs) else RETURN)
@@ -72,13 +72,13 @@ def learning_curves(results: Results, env: str, metric: str | None = None) -> Fi
 
 
 def _groups(panel: Axes, results: Results, env: str, metric: str, axis: Axis) -> bool:
-    drawn = [
-        plots.draw_seeds(
-            panel, results.select(env, algo, BASE), metric, axis, plots.colour(algo), plots.label(algo)
-        )
-        for algo in results.algorithms(env)
-    ]  # fmt: skip
-    return any(drawn)
+    drawn = False
+    for algo in results.algorithms(env):
+        if runs := results.standing(env, algo):
+            variant = runs[0].card.variant
+            text = plots.label(algo) if variant == BASE else f"{plots.label(algo)}, {variant}"
+            drawn |= plots.draw_seeds(panel, runs, metric, axis, plots.colour(algo), text)
+    return drawn
 
 
 def _published(panel: Axes, results: Results, env: str, metric: str) -> None:
@@ -130,15 +130,15 @@ def data_regimes(results: Results, env: str) -> Figure | None:
 
 def success_rates(results: Results, envs: Sequence[str] = ("sawyer", "baoding")) -> Figure | None:
     """Final success on the manipulation tasks, beside the paper's numbers; None: none of them measured."""
-    with_runs = [env for env in envs if any(_finals(results.select(env, a, BASE)) for a in results.algorithms(env))]
+    with_runs = [env for env in envs if any(_finals(results.standing(env, a)) for a in results.algorithms(env))]
     if not with_runs:
         return None
     figure, axes = plots.panels(len(with_runs), share_y=True)
     for panel, env in zip(axes, with_runs, strict=True):
         algorithms = results.algorithms(env)
-        budget = common_budget(results.select(env, variant=BASE))
+        budget = common_budget([run for algo in algorithms for run in results.standing(env, algo)])
         for place, algo in enumerate(algorithms):
-            scores = _finals(results.select(env, algo, BASE), budget)
+            scores = _finals(results.standing(env, algo), budget)
             if scores:
                 plots.draw_points(panel, [place], [scores], plots.colour(algo), plots.label(algo))
         for reference in results.references:

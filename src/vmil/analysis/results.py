@@ -112,16 +112,32 @@ class Results:
             if all(value is None or getattr(run.card, key) == value for key, value in wanted.items())
         ]
 
+    def standing(self, env: str, algo: str) -> list[Run]:
+        """The preset's runs of an algorithm on a task; where it has none, those of the variant that came furthest.
+
+        What learnt from the environment's reward imitates nobody and stands for no preset.
+        """
+        runs = [run for run in self.select(env, algo) if run.card.variant != TRUE_REWARD]
+        if not runs:
+            return []
+        variants = {run.card.variant for run in runs}
+        shown = BASE if BASE in variants else max(runs, key=lambda run: run.card.frames).card.variant
+        return [run for run in runs if run.card.variant == shown]
+
     def algorithms(self, env: str) -> list[str]:
         """Algorithms that have a run on a task, in the order of their names."""
         return sorted({run.card.algo for run in self.runs if run.card.env == env})
 
     def longest_with(self, pattern: str, env: str, algo: str | None = None) -> tuple[Run, list[Path]] | None:
-        """Of the presets' runs with such files, the one that came furthest (rather one that is drawn), and they."""
+        """Of the runs that stand for their presets, the one with such files that came furthest, and they.
+
+        Shorter runs of the same variant count too; of two equally long ones it is the one that is drawn.
+        """
         everything = replace(self, runs=(*self.runs, *self.shorter))
         found = [
             (run.card.frames, run in self.runs, run.name, run, files)
-            for run in everything.select(env, algo, BASE)
+            for known in ([algo] if algo else self.algorithms(env))
+            for run in everything.standing(env, known)
             if run.directory and (files := sorted(run.directory.glob(pattern)))
         ]
         return max(found)[3:] if found else None

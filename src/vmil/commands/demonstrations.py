@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from vmil.commands.settings import OK, at_least_one, options_of, prepare_opengl
 from vmil.config.commands import with_config
 from vmil.config.schema_cli import (
+    CheetahExpertOptions,
     DemosOptions,
     ExpertOptions,
     ExportOptions,
@@ -18,8 +19,8 @@ from vmil.config.schema_cli import (
 
 def expert(overrides: Sequence[str]) -> int:
     """Train a state-based expert, or measure one that needs no training."""
-    planned = _plans(overrides)
-    options = options_of(PlannedExpertOptions, overrides) if planned else options_of(ExpertOptions, overrides)
+    schemas: dict[str, type[ExpertOptions | PlannedExpertOptions]] = {"baoding": PlannedExpertOptions, "cheetah": CheetahExpertOptions}
+    options = options_of(schemas.get(_env(overrides), ExpertOptions), overrides)
     from vmil.experts import commands
 
     print(commands.prepare(options))
@@ -28,7 +29,7 @@ def expert(overrides: Sequence[str]) -> int:
 
 def demos(overrides: Sequence[str]) -> int:
     """Record demonstrations of an expert, episode i from seed + i: take seeds of two sets further apart than count."""
-    options = options_of(PlannedDemosOptions if _plans(overrides) else DemosOptions, overrides)
+    options = options_of(PlannedDemosOptions if _env(overrides) == "baoding" else DemosOptions, overrides)
     at_least_one("count", options.count)
     from vmil.experts import commands
 
@@ -36,10 +37,9 @@ def demos(overrides: Sequence[str]) -> int:
     return OK
 
 
-def _plans(overrides: Sequence[str]) -> bool:
-    """Whether the expert of this environment plans, and so has the knobs of a planner."""
-    env = [value for key, _, value in (one.partition("=") for one in overrides) if key == "env"]
-    return env[-1:] == ["baoding"]
+def _env(overrides: Sequence[str]) -> str:
+    """The environment that is asked for, on which an expert's settings depend; empty: the default one."""
+    return next((one.removeprefix("env=") for one in reversed(overrides) if one.startswith("env=")), "")
 
 
 def import_demos(overrides: Sequence[str]) -> int:
