@@ -164,7 +164,7 @@ def test_the_ablations_change_one_part_at_a_time() -> None:
         changed = {
             key: value for key, value in grid.essence(cell.config).items() if value != grid.essence(base.config)[key]
         }
-        options = set(changed) & {*wanted, "behaviour.bootstrap"}
+        options = set(changed) & {*wanted, "behaviour.bootstrap", "behaviour.dream_starts"}
         assert len(options) == (cell is not base), cell.variant
         for option in options:
             values.setdefault(option, []).append(changed[option])
@@ -174,6 +174,7 @@ def test_the_ablations_change_one_part_at_a_time() -> None:
         "discriminator.penalty": ["none", "weights"],
         "discriminator.reward": ["log_d", "neg_log_one_minus_d", "probability"],
         "behaviour.bootstrap": ["none"],
+        "behaviour.dream_starts": ["0"],
     }
 
 

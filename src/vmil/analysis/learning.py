@@ -21,6 +21,7 @@ PARTS = {
     "penalty": "gradient penalty",
     "reward": "reward map",
     "bootstrap": "bootstrap",
+    "starts": "dream starts",
 }
 
 
