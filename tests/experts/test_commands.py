@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -113,7 +114,12 @@ def test_the_help_says_which_episodes_a_seed_stands_for(capsys: pytest.CaptureFi
 def test_an_expert_s_defaults_are_its_task_s_and_the_last_env_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
     prepared: list[Any] = []
     monkeypatch.setattr("vmil.experts.commands.prepare", lambda options: prepared.append(options) or "")
-    for overrides in (["env=baoding", "env=cheetah"], ["env=cheetah", "env=baoding"], ["env=cheetah", "env=walker"], []):
+    for overrides in (
+        ["env=baoding", "env=cheetah"],
+        ["env=cheetah", "env=baoding"],
+        ["env=cheetah", "env=walker"],
+        (),
+    ):
         assert cli.main(["expert", *overrides]) == 0
     cheetah, baoding, walker, default = prepared
     assert (cheetah.env, cheetah.frames, cheetah.ppo_frames) == ("cheetah", 960_000, 16_000_000)

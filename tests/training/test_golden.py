@@ -1,4 +1,4 @@
-"""Three training steps of each VMIL preset, in numbers that were written down: nothing changes what is learnt unnoticed.
+"""Three training steps of each VMIL preset, in numbers that were written down: no change of what is learnt is silent.
 
 Where a change is meant to, `UPDATE_GOLDEN=1 python -m pytest tests/training/test_golden.py` writes them down anew; the
 difference of `golden.json` then belongs in the same commit, with the reason in its message.

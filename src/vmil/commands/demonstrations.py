@@ -19,7 +19,10 @@ from vmil.config.schema_cli import (
 
 def expert(overrides: Sequence[str]) -> int:
     """Train a state-based expert, or measure one that needs no training."""
-    schemas: dict[str, type[ExpertOptions | PlannedExpertOptions]] = {"baoding": PlannedExpertOptions, "cheetah": CheetahExpertOptions}
+    schemas: dict[str, type[ExpertOptions | PlannedExpertOptions]] = {
+        "baoding": PlannedExpertOptions,
+        "cheetah": CheetahExpertOptions,
+    }
     options = options_of(schemas.get(_env(overrides), ExpertOptions), overrides)
     from vmil.experts import commands
 

@@ -14,7 +14,7 @@ class Pace:
 
     A round is `training.frames_per_epoch` frames and `training.updates_per_epoch` batches, which are earned as its
     frames come in. Before the first there are `training.pretrain_updates` batches, for which no frames are needed, and
-    at its beginning `training.seed_frames` of random actions, which earn none; the budget's last round is left to learn.
+    at its beginning `training.seed_frames` of random actions, which earn none; the budget's last round is for learning.
     """
 
     def __init__(self, config: Config) -> None:
