@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any, NamedTuple, cast
 
@@ -27,7 +27,7 @@ class Part(NamedTuple):
     clip: float
 
 
-class ImitationModule(lightning.LightningModule):
+class ImitationModule(lightning.LightningModule, ABC):
     """Manual optimisation with several optimisers, metrics drained by the callbacks.
 
     The clock is `frames`: environment frames so far, kept by the data module; `updates` counts training steps.

@@ -9,7 +9,6 @@ Letters: N pictures, H × W map, I channels in, O channels out, K kernel.
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from typing import Any
 
 import torch
@@ -30,61 +29,6 @@ def applies(tensor: Tensor) -> bool:
 def applies_in_bf16(tensor: Tensor) -> bool:
     """Whether the forms take this input because it is in bfloat16, under autocast or not."""
     return tensor.device.type == "cpu" and tensor.dtype == torch.bfloat16 and not torch.compiler.is_compiling()
-
-
-class PatchConv2d(nn.Conv2d):
-    """`Conv2d` of stride 2 as one matrix product over patches: for small maps of many channels."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        """(N, I, H, W) → (N, O, H', W')."""
-        if self.bias is None or not (applies(input) or applies_in_bf16(input)):
-            return super().forward(input)
-        weight, bias = self.weight.to(input.dtype), self.bias.to(input.dtype)
-        maps: Tensor = _PatchConv.apply(input, weight, bias)  # type: ignore[no-untyped-call]
-        return maps
-
-
-class _ConvTransposeForm(nn.ConvTranspose2d):
-    """`ConvTranspose2d` of stride 2, computed by an autograd function of (maps, weight, bias) where that is faster."""
-
-    @abstractmethod
-    def _function(self) -> Any: ...
-
-    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """(N, I, H, W) → (N, O, 2(H−1)+K, 2(W−1)+K)."""
-        if self.bias is None or output_size is not None or not (applies(input) or applies_in_bf16(input)):
-            return super().forward(input, output_size)
-        maps: Tensor = self._function().apply(input, self.weight.to(input.dtype), self.bias.to(input.dtype))
-        return maps
-
-
-class PatchConvTranspose2d(_ConvTransposeForm):
-    """As one matrix product whose patches are added up: for small maps.
-
-    Of maps in bfloat16, where adding up is slow, only its gradients are products; forward it is `subpixel`. The decoder
-    has none such for it: the fp32 bias that `ImageDecoder` adds before makes its maps fp32, so that under bf16 autocast
-    it is the layer that it inherits, which then rounds them.
-    """
-
-    def _function(self) -> Any:
-        return _PatchConvTranspose
-
-
-class SplitConvTranspose2d(_ConvTransposeForm):
-    """As PyTorch does it, but for its bias's gradient, which is taken apart from the others."""
-
-    def _function(self) -> Any:
-        return _SplitConvTranspose
-
-
-class SubpixelConvTranspose2d(_ConvTransposeForm):
-    """As a dense convolution to four pixels at once (`subpixel`): for few outputs.
-
-    Its gradients are taken in the transposed form, which is fast there.
-    """
-
-    def _function(self) -> Any:
-        return _SubpixelConvTranspose
 
 
 def patches(maps: Tensor, kernel: int) -> Tensor:
@@ -243,3 +187,55 @@ def _transposed_gradients(
         grad, maps, weight, None, stride, none, [1, 1], True, none, 1, [*needed[:2], False]
     )
     return below, kernel, _last(grad).sum((0, 1, 2)) if needed[2] else None
+
+
+class PatchConv2d(nn.Conv2d):
+    """`Conv2d` of stride 2 as one matrix product over patches: for small maps of many channels."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(N, I, H, W) → (N, O, H', W')."""
+        if self.bias is None or not (applies(input) or applies_in_bf16(input)):
+            return super().forward(input)
+        weight, bias = self.weight.to(input.dtype), self.bias.to(input.dtype)
+        maps: Tensor = _PatchConv.apply(input, weight, bias)  # type: ignore[no-untyped-call]
+        return maps
+
+
+class _ConvTransposeForm(nn.ConvTranspose2d):
+    """`ConvTranspose2d` of stride 2, computed by an autograd function of (maps, weight, bias) where that is faster."""
+
+    function: type[torch.autograd.Function]
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """(N, I, H, W) → (N, O, 2(H−1)+K, 2(W−1)+K)."""
+        if self.bias is None or output_size is not None or not (applies(input) or applies_in_bf16(input)):
+            return super().forward(input, output_size)
+        weight, bias = self.weight.to(input.dtype), self.bias.to(input.dtype)
+        maps: Tensor = self.function.apply(input, weight, bias)  # type: ignore[no-untyped-call]
+        return maps
+
+
+class PatchConvTranspose2d(_ConvTransposeForm):
+    """As one matrix product whose patches are added up: for small maps.
+
+    Of maps in bfloat16, where adding up is slow, only its gradients are products; forward it is `subpixel`. The decoder
+    has none such for it: the fp32 bias that `ImageDecoder` adds before makes its maps fp32, so that under bf16 autocast
+    it is the layer that it inherits, which then rounds them.
+    """
+
+    function = _PatchConvTranspose
+
+
+class SplitConvTranspose2d(_ConvTransposeForm):
+    """As PyTorch does it, but for its bias's gradient, which is taken apart from the others."""
+
+    function = _SplitConvTranspose
+
+
+class SubpixelConvTranspose2d(_ConvTransposeForm):
+    """As a dense convolution to four pixels at once (`subpixel`): for few outputs.
+
+    Its gradients are taken in the transposed form, which is fast there.
+    """
+
+    function = _SubpixelConvTranspose
