@@ -6,17 +6,16 @@ from collections.abc import Callable
 from typing import Any, Protocol, cast
 
 import lightning
+import numpy as np
 
 from vmil.data.collect import Policy
+from vmil.data.transition import Batch
+from vmil.evaluation.rollout import Rollout
 from vmil.learner.examination import Examination
 
 
 class Learner(Protocol):
-    """A LightningModule in manual optimisation.
-
-    It may also have `open_loop_pictures(batch) -> (truth, model)`, each (T, B, H, W, 3) uint8; `reward_histogram() ->
-    values of any shape, or None`; `evaluation_metrics(rollout) -> dict`, what else an evaluation shows.
-    """
+    """A LightningModule in manual optimisation."""
 
     def drain_metrics(self) -> dict[str, float]:
         """Means of its metrics since the last call."""
@@ -28,6 +27,18 @@ class Learner(Protocol):
 
     def examination(self) -> Examination:
         """A copy of it that another process can be sent."""
+        ...
+
+    def evaluation_metrics(self, rollout: Rollout) -> dict[str, float]:
+        """What else an evaluation by it shows, besides the score."""
+        ...
+
+    def reward_histogram(self) -> np.ndarray | None:
+        """Rewards of the last update, of any shape; None: there are none."""
+        ...
+
+    def open_loop_pictures(self, batch: Batch) -> tuple[np.ndarray, np.ndarray] | None:
+        """Truth and the model's prediction, each (T, B, H, W, 3) uint8; None: it has no model."""
         ...
 
 
@@ -42,14 +53,17 @@ class Data(Protocol):
 
     For a stopped run to continue exactly, its dataset must know its length (else Lightning draws one batch ahead, which
     is lost), its loader must have a `generator` (else each pass draws a seed from the global one), and its state must
-    hold how many batches of the round are still to come. It may have `peek() -> batch`, which draws one and changes
-    none of those to come.
+    hold how many batches of the round are still to come.
     """
 
     frames: int  # environment frames collected so far: the clock of everything public
     metrics: dict[str, float]  # collect/*, time/*, replay/* of the last round
     demos: Scored | None
     on_collect: Callable[[int], None] | None  # called with the frames so far, after every agent step
+
+    def peek(self) -> Batch:
+        """A batch as the next one will be made, which changes none of those to come."""
+        ...
 
 
 def learner_of(pl_module: lightning.LightningModule) -> Learner:
@@ -60,12 +74,6 @@ def learner_of(pl_module: lightning.LightningModule) -> Learner:
 def data_of(trainer: lightning.Trainer) -> Data:
     """The data module, as what the callbacks need."""
     return cast(Data, cast(Any, trainer).datamodule)
-
-
-def answer(asked: object, question: str, *args: object) -> Any:
-    """What an optional method of the learner or of its data says; None if it has no such method."""
-    method = getattr(asked, question, None)
-    return None if method is None else method(*args)
 
 
 def crossed(before: int, now: int, every: int) -> bool:

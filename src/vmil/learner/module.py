@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple, cast
 
 import lightning
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,6 +15,8 @@ from vmil.config.errors import NonFiniteError as NonFiniteError
 from vmil.config.schema import Config
 from vmil.data.collect import Policy, PortablePolicy
 from vmil.data.ranks import average_
+from vmil.data.transition import Batch
+from vmil.evaluation.rollout import Rollout
 from vmil.learner.examination import Examination
 from vmil.learner.meters import Means, Stopwatch
 from vmil.learner.nonfinite import FiniteGuard
@@ -78,6 +81,18 @@ class ImitationModule(lightning.LightningModule, ABC):
     def examination(self) -> Examination:
         """The evaluation policy of now, for another process."""
         return Examination(cast(PortablePolicy, self.evaluation_policy()).portable())
+
+    def evaluation_metrics(self, rollout: Rollout) -> dict[str, float]:
+        """What else an evaluation by the last evaluation policy shows, besides the score."""
+        return {}
+
+    def reward_histogram(self) -> np.ndarray | None:
+        """The last update's rewards, flat; None before the first, and where nothing is rewarded."""
+        return None
+
+    def open_loop_pictures(self, batch: Batch) -> tuple[np.ndarray, np.ndarray] | None:
+        """Truth and the model's open-loop prediction, both (T, B, H, W, 3) uint8; None where there is no model."""
+        return None
 
     def on_train_start(self) -> None:
         """A resumed run learns at the configured rates: its checkpoint brought those that it was stopped with."""

@@ -18,7 +18,7 @@ from vmil.config.schema import TrainingConfig
 from vmil.evaluation.beside import Beside, Job
 from vmil.evaluation.rollout import evaluate
 from vmil.learner.examination import Examination
-from vmil.learner.interfaces import answer, crossed, data_of, learner_of
+from vmil.learner.interfaces import crossed, data_of, learner_of
 from vmil.training.reporter import Reporter
 
 log = logging.getLogger(__name__)
@@ -144,10 +144,11 @@ class Evaluate(Callback):
     def _evaluate(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, frames: int) -> None:
         """Here and now."""
         film = self.reporter.wants_pictures(frames)
-        policy = learner_of(pl_module).evaluation_policy()
+        learner = learner_of(pl_module)
+        policy = learner.evaluation_policy()
         episodes = self.config.eval_episodes
         rollout = evaluate(policy, self.make_env, episodes, self.seed, video=film, on_step=_stopper(trainer))
-        self.reporter.report(trainer, rollout, answer(pl_module, "evaluation_metrics", rollout) or {}, frames)
+        self.reporter.report(trainer, rollout, learner.evaluation_metrics(rollout), frames)
         if film:
             self._draw(trainer, pl_module, frames)
 
@@ -212,8 +213,8 @@ class Evaluate(Callback):
             self._beside.close()
 
     def _draw(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, frames: int) -> None:
-        batch = answer(data_of(trainer), "peek") if self._batch is None else self._batch  # none yet after a resume
-        self.reporter.draw(pl_module, batch, frames)
+        batch = data_of(trainer).peek() if self._batch is None else self._batch  # none yet after a resume
+        self.reporter.draw(learner_of(pl_module), batch, frames)
 
 
 def _stopper(trainer: lightning.Trainer) -> Callable[[int], None]:

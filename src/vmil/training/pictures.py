@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import lightning
-
-from vmil.learner.interfaces import answer
+from vmil.data.transition import Batch
+from vmil.learner.interfaces import Learner
 from vmil.tracking.pictures import open_loop_panel
 from vmil.tracking.tracker import Tracker
 
 PANEL_COLUMNS = 16  # time steps of an open-loop panel, at most
 
 
-def log_pictures(tracker: Tracker, learner: lightning.LightningModule, batch: Any, frames: int) -> None:
-    """A histogram of rewards, and an open-loop prediction of `batch` (None: none), as far as the learner has such.
+def log_pictures(tracker: Tracker, learner: Learner, batch: Batch, frames: int) -> None:
+    """A histogram of rewards, and an open-loop prediction of `batch`, as far as the learner has such.
 
     Open loop, the first column of the batch is the expert's, the last the agent's.
     """
-    rewards = answer(learner, "reward_histogram")
+    rewards = learner.reward_histogram()
     if rewards is not None:
         tracker.histogram("reward/histogram", rewards, frames)
-    pictures = None if batch is None else answer(learner, "open_loop_pictures", batch)
+    pictures = learner.open_loop_pictures(batch)
     if pictures is not None:
         truth, model = pictures  # (T, B, H, W, 3)
         columns = [0, -1] if truth.shape[1] > 1 else [0]
