@@ -6,7 +6,6 @@ import os
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
 
 import vmil
 from vmil.analysis.publish import machine_in_words, make_command
@@ -24,7 +23,7 @@ from vmil.experts.provenance import sha256, versions
 from vmil.learner.device import playable
 from vmil.tracking.record import read_record
 from vmil.training.assembly import LearnerFactory, prepare_torch
-from vmil.training.pretrained import NetworkPolicy, evaluate_pretrained, save_policy
+from vmil.training.pretrained import evaluate_pretrained, save_policy
 from vmil.training.rundir import git_commit
 from vmil.training.trained import expert_return, trained_learner
 
@@ -63,7 +62,7 @@ def ship_run(run_dir: Path, make_learner: LearnerFactory, options: ShipOptions, 
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
     try:
-        save_policy(cast(NetworkPolicy, learner.evaluation_policy()), fresh / POLICY_FILE, expert_return(config))
+        save_policy(learner.evaluation_policy(), fresh / POLICY_FILE, expert_return(config))
         save_config(portable(config), fresh / CONFIG_FILE)
         score = evaluate_pretrained(fresh, make_learner, episodes, None)
         made = provenance(run_dir, config, frames, int(updates))

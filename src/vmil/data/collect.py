@@ -24,8 +24,12 @@ class Policy(Protocol):
         ...
 
 
-class PortablePolicy(Policy, Protocol):
-    """A policy that can also act in other processes than its learner's."""
+class LearnerPolicy(Policy, Protocol):
+    """A learner's policy: acts by the learner's own networks, and can also act in other processes than its."""
+
+    def networks(self) -> dict[str, nn.Module]:
+        """Those that it acts with, by name, and no other."""
+        ...
 
     def portable(self) -> nn.Module:
         """A copy on the CPU, as it is now: called as a Policy, can be pickled, its state is all that it acts by."""
@@ -35,7 +39,7 @@ class PortablePolicy(Policy, Protocol):
 class Collects(Protocol):
     """A source of whole episodes, in one process or in several; attributes as `EpisodeCollector`'s."""
 
-    policy: Policy | None
+    policy: LearnerPolicy | None
     episode: int
     on_step: Callable[[int], None] | None
     scores: dict[str, float]
@@ -82,7 +86,7 @@ class EpisodeCollector:
     """
 
     def __init__(
-        self, env: EpisodicEnv, steps: int, frames_per_step: int, seed: int, policy: Policy | None = None
+        self, env: EpisodicEnv, steps: int, frames_per_step: int, seed: int, policy: LearnerPolicy | None = None
     ) -> None:
         self.policy = policy
         self.episode = 0  # index of the next episode

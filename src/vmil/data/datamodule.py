@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from vmil.config.errors import UserError
 from vmil.config.learners import lead_in
 from vmil.config.schema import Config
-from vmil.data.collect import Collects, Policy
+from vmil.data.collect import Collects, LearnerPolicy
 from vmil.data.demos import Demonstrations, load_demonstrations
 from vmil.data.draws import make_draws
 from vmil.data.footprint import estimate
@@ -48,7 +48,7 @@ class VMILDataModule(lightning.LightningDataModule):
     def __init__(
         self,
         config: Config,
-        policy: Policy | None = None,
+        policy: LearnerPolicy | None = None,
         replay_dir: Path | None = None,
         rank: Rank = ALONE,
         ahead: bool | None = None,
@@ -159,7 +159,7 @@ class VMILDataModule(lightning.LightningDataModule):
         """The collector, once set up."""
         return self.gathering.collector
 
-    def set_policy(self, policy: Policy) -> None:
+    def set_policy(self, policy: LearnerPolicy) -> None:
         """Whose actions are collected from now on."""
         self._policy = policy
         if self._gathering is not None:

@@ -6,7 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from tensordict import TensorDict, TensorDictBase
@@ -15,7 +15,7 @@ from torch import Tensor
 from vmil.config.errors import NonFiniteError, UserError
 from vmil.config.learners import collects
 from vmil.config.schema import CollectorConfig, Config
-from vmil.data.collect import Collects, EpisodeCollector, Policy, PortablePolicy, whole_episode
+from vmil.data.collect import Collects, EpisodeCollector, LearnerPolicy, whole_episode
 from vmil.data.crew import Crew, Job, LostWorkersError
 from vmil.data.footprint import collected_env
 from vmil.data.players import Player, Report
@@ -24,7 +24,7 @@ from vmil.envs.factory import env_info, make_env
 log = logging.getLogger(__name__)
 
 
-def make_collector(config: Config, env_seed: int, seed: int, policy: Policy | None = None) -> Collects:
+def make_collector(config: Config, env_seed: int, seed: int, policy: LearnerPolicy | None = None) -> Collects:
     """What `config.collector` asks for: alone in this process, or with workers that begin when first needed.
 
     env_seed: of the episodes; seed: of the random actions.
@@ -61,7 +61,7 @@ class ParallelCollector:
         job: Job,
         seed: int,
         proprio: bool,
-        policy: Policy | None = None,
+        policy: LearnerPolicy | None = None,
     ) -> None:
         self.policy = policy
         self.episode = 0  # index of the next episode
@@ -126,7 +126,7 @@ class ParallelCollector:
     def _new_player(self, random: bool) -> Player:
         if self.policy is None:
             raise RuntimeError("ParallelCollector has no policy")
-        player = Player(cast(PortablePolicy, self.policy).portable(), self._seed, self._proprio)
+        player = Player(self.policy.portable(), self._seed, self._proprio)
         player.orders[1] = random
         return player
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol, cast
 import lightning
 import numpy as np
 
-from vmil.data.collect import Policy
+from vmil.data.collect import LearnerPolicy
 from vmil.data.transition import Batch
 from vmil.evaluation.rollout import Rollout
 from vmil.learner.examination import Examination
@@ -21,7 +21,7 @@ class Learner(Protocol):
         """Means of its metrics since the last call."""
         ...
 
-    def evaluation_policy(self) -> Policy:
+    def evaluation_policy(self) -> LearnerPolicy:
         """A deterministic policy, its state fresh."""
         ...
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import lightning
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vmil.config.errors import NonFiniteError as NonFiniteError
 from vmil.config.schema import Config
-from vmil.data.collect import Policy, PortablePolicy
+from vmil.data.collect import LearnerPolicy
 from vmil.data.ranks import average_
 from vmil.data.transition import Batch
 from vmil.evaluation.rollout import Rollout
@@ -71,16 +71,16 @@ class ImitationModule(lightning.LightningModule, ABC):
             chosen.step()
 
     @abstractmethod
-    def exploration_policy(self) -> Policy:
+    def exploration_policy(self) -> LearnerPolicy:
         """Acts for the collector."""
 
     @abstractmethod
-    def evaluation_policy(self) -> Policy:
+    def evaluation_policy(self) -> LearnerPolicy:
         """Acts for the score: deterministic, its state fresh."""
 
     def examination(self) -> Examination:
         """The evaluation policy of now, for another process."""
-        return Examination(cast(PortablePolicy, self.evaluation_policy()).portable())
+        return Examination(self.evaluation_policy().portable())
 
     def evaluation_metrics(self, rollout: Rollout) -> dict[str, float]:
         """What else an evaluation by the last evaluation policy shows, besides the score."""

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol, cast
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
 from vmil.config.errors import UserError
 from vmil.config.load import load_saved_config
 from vmil.config.runs import CONFIG_FILE, POLICY_FILE
 from vmil.config.schema import Config
-from vmil.data.collect import Policy
+from vmil.data.collect import LearnerPolicy
 from vmil.envs.factory import env_info
 from vmil.envs.rendering import prepare_rendering
 from vmil.evaluation.scores import Score
@@ -23,14 +22,6 @@ from vmil.training.trained import play
 
 MAX_BYTES = 10_000_000  # of one policy: it travels with the package
 EXPERT_RETURN = "expert_return"  # in the file's metadata: a normalised score needs no demonstrations
-
-
-class NetworkPolicy(Policy, Protocol):
-    """A policy that says which networks it acts with; every learner's evaluation policy is one."""
-
-    def networks(self) -> dict[str, nn.Module]:
-        """By name, and no other than those."""
-        ...
 
 
 def evaluate_pretrained(directory: Path, make_learner: LearnerFactory, episodes: int, video: Path | None) -> Score:
@@ -46,7 +37,7 @@ def evaluate_pretrained(directory: Path, make_learner: LearnerFactory, episodes:
     return play(f"{config.algo} on {config.env.name}", policy, config, expert, episodes, video)
 
 
-def save_policy(policy: NetworkPolicy, path: Path, expert_return: float | None) -> int:
+def save_policy(policy: LearnerPolicy, path: Path, expert_return: float | None) -> int:
     """Writes the weights that the policy acts with; gives the file's bytes.
 
     Raises:
@@ -63,7 +54,7 @@ def save_policy(policy: NetworkPolicy, path: Path, expert_return: float | None) 
     return len(content)
 
 
-def load_policy(directory: Path, config: Config, make_learner: LearnerFactory) -> tuple[NetworkPolicy, float | None]:
+def load_policy(directory: Path, config: Config, make_learner: LearnerFactory) -> tuple[LearnerPolicy, float | None]:
     """The policy that `save_policy` wrote, ready to act, and the mean return of the demonstrations, if known.
 
     Raises:
@@ -71,7 +62,7 @@ def load_policy(directory: Path, config: Config, make_learner: LearnerFactory) -
     """
     path, info = directory / POLICY_FILE, env_info(config.env)
     learner = make_learner(config, info.action_size, info.proprio_size).to(choose_device(config)).eval()
-    policy = cast(NetworkPolicy, learner.evaluation_policy())
+    policy = learner.evaluation_policy()
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -93,7 +84,7 @@ def load_policy(directory: Path, config: Config, make_learner: LearnerFactory) -
     return policy, expert
 
 
-def _weights(policy: NetworkPolicy) -> dict[str, Tensor]:
+def _weights(policy: LearnerPolicy) -> dict[str, Tensor]:
     """Every parameter and buffer of its networks, without history, as `<network>.<name>`."""
     return {
         f"{part}.{name}": weight.detach()
