@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vmil.data.replay import Replay
+
 STEPS = 20  # agent steps of an episode
 REPEAT = 2
 DEMO_EPISODE = 100  # the expert's episodes are counted from here
@@ -36,6 +38,11 @@ class CountingPolicy:
             self.opened.append(episode)
         assert bool(is_first) == (t == 0)
         return torch.tensor([[action_of(episode, t)]])
+
+
+def digests(replay: Replay) -> list[str]:
+    """Of what it holds, episode by episode from the oldest."""
+    return [entry["digest"] for entry in replay.state_dict()["shelves"]]
 
 
 def write_demo(path: Path, episode: int = DEMO_EPISODE, steps: int = STEPS, **changes: Any) -> None:

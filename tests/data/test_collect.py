@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 from counting_run import REPEAT, STEPS, CountingPolicy, action_of
+from tensordict import TensorDict
 from torch import Tensor
 
 from vmil.config.schema import Config
@@ -30,10 +31,14 @@ def make(config: Config) -> Iterator[Callable[..., EpisodeCollector]]:
         collector.close()
 
 
+def collect(collector: EpisodeCollector, episodes: int, random: bool = False) -> TensorDict:
+    return torch.cat([collector.collect_episode(random) for _ in range(episodes)])
+
+
 def test_action_t_was_taken_at_image_t(
     make: Callable[..., EpisodeCollector], decode: Callable[[Tensor], Tensor]
 ) -> None:
-    episodes = make().collect(3 * STEPS * REPEAT)
+    episodes = collect(make(), 3)
     assert len(episodes) == 3 * STEPS
     seen = decode(episodes["image"])
     assert seen.tolist() == [[episode, t] for episode in range(3) for t in range(STEPS)]
@@ -46,12 +51,12 @@ def test_action_t_was_taken_at_image_t(
 
 
 def test_three_at_once_are_one_and_two_after_a_resume(make: Callable[..., EpisodeCollector]) -> None:
-    whole = make().collect(3 * STEPS * REPEAT)
+    whole = collect(make(), 3)
     first = make()
-    parts = [first.collect(STEPS * REPEAT)]
+    parts = [collect(first, 1)]
     second = make()
     second.load_state_dict(first.state_dict())
-    parts += [second.collect(2 * STEPS * REPEAT)]
+    parts += [collect(second, 2)]
     assert (torch.cat(parts) == whole).all()
 
 
@@ -76,7 +81,7 @@ def test_the_policy_is_asked_once_a_step_and_told_where_episodes_open(make: Call
     policy = CountingPolicy()
     collector = make(policy=policy)
     assert policy.opened == []  # not tried out when the collector is made
-    collector.collect(2 * STEPS * REPEAT)
+    collect(collector, 2)
     assert policy.opened == [0, 1]
 
 
@@ -93,7 +98,7 @@ def test_random_actions_are_uniform_its_own_and_resumable(make: Callable[..., Ep
     torch.manual_seed(0)
     before = torch.get_rng_state()
     collector = make()
-    first = collector.collect(10 * STEPS * REPEAT, random=True)["action"]
+    first = collect(collector, 10, random=True)["action"]
     assert torch.equal(torch.get_rng_state(), before)
     assert first.min() < -0.9
     assert first.max() > 0.9

@@ -71,7 +71,7 @@ def test_a_run_sees_imported_demonstrations_aligned(bring: Bring, counting: Conf
     counting.demos.path = str(recordings[0].path.parent)
     loaded = load_demonstrations(counting.env, counting.demos, seed=0, sampling_seed=1)
     assert loaded.replay.steps == EPISODES * STEPS
-    sample = loaded.sample(40, 6)
+    sample = loaded.replay.sample(40, 6)
     episode, t = sample["image"][..., 0, 0, 0].long(), sample["image"][..., 0, 0, 2].long()
     assert np.allclose(sample["action"][..., 0].numpy(), ((episode * STEPS + t + 1) / 64).numpy())
     assert (sample["t"] == t).all()

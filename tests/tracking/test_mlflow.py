@@ -17,9 +17,10 @@ from mlflow.tracking import MlflowClient
 from vmil.config.errors import UserError
 from vmil.config.schema import TrackingConfig
 from vmil.tracking import mlflow as tracking_mlflow
-from vmil.tracking.curves import read_curve, read_mlflow_curve
+from vmil.tracking.curves import read_curve
 from vmil.tracking.mlflow import MLflowTracker, ParentRun
 from vmil.tracking.record import read_record
+from vmil.tracking.stored import history
 from vmil.tracking.tracker import make_tracker
 
 PARAMS = {f"world_model.knob{index}": index for index in range(150)} | {"long": "x" * 7000}
@@ -78,7 +79,8 @@ def test_a_resumed_run_is_one_run_with_its_first_parameters(root: Path) -> None:
 def test_curves_count_frames_and_agree_with_the_csv(root: Path) -> None:
     run_dir = root / "walker-vmil-s0"
     expected = [(1000, 3.0), (2000, 2.0), (3000, 1.0)]
-    assert read_mlflow_curve(run_dir, "model/loss") == expected
+    _, run = the_run(root)
+    assert history(f"sqlite:///{root.resolve()}/mlflow.db", run.info.run_id, "model/loss") == expected
     assert read_curve(run_dir, "model/loss") == expected
 
 
@@ -102,11 +104,6 @@ def test_a_run_takes_its_experiment_out_of_the_waste_basket(root: Path) -> None:
     client.delete_experiment(known)
     assert tracking_mlflow._experiment(client, uri, "thrown away", root) == known
     client.create_run(known)
-
-
-def test_a_run_without_mlflow_says_so(tmp_path: Path) -> None:
-    with pytest.raises(LookupError, match="names no MLflow run"):
-        read_mlflow_curve(tmp_path, "model/loss")
 
 
 class BrokenClient:

@@ -113,16 +113,6 @@ class EpisodeCollector:
         )
         self._rollouts: Iterator[TensorDictBase] = iter(self._collector)
 
-    def collect(self, frames: int, random: bool = False) -> TensorDict:
-        """Whole episodes of at least `frames` frames in all: (time,) with the keys that Replay stores.
-
-        random: uniform actions instead of the policy's.
-        """
-        episodes: list[TensorDict] = []
-        while sum(len(episode) for episode in episodes) * self._frames_per_step < frames:
-            episodes.append(self.collect_episode(random))
-        return torch.cat(episodes)
-
     def collect_episode(self, random: bool = False) -> TensorDict:
         """The next whole episode (time,); its last observation, which has no action, is left out."""
         if self.policy is None and not random:

@@ -123,14 +123,9 @@ class Demonstrations:
 
     def __init__(self, replay: Replay, recordings: list[Recording]) -> None:
         self.replay = replay
-        self.returns = [recording.total for recording in recordings]
         self.mean_return = mean_return(recordings)
         self.digest = hashlib.sha256("".join(recording.digest for recording in recordings).encode()).hexdigest()
         self._lengths = {recording.path: len(recording.action) for recording in recordings}
-
-    def sample(self, batch: int, length: int) -> TensorDict:
-        """Slices (B, T, ...) as `Replay.sample`."""
-        return self.replay.sample(batch, length)
 
     def check_length(self, batch_length: int, lead_in: int) -> None:
         """UserError if a demonstration is shorter than a training sequence, and so could never be seen.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import shutil
 from collections import deque
@@ -51,12 +50,11 @@ class Replay:
             raise ValueError("steps lie on disk or on a device, not on both")
         self.capacity, self.frames_per_step, self.scratch, self.device = capacity, frames_per_step, scratch, device
         self._writer = EpisodeWriter()
-        self._sampler = EpisodeSlices(self._writer.shelves)
         self._generator = torch.Generator().manual_seed(seed)
+        self._slices = EpisodeSlices(self._writer.shelves, self._generator)
         self.buffer = TensorDictReplayBuffer(
             storage=_storage(capacity, scratch, device),
             writer=self._writer,
-            sampler=self._sampler,
             generator=self._generator,
         )
         self._digests: dict[int, str] = {}
@@ -89,10 +87,6 @@ class Replay:
         """Bytes of the filled part."""
         return 0 if not self.shelves else self.steps * sum(value[0].nbytes for value in self._steps.values())
 
-    def digest(self) -> str:
-        """SHA-256 (hex) of the filled part, episode by episode from the oldest."""
-        return hashlib.sha256("".join(self._digest(shelf) for shelf in self.shelves).encode()).hexdigest()
-
     def extend(self, episode: TensorDictBase) -> None:
         """Adds one whole episode (time,) and evicts the oldest if there is no room.
 
@@ -124,9 +118,9 @@ class Replay:
 
         lead, ends: whether and how far slices may reach beyond their episode, see `EpisodeSlices`.
         """
-        sampler, shelves = self._sampler, self.shelves
-        sampler.length, sampler.openings, sampler.lead, sampler.ends = length, openings, lead, ends
-        rows, offsets = sampler.draw(count)
+        slices, shelves = self._slices, self.shelves
+        slices.length, slices.openings, slices.lead, slices.ends = length, openings, lead, ends
+        rows, offsets = slices.draw(count)
         return [self._window(shelves[row], at, length) for row, at in zip(rows.tolist(), offsets.tolist(), strict=True)]
 
     def _window(self, shelf: Shelf, offset: int, length: int) -> Window:

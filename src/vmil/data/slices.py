@@ -9,8 +9,6 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 from torchrl.data import RoundRobinWriter
-from torchrl.data.replay_buffers.samplers import Sampler
-from torchrl.data.replay_buffers.storages import Storage
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,6 @@ class _Table:
     """Which draws lead to which episode: [begins[i], ends[i]) are episode i's; int64 (episodes,)."""
 
     key: tuple[object, ...]  # of what it was made
-    starts: Tensor  # positions in the storage
     begins: Tensor
     ends: Tensor
     total: int
@@ -86,11 +83,10 @@ def _tabulate(shelves: list[Shelf], length: int, lead: int, ends: bool, key: tup
         longest = max((shelf.length for shelf in shelves), default=0)
         raise ValueError(f"none of {len(shelves)} episodes has {length} steps; the longest has {longest}")
     last = room.cumsum(0)
-    starts = torch.tensor([shelf.start for shelf in shelves], dtype=torch.int64)
-    return _Table(key, starts, last - room, last, int(last[-1]))
+    return _Table(key, last - room, last, int(last[-1]))
 
 
-class EpisodeSlices(Sampler):
+class EpisodeSlices:
     """Slices of `length` steps inside one episode, uniform over all first steps that leave room for one.
 
     The share `openings` of them is moved to the first step of its episode: what every episode passes through, and where
@@ -101,16 +97,16 @@ class EpisodeSlices(Sampler):
     equally often.
 
     TorchRL's SliceSampler draws the episode first, so that steps of short episodes come more often, and gathers every
-    pixel of its slices to look for a done flag. Draws come from the buffer's own generator.
+    pixel of its slices to look for a done flag. Draws come from `generator`.
     """
 
-    def __init__(self, shelves: list[Shelf]) -> None:
-        super().__init__()
+    def __init__(self, shelves: list[Shelf], generator: torch.Generator) -> None:
         self.shelves = shelves  # the writer's own list
         self.length = 1
         self.openings = 0.0
         self.lead = 0
         self.ends = False
+        self._generator = generator
         self._table: _Table | None = None
 
     def draw(self, count: int) -> tuple[Tensor, Tensor]:
@@ -119,9 +115,9 @@ class EpisodeSlices(Sampler):
         Raises ValueError if no episode is long enough.
         """
         table = self._current()
-        draws = torch.randint(table.total, (count,), generator=self._rng)
+        draws = torch.randint(table.total, (count,), generator=self._generator)
         rows = torch.searchsorted(table.ends, draws, right=True)
-        opening = torch.rand(count, generator=self._rng) < self.openings
+        opening = torch.rand(count, generator=self._generator) < self.openings
         return rows, torch.where(opening, 0, draws - table.begins[rows]) - self.lead
 
     def _current(self) -> _Table:
@@ -131,31 +127,3 @@ class EpisodeSlices(Sampler):
         if self._table is None or self._table.key != key:
             self._table = _tabulate(self.shelves, self.length, self.lead, self.ends, key)
         return self._table
-
-    def starts(self, count: int) -> Tensor:
-        """First steps of `count` unpadded slices, (count,) int64."""
-        if self.lead or self.ends:
-            raise ValueError("padded slices have no positions of their own: use draw")
-        rows, offsets = self.draw(count)
-        return self._current().starts[rows] + offsets
-
-    def sample(self, storage: Storage, batch_size: int) -> tuple[Tensor, dict[str, Any]]:
-        """Positions of whole slices, one after the other: (batch_size,) int64, a multiple of `length`."""
-        if batch_size % self.length:
-            raise ValueError(f"{batch_size} steps are not slices of {self.length}")
-        return (self.starts(batch_size // self.length)[:, None] + torch.arange(self.length)).flatten(), {}
-
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing: the generator is the buffer's, the shelves are the writer's."""
-        return {}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Nothing to restore."""
-
-    def _empty(self) -> None: ...
-
-    def dumps(self, path: Any) -> None:
-        raise NotImplementedError("use Replay.save")
-
-    def loads(self, path: Any) -> None:
-        raise NotImplementedError("use Replay.load")

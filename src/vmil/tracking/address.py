@@ -26,9 +26,3 @@ def uri_to_tell(config: TrackingConfig, root: Path) -> str | None:
 def shown(text: str) -> str:
     """A URI, or a text that holds some, without user names and passwords: for files, messages and comparisons."""
     return CREDENTIALS.sub("", text)
-
-
-def opened(uri: str) -> str:
-    """A URI that was written down, with the credentials that $MLFLOW_TRACKING_URI has for the same place."""
-    inherited = os.environ.get(VARIABLE, "")
-    return inherited if shown(inherited) == uri else uri

@@ -1,4 +1,4 @@
-"""Learning curves back from run directories and from MLflow."""
+"""Learning curves back from run directories."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from vmil.tracking.address import opened
 from vmil.tracking.metrics import check
-from vmil.tracking.record import read_record
 from vmil.tracking.tracker import CSV_NAME
 
 
@@ -41,14 +39,3 @@ def read_curve(run_dir: Path, name: str) -> list[tuple[int, float]]:
     """(frames, value) of one metric of a run. KeyError if no metric has that name."""
     check(name)
     return [(point.frames, point.value) for point in read_points(run_dir) if point.name == name]
-
-
-def read_mlflow_curve(run_dir: Path, name: str) -> list[tuple[int, float]]:
-    """The same from the MLflow run that `run.json` names; LookupError if it names none."""
-    from vmil.tracking.stored import history
-
-    check(name)
-    record = read_record(run_dir)
-    if not record.get("mlflow_run_id"):
-        raise LookupError(f"{run_dir / 'run.json'} names no MLflow run")
-    return history(opened(str(record["mlflow_uri"])), str(record["mlflow_run_id"]), name)
