@@ -2,12 +2,16 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from vmil.config.errors import UserError
 from vmil.config.schema import Config, EnvConfig
-from vmil.envs.factory import EnvInfo, dmc_task, env_info, make_env
+from vmil.envs.counting import CountingEnv, render_counting
+from vmil.envs.factory import EnvInfo, dmc_task, env_info, make_env, render_states
+from vmil.envs.tasks import TASKS, Family, Task, draws_itself, find_task
 from vmil.training.assembly import frames_per_second
 
 
@@ -57,10 +61,29 @@ def test_videos_play_at_the_task_s_own_speed(name: str, rate: float) -> None:
     assert frames_per_second(Config(env=EnvConfig(name=name, action_repeat=2))) == rate
 
 
+def test_one_record_makes_an_environment_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = SimpleNamespace(
+        make=lambda config, seed, task: CountingEnv(config, seed),
+        measure=lambda task: (1, 2, 30.0),
+        revisit=lambda config, task, states, actions: (render_counting(states, config.image_size), states),
+    )
+    own = Task(Family(lambda: module, packages=("mine",), draws_itself=True), "mine", "task")
+    monkeypatch.setitem(TASKS, "mine", own)
+    config = EnvConfig(name="mine", image_size=8, proprio=True)
+    assert find_task("mine") is own
+    assert draws_itself("mine")
+    assert env_info(config) == EnvInfo(1, 2, 8, 500, 2, 30.0)
+    assert make_env(config, 0).reset()["image"].shape == (8, 8, 3)
+    assert render_states(config, np.zeros((3, 2))).shape == (3, 8, 8, 3)
+    with pytest.raises(UserError, match="did you mean 'mine'"):
+        find_task("mien")
+
+
 def test_names_are_read_before_anything_heavy_is_imported() -> None:
     program = (
-        "import sys\nfrom vmil.envs.suite import dmc_task\n"
-        "assert dmc_task('walker') == ('walker', 'walk')\n"
+        "import sys\nfrom vmil.envs.tasks import draws_itself, find_task\n"
+        "assert find_task('walker')[1:] == ('walker', 'walk')\n"
+        "assert draws_itself('counting') and not draws_itself('walker')\n"
         "assert not {'torch', 'torchrl', 'mujoco', 'dm_control'} & set(sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -16,7 +16,7 @@ from vmil.config.runs import CONFIG_FILE, POLICY_FILE, pretrained_dir
 from vmil.config.schema import ComputeConfig, Config, DemosConfig, RunConfig, TrackingConfig
 from vmil.config.schema_cli import ShipOptions
 from vmil.envs.rendering import prepare_rendering
-from vmil.envs.tasks import SIMULATORS, find_task
+from vmil.envs.tasks import find_task
 from vmil.evaluation.rollout import SEED_OFFSET
 from vmil.evaluation.scores import Score
 from vmil.experts.provenance import sha256, versions
@@ -100,7 +100,7 @@ def provenance(run_dir: Path, config: Config, frames: int, updates: int) -> Prov
 
 def card(config: Config, made: Provenance, score: Score, directory: Path, options: ShipOptions) -> str:
     """`CARD.md`, from measurements only."""
-    packages = versions("torch", *SIMULATORS[find_task(config.env.name).family])
+    packages = versions("torch", *find_task(config.env.name).family.packages)
     size = (directory / POLICY_FILE).stat().st_size / 1e6
     rows = {
         "task": config.env.name,

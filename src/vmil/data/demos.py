@@ -27,7 +27,7 @@ from vmil.data.recording import Recording, read_recording
 from vmil.data.replay import Replay
 from vmil.envs.factory import env_info, revisit
 from vmil.envs.rendering import renderer_name
-from vmil.envs.tasks import SIMULATORS, find_task
+from vmil.envs.tasks import COUNTING, find_task
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ def check_matches(recording: Recording, env: EnvConfig, action_size: int) -> Non
 def identity(env: str) -> dict[str, str]:
     """What names the task in a demonstration's meta: an alias and its long name share demonstrations."""
     task = find_task(env)
-    return {"env": env} if task.family == "counting" else {"domain": task.domain, "task": task.task}
+    return {"env": env} if task.family is COUNTING else {"domain": task.domain, "task": task.task}
 
 
 def _join(names: dict[str, Any]) -> str:
@@ -219,7 +219,7 @@ def _episode(recording: Recording, seen: dict[str, Tensor], index: int) -> Tenso
 
 def _renderer(env: EnvConfig) -> list[str]:
     """What draws the pixels: another OpenGL or simulator draws others."""
-    packages = SIMULATORS[find_task(env.name).family]
+    packages = find_task(env.name).family.packages
     return [renderer_name(), *map(importlib.metadata.version, packages)] if packages else []
 
 

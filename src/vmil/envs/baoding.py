@@ -22,6 +22,7 @@ from vmil.envs.baoding_task import TOLERANCE, Floats, dropped, judge, palm_pose,
 from vmil.envs.cameras import View, find_camera
 from vmil.envs.episodes import EpisodicEnv, Outcome, seed_from
 from vmil.envs.rendering import Renderer
+from vmil.envs.tasks import Task
 
 if TYPE_CHECKING:
     import mujoco
@@ -180,7 +181,19 @@ def open_renderer(hand: Hand, config: EnvConfig) -> Renderer:
     return Renderer(hand.model, hand.data, config.image_size, camera, config.render_profile)
 
 
-def revisit(config: EnvConfig, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def make(config: EnvConfig, seed: int, task: Task) -> BaodingEnv:
+    """The environment; its episodes derive from `seed`."""
+    return BaodingEnv(config, seed)
+
+
+def measure(task: Task) -> tuple[int, int, float | None]:
+    """Sizes of the action and of the vector observation, and frames a second."""
+    return ACTION_SIZE, PROPRIO_SIZE, 1 / CONTROL_SECONDS
+
+
+def revisit(
+    config: EnvConfig, task: Task, states: np.ndarray, actions: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
     """Pictures (T, H, W, 3) uint8 and joint angles (T, 24) float32 of recorded states (T, 111)."""
     if states.ndim != 2 or states.shape[1] != STATE_SIZE:
         raise UserError(f"Recorded states of shape {states.shape} are not baoding's: (any, {STATE_SIZE}) expected.")

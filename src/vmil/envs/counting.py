@@ -6,6 +6,7 @@ import numpy as np
 
 from vmil.config.schema import EnvConfig
 from vmil.envs.episodes import EpisodicEnv, Outcome
+from vmil.envs.tasks import Task
 
 ACTION_SIZE = 1
 PROPRIO_SIZE = 2
@@ -46,6 +47,23 @@ class CountingEnv(EpisodicEnv):
     def physics_state(self) -> np.ndarray:
         """(episode, time), float64."""
         return np.array([self.episode, self.time], dtype=np.float64)
+
+
+def make(config: EnvConfig, seed: int, task: Task) -> CountingEnv:
+    """The environment; its episodes derive from `seed`."""
+    return CountingEnv(config, seed)
+
+
+def measure(task: Task) -> tuple[int, int, float | None]:
+    """Sizes of the action and of the vector observation, and frames a second."""
+    return ACTION_SIZE, PROPRIO_SIZE, None
+
+
+def revisit(
+    config: EnvConfig, task: Task, states: np.ndarray, actions: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures (T, H, W, 3) uint8 and vector observations (T, 2) float32 of recorded states (T, 2)."""
+    return render_counting(states, config.image_size), states.astype(np.float32)
 
 
 def render_counting(states: np.ndarray, size: int) -> np.ndarray:

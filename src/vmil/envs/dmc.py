@@ -14,6 +14,7 @@ from vmil.envs.cameras import find_camera
 from vmil.envs.episodes import EpisodicEnv, Outcome, seed_from
 from vmil.envs.rendering import Renderer
 from vmil.envs.suite import load_task
+from vmil.envs.tasks import Task
 
 log = logging.getLogger(__name__)
 
@@ -103,16 +104,30 @@ def _drop_own_contexts(physics: Any) -> None:
             physics._free_rendering_contexts()
 
 
+def make(config: EnvConfig, seed: int, task: Task) -> DMCEnv:
+    """The environment; its episodes derive from `seed`."""
+    return DMCEnv(config, seed, task.domain, task.task)
+
+
+def measure(task: Task) -> tuple[int, int, float | None]:
+    """Sizes of the action and of the vector observation, and frames a second."""
+    control = load_task(task.domain, task.task)
+    sizes = control.action_spec().shape[0], len(proprio_vector(control))
+    rate = 1 / control.control_timestep()
+    control.physics.free()
+    return *sizes, rate
+
+
 def revisit(
-    config: EnvConfig, domain: str, task: str, states: np.ndarray, actions: np.ndarray | None
+    config: EnvConfig, task: Task, states: np.ndarray, actions: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pictures (T, H, W, 3) uint8 and vector observations (T, P) float32 of recorded states (T, S).
 
     actions: (T - 1, A), from state to state. Of a task that feels forces the vectors are right only with them.
     UserError if the states are another task's, or the task draws its scene anew in each episode.
     """
-    control = load_task(domain, task)
-    name, states = f"{domain}-{task}", np.asarray(states, dtype=np.float64)
+    control = load_task(task.domain, task.task)
+    name, states = f"{task.domain}-{task.task}", np.asarray(states, dtype=np.float64)
     try:
         _check_recorded(control, name, states)
         if actions is not None and config.proprio and _feels_forces(control):

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from vmil.config.schema import EnvConfig
-from vmil.envs import baoding, counting, dmc, sawyer
-from vmil.envs.baoding_scene import CONTROL_SECONDS
 from vmil.envs.episodes import EpisodicEnv
-from vmil.envs.suite import dmc_task, load_task
+from vmil.envs.suite import dmc_task
 from vmil.envs.tasks import Task, find_task
 
 __all__ = ["EnvInfo", "dmc_task", "env_info", "make_env", "render_states", "revisit"]
@@ -32,16 +30,7 @@ class EnvInfo:
 def make_env(config: EnvConfig, seed: int) -> EpisodicEnv:
     """Make the environment that `config` names; its episodes derive from `seed`."""
     task = find_task(config.name)
-    if task.family == "counting":
-        return counting.CountingEnv(config, seed)
-    elif task.family == "dmc":
-        return dmc.DMCEnv(config, seed, task.domain, task.task)
-    elif task.family == "metaworld":
-        return sawyer.SawyerEnv(config, seed)
-    elif task.family == "baoding":
-        return baoding.BaodingEnv(config, seed)
-    else:
-        raise _unknown(task)
+    return task.family.module().make(config, seed, task)
 
 
 def env_info(config: EnvConfig) -> EnvInfo:
@@ -59,21 +48,7 @@ def env_info(config: EnvConfig) -> EnvInfo:
 
 @functools.cache
 def _measure(task: Task) -> tuple[int, int, float | None]:
-    """Sizes of the action and of the vector observation, and frames a second."""
-    if task.family == "counting":
-        return counting.ACTION_SIZE, counting.PROPRIO_SIZE, None
-    elif task.family == "dmc":
-        control = load_task(task.domain, task.task)
-        sizes = control.action_spec().shape[0], len(dmc.proprio_vector(control))
-        rate = 1 / control.control_timestep()
-        control.physics.free()
-        return *sizes, rate
-    elif task.family == "metaworld":
-        return sawyer.ACTION_SIZE, sawyer.PROPRIO_SIZE, sawyer.FRAMES_PER_SECOND
-    elif task.family == "baoding":
-        return baoding.ACTION_SIZE, baoding.PROPRIO_SIZE, 1 / CONTROL_SECONDS
-    else:
-        raise _unknown(task)
+    return task.family.module().measure(task)
 
 
 def render_states(config: EnvConfig, states: np.ndarray) -> np.ndarray:
@@ -92,17 +67,4 @@ def revisit(config: EnvConfig, states: np.ndarray, actions: np.ndarray) -> tuple
 
 def _revisit(config: EnvConfig, states: np.ndarray, actions: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     task = find_task(config.name)
-    if task.family == "counting":
-        return counting.render_counting(states, config.image_size), states.astype(np.float32)
-    elif task.family == "dmc":
-        return dmc.revisit(config, task.domain, task.task, states, actions)
-    elif task.family == "metaworld":
-        return sawyer.revisit(config, states)
-    elif task.family == "baoding":
-        return baoding.revisit(config, states)
-    else:
-        raise _unknown(task)
-
-
-def _unknown(task: Task) -> ValueError:
-    return ValueError(f"no environment is made for the family {task.family!r}")
+    return task.family.module().revisit(config, task, states, actions)

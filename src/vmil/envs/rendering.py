@@ -26,6 +26,7 @@ from vmil.config.schema import EnvConfig, RenderProfile
 from vmil.envs.cameras import Camera, aim
 from vmil.envs.probe import BackendReport as BackendReport
 from vmil.envs.probe import probe_backend as probe_backend
+from vmil.envs.tasks import draws_itself
 
 if TYPE_CHECKING:
     import mujoco
@@ -67,7 +68,7 @@ def renderer_name() -> str:
 
 def prepare_rendering(env: EnvConfig) -> None:
     """Choose the backend, unless this environment draws its own pixels; UserError as `choose_backend`."""
-    if env.name != "counting":
+    if not draws_itself(env.name):
         choose_backend()
 
 

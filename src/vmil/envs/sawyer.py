@@ -18,6 +18,7 @@ from vmil.config.schema import EnvConfig
 from vmil.envs.cameras import View, find_camera
 from vmil.envs.episodes import EpisodicEnv, Outcome, seed_from
 from vmil.envs.rendering import Renderer, choose_backend
+from vmil.envs.tasks import Task
 
 log = logging.getLogger(__name__)
 
@@ -163,22 +164,34 @@ def _state_size() -> int:
     return len(physics_of(load_task()))
 
 
-def revisit(config: EnvConfig, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def make(config: EnvConfig, seed: int, task: Task) -> SawyerEnv:
+    """The environment; its episodes derive from `seed`."""
+    return SawyerEnv(config, seed)
+
+
+def measure(task: Task) -> tuple[int, int, float | None]:
+    """Sizes of the action and of the vector observation, and frames a second."""
+    return ACTION_SIZE, PROPRIO_SIZE, FRAMES_PER_SECOND
+
+
+def revisit(
+    config: EnvConfig, task: Task, states: np.ndarray, actions: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
     """Pictures (T, H, W, 3) uint8 and vector observations (T, 4) float32 of recorded states (T, 41).
 
     UserError if the states are another task's.
     """
     if states.ndim != 2 or states.shape[1] != _state_size():
         raise UserError(f"Recorded states of shape {states.shape} are not sawyer's: (any, {_state_size()}) expected.")
-    task = load_task()
-    renderer = open_renderer(task, config)
+    simulator = load_task()
+    renderer = open_renderer(simulator, config)
     images, vectors = [], []
     try:
         for state in np.asarray(states, dtype=np.float64):
-            put_back(task, state)
+            put_back(simulator, state)
             images.append(renderer())
-            vectors.append(proprio_of(task))
+            vectors.append(proprio_of(simulator))
     finally:
         renderer.close()
-        task.close()
+        simulator.close()
     return np.stack(images), np.stack(vectors)

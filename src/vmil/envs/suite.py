@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import difflib
 import functools
+from collections.abc import Iterable
 from typing import Any
 
 from vmil.config.errors import UserError
-from vmil.envs.rendering import choose_backend
 
 ALIASES = {"walker": ("walker", "walk"), "cheetah": ("cheetah", "run")}
 PREFIX = "dmc:"
 
 
-def dmc_task(name: str) -> tuple[str, str]:
-    """Domain and task of a dm_control environment's name; UserError names the nearest right one."""
+def dmc_task(name: str, others: Iterable[str] = ()) -> tuple[str, str]:
+    """Domain and task of a dm_control environment's name; UserError names the nearest right one, or one of `others`."""
     if name in ALIASES:
         return ALIASES[name]
     if not name.startswith(PREFIX):
-        raise UserError(_unknown(name, [*ALIASES, "baoding", "counting", "sawyer", *_suite_names()]))
+        raise UserError(_unknown(name, [*ALIASES, *others, *_suite_names()]))
     if name not in _suite_names():
         raise UserError(_unknown(name, list(_suite_names())))
     domain, _, task = name.removeprefix(PREFIX).partition("-")
@@ -37,6 +37,8 @@ def _unknown(name: str, known: list[str]) -> str:
 
 def import_suite() -> Any:
     """dm_control's suite, imported once OpenGL is chosen: its import settles on one."""
+    from vmil.envs.rendering import choose_backend
+
     choose_backend()
     from dm_control import suite
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from vmil.config.schema import EnvConfig
 from vmil.envs.suite import dmc_task
 
-Family = Literal["counting", "dmc", "metaworld", "baoding"]
+if TYPE_CHECKING:
+    import numpy as np
 
-# What draws and moves each family, besides OpenGL: other versions draw other pixels.
-SIMULATORS: dict[Family, tuple[str, ...]] = {
-    "counting": (),
-    "dmc": ("mujoco", "dm_control"),
-    "metaworld": ("mujoco", "metaworld"),
-    "baoding": ("mujoco", "gymnasium-robotics"),
-}
+    from vmil.envs.episodes import EpisodicEnv
 
 
 class Task(NamedTuple):
@@ -25,12 +23,82 @@ class Task(NamedTuple):
     task: str
 
 
+class EnvModule(Protocol):
+    """What the module of a family has."""
+
+    def make(self, config: EnvConfig, seed: int, task: Task) -> EpisodicEnv:
+        """The environment; its episodes derive from `seed`."""
+        ...
+
+    def measure(self, task: Task) -> tuple[int, int, float | None]:
+        """Sizes of the action and of the vector observation; frames a second of the task's own time, None: none."""
+        ...
+
+    def revisit(
+        self, config: EnvConfig, task: Task, states: np.ndarray, actions: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Pictures (T, H, W, 3) uint8 and vector observations (T, P) float32 of recorded `physics_state`s (T, S).
+
+        actions: (T - 1, A), taken between the states, where they are known. UserError if it cannot be done.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Family:
+    """Environments of one kind: all that is not theirs alone is read from here."""
+
+    module: Callable[[], EnvModule]  # imports it: simulators settle on an OpenGL, and not all need be installed
+    packages: tuple[str, ...]  # what draws and moves it, besides OpenGL: other versions draw other pixels
+    draws_itself: bool = False  # without OpenGL
+    # Largest error, in the state's units, of an action replayed from a recorded state; None: none are.
+    replay_tolerance: float | None = None
+
+
+def _counting() -> EnvModule:
+    from vmil.envs import counting
+
+    return counting
+
+
+def _dmc() -> EnvModule:
+    from vmil.envs import dmc
+
+    return dmc
+
+
+def _sawyer() -> EnvModule:
+    from vmil.envs import sawyer
+
+    return sawyer
+
+
+def _baoding() -> EnvModule:
+    from vmil.envs import baoding
+
+    return baoding
+
+
+COUNTING = Family(_counting, packages=(), draws_itself=True)
+# 1e-12 is usual for float64 states, 1e-5 for float32; a wrong action gives 1e-2.
+SUITE = Family(_dmc, packages=("mujoco", "dm_control"), replay_tolerance=1e-3)
+METAWORLD = Family(_sawyer, packages=("mujoco", "metaworld"), replay_tolerance=1e-3)
+# Its states hold accelerations: 0 is usual, 1e-3 for float32; a wrong action gives 1e2.
+HAND = Family(_baoding, packages=("mujoco", "gymnasium-robotics"), replay_tolerance=0.1)
+
+# By name; every other name is one of dm_control's suite.
+TASKS = {
+    "counting": Task(COUNTING, "counting", "counting"),
+    "sawyer": Task(METAWORLD, "metaworld", "peg-insert-side-v3"),
+    "baoding": Task(HAND, "adroit", "baoding"),
+}
+
+
 def find_task(name: str) -> Task:
     """Read an environment's name; UserError names the nearest right one."""
-    if name == "counting":
-        return Task("counting", "counting", "counting")
-    if name == "sawyer":
-        return Task("metaworld", "metaworld", "peg-insert-side-v3")
-    if name == "baoding":
-        return Task("baoding", "adroit", "baoding")
-    return Task("dmc", *dmc_task(name))
+    return TASKS[name] if name in TASKS else Task(SUITE, *dmc_task(name, TASKS))
+
+
+def draws_itself(name: str) -> bool:
+    """Whether the environment of that name draws its pixels without OpenGL; a wrong name does not."""
+    return name in TASKS and TASKS[name].family.draws_itself

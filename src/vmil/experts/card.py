@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vmil.envs.tasks import SIMULATORS, find_task
+from vmil.envs.tasks import find_task
 from vmil.experts.provenance import sha256, versions
 from vmil.experts.replay_check import Replay
 from vmil.experts.stage import Expert
@@ -64,7 +64,7 @@ def _demo_part(lines: list[DemoLine], env_name: str, expert: Expert, recipe: Rec
         + f"{line.path.stat().st_size / 1000:.0f} |"
         for line in lines
     ]
-    packages = versions(*SIMULATORS[find_task(env_name).family])
+    packages = versions(*find_task(env_name).family.packages)
     return [
         "## Demonstrations",
         "",

@@ -7,23 +7,18 @@ from pathlib import Path
 from vmil.config.errors import UserError
 from vmil.config.load import load_config
 from vmil.config.schema import EnvConfig
-from vmil.envs.tasks import find_task
+from vmil.envs.tasks import HAND, METAWORLD, SUITE, Family, find_task
 from vmil.experts.stage import Expert, Kind
+
+KINDS: dict[Family, Kind] = {SUITE: "sac", METAWORLD: "scripted", HAND: "planned"}
 
 
 def expert_kind(env: str) -> Kind:
     """What kind of expert the task has; UserError if the name is wrong or there is none."""
     family = find_task(env).family
-    if family == "dmc":
-        return "sac"
-    elif family == "metaworld":
-        return "scripted"
-    elif family == "baoding":
-        return "planned"
-    elif family == "counting":
-        raise UserError(f"env {env} has no expert: it teaches nothing")
-    else:
-        raise ValueError(f"no expert is known for the family {family!r}")
+    if family not in KINDS:
+        raise UserError(f"env {env} has no expert")
+    return KINDS[family]
 
 
 def task_config(env: str) -> EnvConfig:

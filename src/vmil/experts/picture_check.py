@@ -11,6 +11,7 @@ from vmil.config.schema import EnvConfig, RenderProfile
 from vmil.data.formats.source import SourceEpisode
 from vmil.envs.factory import make_env, render_states
 from vmil.envs.rendering import PROFILES
+from vmil.envs.tasks import draws_itself
 
 STARTS = 6  # own first pictures whose colours are known
 ALIKE = 1.0  # grey levels of mean absolute difference, which other OpenGL drivers cause
@@ -26,7 +27,7 @@ def compare_pictures(episodes: list[SourceEpisode], env: EnvConfig) -> list[str]
     With physics states the same moment is drawn and compared. Without, the poses differ, but the colours should not: it
     is counted how many pixels are in colours that the run's own first pictures do not show.
     """
-    if env.name == "counting":
+    if draws_itself(env.name):
         return []
     exact = [episode for episode in episodes if episode.physics is not None]
     measure = _difference if exact else _unknown_colours

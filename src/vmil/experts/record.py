@@ -15,7 +15,7 @@ from vmil.config.errors import UserError
 from vmil.config.schema import EnvConfig
 from vmil.data.recording import PHYSICS, read_recording
 from vmil.envs.factory import render_states
-from vmil.envs.tasks import SIMULATORS, find_task
+from vmil.envs.tasks import find_task
 from vmil.experts.card import DemoLine, Recipe, write_card
 from vmil.experts.provenance import versions
 from vmil.experts.replay_check import Replay, replay_demo
@@ -149,7 +149,7 @@ def _recorded(path: Path, env: EnvConfig, expert: Expert, recipe: Recipe) -> Epi
 
 def _meta(episode: Episode, expert: Expert, env: EnvConfig, recipe: Recipe) -> dict[str, Any]:
     task = find_task(env.name)
-    packages = SIMULATORS[task.family]
+    packages = task.family.packages
     installed = versions(*packages)
     return {
         "format": PHYSICS,

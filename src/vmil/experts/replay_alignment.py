@@ -15,11 +15,9 @@ from vmil.data.formats.source import SourceEpisode
 from vmil.envs.dmc import action_map
 from vmil.envs.factory import make_env
 from vmil.envs.suite import load_task
-from vmil.envs.tasks import find_task
+from vmil.envs.tasks import SUITE, find_task
 
 STEPS = 20  # that are replayed, each from its own recorded state
-TOLERANCE = 1e-3  # in the state's units: 1e-12 is usual for float64 states, 1e-5 for float32; a wrong action gives 1e-2
-HAND_TOLERANCE = 0.1  # baoding's states hold accelerations: 0 is usual, 1e-3 for float32; a wrong action gives 1e2
 
 
 class Simulator(Protocol):
@@ -40,12 +38,10 @@ class Simulator(Protocol):
 class SuiteSimulator:
     """A task of dm_control's, without a camera."""
 
-    tolerance = TOLERANCE
-
-    def __init__(self, domain: str, task: str) -> None:
+    def __init__(self, domain: str, task: str, tolerance: float) -> None:
         self._control = load_task(domain, task)
         self._centre, self._half = action_map(self._control)
-        self.size = len(self._control.physics.get_state())
+        self.size, self.tolerance = len(self._control.physics.get_state()), tolerance
 
     def after(self, state: np.ndarray, action: np.ndarray, repeat: int) -> np.ndarray:
         """As `Simulator`."""
@@ -126,14 +122,15 @@ class Replayer:
 
 def _open(env: EnvConfig) -> Simulator | str:
     task = find_task(env.name)
-    if task.family == "dmc":
-        return SuiteSimulator(task.domain, task.task)
-    elif task.family in ("metaworld", "baoding"):
-        try:
-            return WorldSimulator(env, HAND_TOLERANCE if task.family == "baoding" else TOLERANCE)
-        except UserError as error:
-            return str(error)
-    return "nothing here replays this task"
+    tolerance = task.family.replay_tolerance
+    if tolerance is None:
+        return "nothing here replays this task"
+    if task.family is SUITE:
+        return SuiteSimulator(task.domain, task.task, tolerance)
+    try:
+        return WorldSimulator(env, tolerance)
+    except UserError as error:
+        return str(error)
 
 
 def _replay(simulator: Simulator, episode: SourceEpisode, repeat: int, found: Findings) -> None:
