@@ -77,6 +77,50 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+class EpisodeActor:
+    """Begins an episode and takes its actions; what follows one that ended early is thrown away.
+
+    generator: of uniform actions; None: torch's global one.
+    """
+
+    def __init__(self, env: EpisodicEnv, episode: int, generator: torch.Generator | None = None) -> None:
+        env.set_episode(episode)
+        self.steps = 0  # agent steps so far
+        self._env, self._episode, self._generator = env, episode, generator
+        self._cut_scores: dict[str, float] = {}  # of an episode that ended early
+        self._acting, self._started, self._rendered = 0.0, time.perf_counter(), env.render_seconds
+
+    @property
+    def over(self) -> bool:
+        """Whether the episode has ended early."""
+        return self._env.episode != self._episode
+
+    def act(self, policy: Policy | None, image: Tensor, proprio: Tensor | None) -> Tensor:
+        """The action (A,) for what is seen, (H, W, 3) uint8 and perhaps (P,); policy None: a uniform one."""
+        started, size = time.perf_counter(), self._env.action_spec.shape
+        if self.over:
+            self._cut_scores = self._cut_scores or dict(self._env.last_scores)
+            return torch.zeros(size)
+        if policy is None:
+            action = 2 * torch.rand(size, generator=self._generator) - 1
+        else:
+            vector = None if proprio is None else proprio.unsqueeze(0)
+            is_first = torch.tensor([self.steps == 0])
+            action = policy(image.unsqueeze(0), vector, is_first)[0].to("cpu", torch.float32)
+        self.steps += 1
+        self._acting += time.perf_counter() - started
+        return action
+
+    def scores(self) -> dict[str, float]:
+        """What the episode scored besides its return, once it is over."""
+        return self._cut_scores or dict(self._env.last_scores)
+
+    def seconds(self) -> dict[str, float]:
+        """Where the time since its beginning went."""
+        elapsed, rendering = time.perf_counter() - self._started, self._env.render_seconds - self._rendered
+        return {"time/act": self._acting, "time/render": rendering, "time/env": elapsed - self._acting - rendering}
+
+
 class EpisodeCollector:
     """Collects one whole episode at a time; episode i starts from the environment's i-th initial state, whoever asks.
 
@@ -95,8 +139,8 @@ class EpisodeCollector:
         self.seconds = {"time/act": 0.0, "time/render": 0.0, "time/env": 0.0}  # of the last episode
         self._env, self._frames_per_step = env, frames_per_step
         self._generator = torch.Generator().manual_seed(seed)  # of random actions
-        self._random, self._opening, self._step, self._acting = False, True, 0, 0.0
-        self._cut_scores: dict[str, float] = {}  # of an episode that ended early
+        self._random = False
+        self._actor: EpisodeActor  # of the running episode
         observations = ["image"] + (["proprio"] if env.config.proprio else [])
         self._collector = Collector(
             env,
@@ -118,18 +162,11 @@ class EpisodeCollector:
         if self.policy is None and not random:
             raise RuntimeError("EpisodeCollector has no policy")
         self._random = random
-        self._acting, started, rendering = 0.0, time.perf_counter(), self._env.render_seconds
         with one_thread():
             rollout = next(self._rollouts)
-        seconds, rendering = time.perf_counter() - started, self._env.render_seconds - rendering
-        self.seconds = {
-            "time/act": self._acting,
-            "time/render": rendering,
-            "time/env": seconds - self._acting - rendering,
-        }
+        self.seconds, self.scores = self._actor.seconds(), self._actor.scores()
         episode = whole_episode(rollout, self.episode)
         self.episode += 1
-        self.scores = self._cut_scores or dict(self._env.last_scores)
         return episode
 
     def overlap(self, random: bool | None) -> None:
@@ -137,27 +174,12 @@ class EpisodeCollector:
 
     def _open_episode(self) -> None:
         """Before each episode's reset: TorchRL's own extra resets must not shift which initial state comes next."""
-        self._env.set_episode(self.episode)
-        self._opening, self._step, self._cut_scores = True, 0, {}
+        self._actor = EpisodeActor(self._env, self.episode, self._generator)
 
     def _act(self, image: Tensor, proprio: Tensor | None = None) -> Tensor:
-        size = self._env.action_spec.shape
-        if self._env.episode != self.episode:  # this one ended early: what follows is thrown away
-            self._cut_scores = self._cut_scores or dict(self._env.last_scores)
-            return torch.zeros(size)
-        before = time.perf_counter()
-        is_first = torch.tensor([self._opening])
-        self._opening = False
-        if self._random:
-            action = 2 * torch.rand(size, generator=self._generator) - 1
-        else:
-            assert self.policy is not None
-            vector = None if proprio is None else proprio.unsqueeze(0)
-            action = self.policy(image.unsqueeze(0), vector, is_first)[0].to("cpu", torch.float32)
-        self._acting += time.perf_counter() - before
-        self._step += 1
-        if self.on_step is not None:
-            self.on_step(self._step * self._frames_per_step)
+        action = self._actor.act(None if self._random else self.policy, image, proprio)
+        if self.on_step is not None and not self._actor.over:
+            self.on_step(self._actor.steps * self._frames_per_step)
         return action
 
     def state_dict(self) -> dict[str, Any]:

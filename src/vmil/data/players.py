@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
-import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from torchrl.collectors import Collector
 
 from vmil.config.errors import NonFiniteError
-from vmil.data.collect import one_thread
+from vmil.data.collect import EpisodeActor, one_thread
 from vmil.envs.episodes import EpisodicEnv, seed_from
 
 _DIE_WITH_PARENT = 1  # prctl's PR_SET_PDEATHSIG
@@ -36,34 +35,20 @@ class Player(TensorDictModuleBase):
         self.in_keys, self.out_keys = ["image"] + (["proprio"] if proprio else []), ["action"]
         self.policy, self.seed = policy, seed
         self.register_buffer("orders", torch.zeros(2, dtype=torch.int64))
-        self.scores: dict[str, float] = {}  # of the episode that ended last
-        self.acting = 0.0  # seconds
-        self._env: EpisodicEnv | None = None
-        self._episode, self._opening = 0, True
+        self._actor: EpisodeActor | None = None
 
-    def open(self, env: EpisodicEnv, worker: int) -> int:
-        """Begins this worker's episode; gives its number."""
-        self._episode = int(self.orders[0]) + worker
-        self._env, self._opening, self.acting, self.scores = env, True, 0.0, {}
-        env.set_episode(self._episode)
-        torch.manual_seed(seed_from(self.seed, self._episode))
-        return self._episode
+    def open(self, env: EpisodicEnv, worker: int) -> EpisodeActor:
+        """Begins this worker's episode."""
+        episode = int(self.orders[0]) + worker
+        self._actor = EpisodeActor(env, episode)
+        torch.manual_seed(seed_from(self.seed, episode))
+        return self._actor
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """The action for what is seen, (H, W, 3) uint8 and perhaps (P,)."""
-        assert self._env is not None
-        started = time.perf_counter()
-        size = self._env.action_spec.shape
-        if self._env.episode != self._episode:  # this one ended early: what follows is thrown away
-            self.scores = self.scores or dict(self._env.last_scores)
-            return tensordict.set("action", torch.zeros(size))
-        if bool(self.orders[1]):
-            action = 2 * torch.rand(size) - 1
-        else:
-            vector = tensordict["proprio"].unsqueeze(0) if "proprio" in self.in_keys else None
-            action = self.policy(tensordict["image"].unsqueeze(0), vector, torch.tensor([self._opening]))[0].float()
-        self._opening = False
-        self.acting += time.perf_counter() - started
+        assert self._actor is not None
+        proprio = tensordict["proprio"] if "proprio" in self.in_keys else None
+        action = self._actor.act(None if bool(self.orders[1]) else self.policy, tensordict["image"], proprio)
         return tensordict.set("action", action)
 
 
@@ -92,17 +77,13 @@ class EpisodeWorker(Collector):
 
     def rollout(self) -> TensorDictBase:
         """Steps (steps,) of the episode, with a "report" that is the same for all; of a failed one that alone."""
-        self.policy.open(self.env, self.worker_idx)
-        started, drawn = time.perf_counter(), self.env.render_seconds
+        actor = self.policy.open(self.env, self.worker_idx)
         try:
             with one_thread():
                 rollout = super().rollout()
         except NonFiniteError as error:
             return self._failed(error)
-        drawn = self.env.render_seconds - drawn
-        rest = time.perf_counter() - started - self.policy.acting - drawn
-        seconds = {"time/act": self.policy.acting, "time/render": drawn, "time/env": rest}
-        return _with_report(rollout, Report(self.policy.scores or dict(self.env.last_scores), seconds))
+        return _with_report(rollout, Report(actor.scores(), actor.seconds()))
 
     def _failed(self, error: NonFiniteError) -> TensorDictBase:
         steps = self.frames_per_batch  # TorchRL puts the workers' rollouts side by side, and counts their frames
