@@ -98,12 +98,18 @@ class Pace:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continues where `state_dict` was taken."""
+        state = {**self._of_old(state["goal"]), **state}
         self.frames, self.goal, self.owed = state["frames"], state["goal"], state["owed"]
-        self.wave = state.get("wave", 0)
-        before = math.ceil(self.goal / self._training.frames_per_epoch)  # as an older checkpoint's run had it
-        self.rounds = state.get("rounds", int(self._training.pretrain_updates > 0) + before)
-        self.asked = state.get("asked", before * self._training.frames_per_epoch)
-        self.size = state.get("size", self._training.frames_per_epoch if self.goal else 0)
-        self.length = state.get(
-            "length", self._training.updates_per_epoch if self.goal else self._training.pretrain_updates
-        )
+        self.wave, self.rounds, self.asked = state["wave"], state["rounds"], state["asked"]
+        self.size, self.length = state["size"], state["length"]
+
+    def _of_old(self, goal: int) -> dict[str, int]:
+        """What older checkpoints lack, as their runs had it."""
+        training, before = self._training, math.ceil(goal / self._training.frames_per_epoch)
+        return {
+            "wave": 0,
+            "rounds": int(training.pretrain_updates > 0) + before,
+            "asked": before * training.frames_per_epoch,
+            "size": training.frames_per_epoch if goal else 0,
+            "length": training.updates_per_epoch if goal else training.pretrain_updates,
+        }

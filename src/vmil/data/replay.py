@@ -94,7 +94,7 @@ class Replay:
         """
         if not bool(torch.isfinite(episode.get("action")).all()):
             raise ValueError(f"episode {int(episode.get('episode')[0])} holds an action that is NaN or infinite")
-        if "terminated" not in set(episode.keys()):  # demonstrations, which no one says it of, and earlier checkpoints
+        if "terminated" not in set(episode.keys()):  # older checkpoints lack it, and so do demonstrations
             episode = episode.copy().set("terminated", torch.zeros(len(episode), dtype=torch.bool))
         keys = (*KEYS, "proprio") if "proprio" in set(episode.keys()) else KEYS
         self.buffer.extend(episode.select(*keys))

@@ -184,7 +184,7 @@ class SACAgent:
         self.loss.load_state_dict(state["loss"])
         self.loss.target_entropy.copy_(entropy)
         self.optimizer.load_state_dict(state["optimizer"])
-        single = torch.ones(len(state["replay"]["0"]), dtype=torch.int64)  # checkpoints older than `return_steps`
+        single = torch.ones(len(state["replay"]["0"]), dtype=torch.int64)  # older checkpoints lack the steps
         columns = {key: state["replay"].get(str(i), single) for i, key in enumerate(REPLAY_KEYS)}
         self.replay.extend(TensorDict(columns, [len(single)]))
         self.frames = state["frames"]
@@ -192,7 +192,7 @@ class SACAgent:
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate  # not what it was stopped with
         own = _learning(self.config)
-        self.stages = state.get("stages", self.stages)
+        self.stages = state.get("stages", self.stages)  # older checkpoints lack them
         if self.stages[-1]["settings"] != own:
             self.stages = [*self.stages, {"frames": self.frames, "settings": own}]
 

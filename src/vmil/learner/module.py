@@ -126,7 +126,7 @@ class ImitationModule(lightning.LightningModule, ABC):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes it back, and the update counter as the plain number it is used as."""
-        self.means.load_state_dict(checkpoint.get("means", {}))
+        self.means.load_state_dict(checkpoint.get("means", {}))  # older checkpoints lack it, and the guard's
         self.guard.load_state_dict(checkpoint.get("guard", {}))
         self.updates = int(checkpoint["state_dict"]["updates_done"])
 

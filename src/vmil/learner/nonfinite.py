@@ -67,8 +67,9 @@ class FiniteGuard:
         return {"skipped": self.skipped, "in_a_row": dict(self._in_a_row)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Counts on from there; older checkpoints hold nothing of this."""
-        self.skipped, self._in_a_row = int(state.get("skipped", 0)), dict(state.get("in_a_row", {}))
+        """Counts on from there."""
+        self.skipped = int(state.get("skipped", 0))  # older checkpoints lack both
+        self._in_a_row = dict(state.get("in_a_row", {}))
 
 
 class LeftOut:

@@ -137,6 +137,6 @@ class RecordedModule(ImitationModule):
         checkpoint["left_out"] = self._left_out_before if self._left_out is None else self._left_out.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes it back, once steps are judged there; older checkpoints hold nothing of this."""
+        """Takes it back, once steps are judged there."""
         super().on_load_checkpoint(checkpoint)
-        self._left_out_before = checkpoint.get("left_out", {})
+        self._left_out_before = checkpoint.get("left_out", {})  # older checkpoints lack it

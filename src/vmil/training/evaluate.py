@@ -120,8 +120,8 @@ class Evaluate(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes it back."""
         self.last_frames = state_dict["last_frames"]
-        self.reporter.load_state_dict({"scored_frames": self.last_frames} | state_dict)  # older ones do not tell it
-        self._in_round = state_dict.get("in_round", False)
+        self.reporter.load_state_dict({"scored_frames": self.last_frames} | state_dict)  # older checkpoints lack it
+        self._in_round = state_dict.get("in_round", False)  # older checkpoints lack it, and what was pending
         self._left_over = state_dict.get("pending")
 
     def _evaluate_if_due(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:

@@ -51,8 +51,9 @@ class Watchdog:
         return {"sick": {name: count for name, count in self._sick.items() if count}, "warned": sorted(self._warned)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Watches on from a checkpoint; older ones hold nothing of this."""
-        self._sick, self._warned = Counter(state.get("sick", {})), set(state.get("warned", ()))
+        """Watches on from a checkpoint."""
+        self._sick = Counter(state.get("sick", {}))  # older checkpoints lack both
+        self._warned = set(state.get("warned", ()))
 
     def _warn(self, finding: Finding, frames: int) -> None:
         log.warning("after %d frames %s", frames, finding.sentence)

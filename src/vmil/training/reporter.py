@@ -72,9 +72,7 @@ class Reporter:
         """Takes it back."""
         self._pictured_frames = state_dict["pictured_frames"]
         self.last = None if state_dict["last"] is None else Score(**state_dict["last"])
-        self.scored_frames = state_dict.get(
-            "scored_frames", state_dict.get("last_frames", -1)
-        )  # older ones have the last
+        self.scored_frames = state_dict["scored_frames"]
 
 
 def _metrics(result: Score, rollout: Rollout) -> dict[str, float]:
