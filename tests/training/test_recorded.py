@@ -17,6 +17,7 @@ from vmil.data.transition import Batch
 from vmil.learner.graphs import WARM_UP, clip_and_step, use_graphs
 from vmil.learner.module import NonFiniteError, Part
 from vmil.learner.nonfinite import PATIENCE, LeftOut, Skip
+from vmil.learner.recorded import RecordedModule
 from vmil.training.vmil import VMIL
 
 T, B, EXPERTS, A = 6, 4, 2, 3
@@ -47,6 +48,11 @@ def make_learner(monkeypatch: pytest.MonkeyPatch) -> Callable[..., VMIL]:
         return learner
 
     return make
+
+
+def test_a_learner_that_cannot_learn_is_not_made() -> None:
+    with pytest.raises(TypeError, match="abstract method"):
+        RecordedModule(load_config(SMALL))  # type: ignore[abstract]
 
 
 @pytest.mark.parametrize(
