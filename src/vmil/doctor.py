@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, get_args
 from vmil.config.cuda import nvidia_driver
 from vmil.config.errors import UserError
 from vmil.config.schema import EnvConfig, RenderProfile
+from vmil.data.machine import allowed_cores, cpu_flags, memory_limit, processor_name
 from vmil.tracking.address import shown
 
 if TYPE_CHECKING:
@@ -64,17 +65,9 @@ def _versions() -> Iterator[Line]:
 
 
 def _processor() -> Iterator[Line]:
-    from vmil.data.footprint import allowed_cores  # not at the top of the file: torch comes with it
-
-    cpuinfo = Path("/proc/cpuinfo")
-    facts: dict[str, str] = {}
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text().splitlines():
-            name, _, value = line.partition(":")
-            facts.setdefault(name.strip(), value.strip())
-    yield "cpu", facts.get("model name", platform.processor() or platform.machine())
+    yield "cpu", processor_name()
     yield "cpu cores", f"{allowed_cores()} usable of {os.cpu_count()}"
-    flags = facts.get("flags", "").split()
+    flags = cpu_flags()
     present = [flag for flag in INSTRUCTIONS if flag in flags]
     yield "cpu instructions", ", ".join(present) or f"none of {', '.join(INSTRUCTIONS)}"
 
@@ -83,9 +76,9 @@ def _memory() -> Iterator[Line]:
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
     yield "memory", f"{total / GIB:.1f} GiB, {free / GIB:.1f} unused"
-    limit = Path("/sys/fs/cgroup/memory.max")
-    if limit.is_file() and limit.read_text().strip() != "max":
-        yield "memory limit", f"{int(limit.read_text()) / GIB:.1f} GiB (this container's)"
+    limit = memory_limit()
+    if limit is not None:
+        yield "memory limit", f"{limit / GIB:.1f} GiB (this container's)"
 
 
 def _disk() -> Iterator[Line]:

@@ -19,7 +19,7 @@ from vmil.config.schema import Config
 from vmil.data import footprint
 from vmil.data.datamodule import VMILDataModule
 from vmil.data.demos import Demonstrations
-from vmil.data.footprint import Footprint, _container_memory, estimate, replay_steps
+from vmil.data.footprint import Footprint, estimate, replay_steps
 from vmil.data.ranks import Rank
 from vmil.data.transition import Batch, previous_actions
 from vmil.envs.counting import CountingEnv
@@ -438,16 +438,6 @@ def test_no_room_anywhere_is_one_sentence(config: Config, tmp_path: Path) -> Non
     config.training.frames = config.training.replay_frames = 10**15
     with pytest.raises(UserError, match="nor on the disk of"):
         module(config, tmp_path / "replay")
-
-
-def test_a_container_counts_its_cache_as_free(tmp_path: Path) -> None:
-    assert _container_memory(tmp_path) is None
-    (tmp_path / "memory.current").write_text("700\n")
-    (tmp_path / "memory.stat").write_text("anon 500\ninactive_file 150\n")
-    (tmp_path / "memory.max").write_text("1000\n")
-    assert _container_memory(tmp_path) == 450
-    (tmp_path / "memory.max").write_text("max\n")
-    assert _container_memory(tmp_path) is None
 
 
 def test_the_footprint_counts_the_demonstrations_that_are_there(config: Config) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import os
-import platform
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,8 +24,8 @@ from vmil.config.paths import given_path
 from vmil.config.runs import BASE, CONFIG_FILE, run_name
 from vmil.config.schema import Config
 from vmil.config.schema_cli import PublishOptions
+from vmil.data import machine
 from vmil.data.demos import find_demos
-from vmil.data.footprint import allowed_cores
 from vmil.tracking.curves import Point, read_points
 from vmil.tracking.record import read_record
 
@@ -113,7 +112,7 @@ def make_card(run_dir: Path, config: Config, points: Sequence[Point], options: P
         expert_return=expert_return(tuple(points)),
         command=make_command(config),
         commit=str(tags.get("commit", "unknown")) if isinstance(tags, dict) else "unknown",
-        machine=options.machine or machine_in_words(),
+        machine=options.machine or machine.in_words(),
         note=options.note,
     )
 
@@ -163,17 +162,6 @@ def write_metrics(points: Sequence[Point], path: Path) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["frames", "seconds", "name", "value"])
         writer.writerows([point.frames, f"{point.seconds:.1f}", point.name, f"{point.value:.6g}"] for point in points)
-
-
-def machine_in_words() -> str:
-    """Cores, processor and GPUs of this machine."""
-    cpuinfo = Path("/proc/cpuinfo")
-    text = cpuinfo.read_text() if cpuinfo.is_file() else ""
-    models = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")]
-    cores = allowed_cores()
-    gpus = [path.read_text() for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))]
-    names = [line.partition(":")[2].strip() for each in gpus for line in each.splitlines() if line.startswith("Model")]
-    return f"{cores} cores ({models[0] if models else platform.machine()}), {', '.join(names) or 'no GPU'}"
 
 
 def _text(value: object) -> str:

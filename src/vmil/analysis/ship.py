@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import vmil
-from vmil.analysis.publish import machine_in_words, make_command
+from vmil.analysis.publish import make_command
 from vmil.config.errors import UserError
 from vmil.config.load import load_saved_config, save_config
 from vmil.config.paths import given_path
 from vmil.config.runs import CONFIG_FILE, POLICY_FILE, pretrained_dir
 from vmil.config.schema import ComputeConfig, Config, DemosConfig, RunConfig, TrackingConfig
 from vmil.config.schema_cli import ShipOptions
+from vmil.data import machine
 from vmil.envs.rendering import prepare_rendering
 from vmil.envs.tasks import find_task
 from vmil.evaluation.rollout import SEED_OFFSET
@@ -109,7 +110,7 @@ def card(config: Config, made: Provenance, score: Score, directory: Path, option
         "seed": config.seed,
         "environment frames, updates": f"{made.frames:,}, {made.updates:,}",
         "wall-clock": "unknown" if made.hours is None else f"{made.hours:.2f} h",
-        "machine": options.machine or machine_in_words(),
+        "machine": options.machine or machine.in_words(),
         "commit": f"{made.commit} (`+`: with changes); scored at {git_commit()}",
         "the run": made.status,
         "demonstrations": f"digest `{made.demos}`",

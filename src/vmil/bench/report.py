@@ -16,7 +16,7 @@ import vmil
 from vmil.bench.clock import Times
 from vmil.config.errors import UserError
 from vmil.config.schema import Config
-from vmil.data.footprint import allowed_cores, available_memory
+from vmil.data.machine import allowed_cores, available_memory, processor_name
 from vmil.learner.device import choose_device, use_bf16
 from vmil.training.rundir import git_commit
 
@@ -87,13 +87,9 @@ def _short(value: float) -> str:
 def this_machine(config: Config) -> dict[str, object]:
     """What the numbers were measured on, and with."""
     device = choose_device(config)
-    cpuinfo = Path("/proc/cpuinfo")
-    text = cpuinfo.read_text() if cpuinfo.is_file() else ""
-    models = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")]
-    cores = allowed_cores()
     return {
-        "processor": models[0] if models else platform.machine(),
-        "cores": cores,
+        "processor": processor_name(),
+        "cores": allowed_cores(),
         "load": round(os.getloadavg()[0], 2),  # others' work, which slows ours down
         "free_memory_gb": round(available_memory() / GB, 1),
         "device": str(device),

@@ -1,20 +1,18 @@
-"""What a run will take in memory and on disk, and what the machine has."""
+"""What a run will take in memory and on disk, and whether the machine has it."""
 
 from __future__ import annotations
 
 import logging
 import math
-import os
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-import psutil
 
 from vmil.config.errors import UserError
 from vmil.config.learners import collects
 from vmil.config.schema import Config, EnvConfig
 from vmil.data.demos import available_demos
+from vmil.data.machine import available_memory
 from vmil.envs.factory import EnvInfo
 
 log = logging.getLogger(__name__)
@@ -22,8 +20,6 @@ log = logging.getLogger(__name__)
 MEMORY_SHARE = 0.6  # of the free memory that the replay may fill; networks and their activations need the rest
 _BYTES_BESIDES = 4 + 8 + 8 + 1 + 1  # float32 reward, int64 episode and t, bool is_first and terminated
 SCRATCH = "scratch"  # in the checkpoints' replay directory: a replay that memory has no room for
-CORES = "VMIL_CORES"  # the environment variable by which an experiment tells each of its runs its share of the cores
-_CGROUP = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
@@ -85,38 +81,3 @@ def choose_scratch(footprint: Footprint, replay_dir: Path | None, sharers: int =
         raise UserError(f"{said}, nor on the disk of {replay_dir}: lower training.replay_frames")
     log.warning("%s and is kept on disk, which is slower: training.replay_frames lowers it", said)
     return replay_dir / SCRATCH
-
-
-def allowed_cores() -> int:
-    """Cores that this process may use: by its affinity (macOS does not say), its container's quota, its experiment."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    share = os.environ.get(CORES, "")
-    limits = [cores, _container_cores(_CGROUP), int(share) if share.isdecimal() else None]
-    return max(1, min(limit for limit in limits if limit is not None))
-
-
-def _container_cores(group: Path) -> int | None:
-    """The whole cores in a control group's quota of time; None if there is no group or no limit."""
-    try:
-        limit, period = (group / "cpu.max").read_text().split()
-        return None if limit == "max" else int(limit) // int(period)
-    except (OSError, ValueError, ZeroDivisionError):
-        return None
-
-
-def available_memory() -> int:
-    """Bytes of memory that this process may still take: the machine's, or its container's if that is less."""
-    free = int(psutil.virtual_memory().available)
-    contained = _container_memory(_CGROUP)
-    return free if contained is None else min(free, contained)
-
-
-def _container_memory(group: Path) -> int | None:
-    """What a control group of version 2 leaves; None if there is no group or no limit."""
-    try:
-        limit, used = (group / "memory.max").read_text().strip(), int((group / "memory.current").read_text())
-        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-    except (OSError, ValueError):
-        return None
-    cache = int(stat.get("inactive_file", 0))  # counts as used, but is given back when asked for
-    return None if limit == "max" else max(0, int(limit) - used + cache)

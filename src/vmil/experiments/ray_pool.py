@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vmil.data.cluster import join_cluster
-from vmil.data.footprint import CORES
+from vmil.data.machine import CORES
 from vmil.experiments.resources import Plan
 
 LOOK_EVERY = 1.0  # seconds between two looks for a wish to stop

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from vmil.config.errors import UserError
 from vmil.config.learners import collects
 from vmil.config.schema import Config
-from vmil.data.footprint import allowed_cores, available_memory
+from vmil.data.machine import allowed_cores, available_memory
 from vmil.data.place import fits
 from vmil.experiments.grid import Cell
 

@@ -15,12 +15,13 @@ from vmil.config.errors import UserError
 from vmil.config.schema import EnvConfig
 from vmil.config.schema_planner import LearnedConfig, PlannerConfig
 from vmil.config.schema_ppo import HandPolicyConfig
+from vmil.data import machine
 from vmil.envs.baoding import BaodingEnv
 from vmil.envs.baoding_task import SHARE_ON_TARGET
 from vmil.envs.episodes import seed_from
 from vmil.evaluation.scores import Score, score
 from vmil.experts.plan import Planner, fitted
-from vmil.experts.provenance import digest, machine, sha256, versions
+from vmil.experts.provenance import digest, sha256, versions
 from vmil.experts.stage import RECORDING_SEED, Action, EpisodicExpert, Kind
 
 FINAL_SEED = 12_000  # episodes that measure it; demonstrations come from others
@@ -212,7 +213,7 @@ def _open_record(expert: PlannedExpert, path: Path) -> dict[str, Any]:
             "returns": [],
             "scores": [],
             "seconds": [],
-            "machine": machine(),
+            "machine": machine.in_words(),
             "versions": versions("mujoco", "gymnasium-robotics"),
         }
     return made

@@ -1,9 +1,8 @@
-"""Where an asset comes from: versions, machine and digests, for the cards of shipped files."""
+"""Where an asset comes from: versions and digests, for the cards of shipped files."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
@@ -12,11 +11,6 @@ from pathlib import Path
 def versions(*packages: str) -> dict[str, str]:
     """Return the installed version of Python and of each package."""
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}
-
-
-def machine() -> str:
-    """Return the machine in words, e.g. `2 CPU cores, x86_64`."""
-    return f"{os.cpu_count()} CPU cores, {platform.machine()}"
 
 
 def digest(*parts: str) -> str:

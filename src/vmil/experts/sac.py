@@ -13,10 +13,11 @@ import torch
 from vmil.config.errors import UserError
 from vmil.config.schema_expert import ExpertConfig
 from vmil.config.schema_ppo import PPO_NAMES
+from vmil.data import machine
 from vmil.envs.factory import dmc_task
 from vmil.experts.actor import deterministic_policy, load_actor
 from vmil.experts.ppo_agent import PPOAgent, check_ppo
-from vmil.experts.provenance import machine, versions
+from vmil.experts.provenance import versions
 from vmil.experts.rounds import Evaluation, best_return, saved_curve, train_rounds
 from vmil.experts.sac_agent import SACAgent
 from vmil.experts.state_task import score_episodes
@@ -94,7 +95,7 @@ def _write_provenance(
         "returns": returns,
         "returns_seed": FINAL_SEED,
         "curve": curve,
-        "machine": machine(),
+        "machine": machine.in_words(),
         "versions": versions("torch", "torchrl", "dm_control", "mujoco"),
     }
     if refined:

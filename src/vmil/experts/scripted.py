@@ -11,9 +11,10 @@ import numpy as np
 from tqdm import tqdm
 
 from vmil.config.schema import EnvConfig
+from vmil.data import machine
 from vmil.envs.sawyer import SawyerEnv
 from vmil.evaluation.scores import wilson_interval
-from vmil.experts.provenance import machine, versions
+from vmil.experts.provenance import versions
 from vmil.experts.stage import RECORDING_SEED, Action, EpisodicExpert, Kind
 
 CONTROLLER = "SawyerPegInsertionSideV3Policy"
@@ -107,7 +108,7 @@ def measure_expert(config: EnvConfig, out_dir: Path, episodes: int, progress: bo
         successes=successes,
         success_frames=frames,
         returns_seed=FINAL_SEED,
-        machine=machine(),
+        machine=machine.in_words(),
         versions=versions("metaworld", "mujoco"),
     )
     out_dir.mkdir(parents=True, exist_ok=True)

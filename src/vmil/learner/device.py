@@ -5,23 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 
 from vmil.config.cuda import nvidia_driver, torch_cuda
 from vmil.config.errors import UserError
 from vmil.config.schema import Config
-from vmil.data.footprint import allowed_cores
+from vmil.data.machine import allowed_cores, cpu_flags
 
 
 def has_fast_bf16(device: torch.device) -> bool:
     """Whether the processor computes in bfloat16 itself, rather than emulating it."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    cpuinfo = Path("/proc/cpuinfo")
-    flags = cpuinfo.read_text().split() if cpuinfo.exists() else []
-    return "avx512_bf16" in flags or "amx_bf16" in flags
+    return not cpu_flags().isdisjoint({"avx512_bf16", "amx_bf16"})
 
 
 def use_bf16(config: Config, device: torch.device) -> bool:
