@@ -43,7 +43,6 @@ NOT_IMPORTED = {
     "pyopengl": "dm_control",
     "pyparsing": "dm_control",
     "requests": "dm_control",
-    "scipy": "dm_control",
     "setuptools": "dm_control",
 }
 

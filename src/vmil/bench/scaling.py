@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -31,9 +32,7 @@ class Growth:
         if len(set(self.sizes)) < 2:
             return math.nan
         x, y = [math.log(size) for size in self.sizes], [math.log(seconds) for seconds in self.seconds]
-        x_mean, y_mean = sum(x) / len(x), sum(y) / len(y)
-        spread = sum((a - x_mean) ** 2 for a in x)
-        return sum((a - x_mean) * (b - y_mean) for a, b in zip(x, y, strict=True)) / spread
+        return statistics.linear_regression(x, y).slope
 
     @property
     def is_worse_than_linear(self) -> bool:

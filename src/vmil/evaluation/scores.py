@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -98,32 +97,40 @@ def normalised(mean_return: float, expert_return: float) -> float:
 
 def interquartile_mean(values: Sequence[float] | NDArray[np.float64]) -> float:
     """Mean without the lowest and the highest quarter (⌊n/4⌋ each), as rliable takes it (Agarwal et al. 2021)."""
-    ordered = np.sort(_checked(values))
-    cut = len(ordered) // 4
-    return float(ordered[cut : len(ordered) - cut].mean())
+    from scipy.stats import trim_mean
+
+    return float(trim_mean(_checked(values), 0.25))
 
 
-def wilson_interval(rate: float, episodes: int, z: float = 1.96) -> tuple[float, float]:
-    """Interval of a probability from the share of successes (Wilson 1927); honest where all or none succeed."""
-    centre = (rate + z**2 / (2 * episodes)) / (1 + z**2 / episodes)
-    half = z / (1 + z**2 / episodes) * math.sqrt(rate * (1 - rate) / episodes + (z / (2 * episodes)) ** 2)
-    return max(0.0, centre - half), min(1.0, centre + half)
+def wilson_interval(rate: float, episodes: int) -> tuple[float, float]:
+    """95 % interval of a probability from the share of successes (Wilson 1927); honest where all or none succeed."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(round(rate * episodes), episodes).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def bootstrap_interval(
     values: Sequence[float] | NDArray[np.float64],
-    statistic: Callable[[NDArray[np.float64]], float] = lambda sample: float(sample.mean()),
     confidence: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of a statistic (Efron 1979); reproducible by its seed."""
+    """Percentile bootstrap interval of the mean (Efron 1979), reproducible by its seed; of one value, that value."""
+    from scipy.stats import bootstrap
+
     known = _checked(values)
-    draws = np.random.default_rng(seed).integers(0, len(known), (resamples, len(known)))
-    estimates = [statistic(known[draw]) for draw in draws]
-    tail = 50 * (1 - confidence)
-    low, high = np.percentile(estimates, [tail, 100 - tail])
-    return float(low), float(high)
+    if len(known) == 1:
+        return float(known[0]), float(known[0])
+    interval = bootstrap(
+        (known,),
+        np.mean,
+        n_resamples=resamples,
+        confidence_level=confidence,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return float(interval.low), float(interval.high)
 
 
 def _checked(values: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
