@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from vmil.config.learners import expert_columns
 from vmil.config.schema import Config
 from vmil.data.transition import Batch
 from vmil.learner.device import choose_device
@@ -68,7 +69,7 @@ def noise_batch(config: Config, action_size: int, proprio_size: int, device: tor
         proprio=torch.randn(*shape, proprio_size, generator=generator) if proprio_size else None,
         action=2 * torch.rand(*shape, action_size, generator=generator) - 1,
         is_first=torch.zeros(shape, dtype=torch.bool),
-        experts=min(training.batch_size, max(1, round(training.batch_size * training.demo_fraction))),
+        experts=expert_columns(config),
     )
     return batch.to(device)
 

@@ -7,7 +7,7 @@ import re
 
 from vmil.config.errors import UserError
 from vmil.config.keys import flatten
-from vmil.config.learners import collects
+from vmil.config.learners import collects, expert_columns
 from vmil.config.ranges import RANGES, inside
 from vmil.config.schema import Config
 
@@ -95,8 +95,7 @@ def _check_batch(config: Config) -> None:
             f"behaviour.dream_starts={config.behaviour.dream_starts} exceeds the {states} states of a batch "
             "(training.batch_size × training.batch_length)"
         )
-    experts = max(1, round(training.batch_size * training.demo_fraction))
-    if config.discriminator.replay_negatives and experts == training.batch_size:
+    if config.discriminator.replay_negatives and expert_columns(config) == training.batch_size:
         raise UserError(
             "discriminator.replay_negatives=true needs agent sequences in the batch: "
             "lower training.demo_fraction or raise training.batch_size"
@@ -131,8 +130,7 @@ def _check_learner(config: Config) -> None:
         raise UserError("debug.use_ground_truth_reward=true cannot be: behaviour cloning has no reward to replace")
     if config.learner == "sqil_drq" and not true_reward and config.training.batch_size % 2:
         raise UserError(f"training.batch_size={config.training.batch_size} is odd: half of it is the expert's")
-    experts = max(1, round(config.training.batch_size * config.training.demo_fraction))
-    if config.learner == "dac_drq" and not true_reward and not 0 < experts < config.training.batch_size:
+    if config.learner == "dac_drq" and not true_reward and expert_columns(config) == config.training.batch_size:
         raise UserError(
             f"training.demo_fraction={config.training.demo_fraction} leaves the learner dac_drq no agent's transition: "
             "lower it or raise training.batch_size"

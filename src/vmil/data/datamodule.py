@@ -13,7 +13,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.utils.data import DataLoader
 
 from vmil.config.errors import UserError
-from vmil.config.learners import lead_in
+from vmil.config.learners import expert_columns, lead_in
 from vmil.config.schema import Config
 from vmil.data.collect import Collects, LearnerPolicy
 from vmil.data.demos import Demonstrations, load_demonstrations
@@ -21,7 +21,6 @@ from vmil.data.draws import make_draws
 from vmil.data.footprint import estimate
 from vmil.data.gathering import Gathering
 from vmil.data.generators import stream_seed
-from vmil.data.mixing import expert_columns
 from vmil.data.pace import Pace
 from vmil.data.parallel import make_collector
 from vmil.data.place import make_replay, replay_device

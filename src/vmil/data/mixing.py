@@ -8,14 +8,6 @@ from vmil.data.replay import Replay
 from vmil.data.transition import Batch, Window
 
 
-def expert_columns(config: Config) -> int:
-    """Expert columns of a batch outside pre-training; none where the true reward leaves no use for an expert."""
-    training = config.training
-    if training.demo_fraction == 0.0 and config.debug.use_ground_truth_reward:
-        return 0
-    return min(training.batch_size, max(1, round(training.batch_size * training.demo_fraction)))
-
-
 def mixed_batch(config: Config, demos: Replay, replay: Replay, experts: int, pinned: bool) -> Batch:
     """`training.batch_size` sequences, `experts` of them demonstrations, made where both sources lie.
 
