@@ -1,6 +1,5 @@
 """From a file of tasks, algorithms and variants to single runs."""
 
-import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,10 +7,11 @@ import pytest
 
 from vmil.config.errors import UserError
 from vmil.config.load import load_config, load_saved_config, save_config
+from vmil.config.runs import last_checkpoint
 from vmil.config.sources import conf_dir, presets
 from vmil.experiments import cell as cells
 from vmil.experiments import grid
-from vmil.experiments.cell import CHECKPOINT, Place, command, standing
+from vmil.experiments.cell import Place, command, standing
 from vmil.experiments.grid import Request, expand, read_grid
 from vmil.tracking.record import update_record
 
@@ -199,8 +199,8 @@ def begin(cell: grid.Cell, place: Place, *changes: str, status: str = "", checkp
     if status:
         update_record(run_dir, status=status)
     if checkpoint:
-        (run_dir / CHECKPOINT).parent.mkdir()
-        (run_dir / CHECKPOINT).touch()
+        last_checkpoint(run_dir).parent.mkdir()
+        last_checkpoint(run_dir).touch()
     return run_dir
 
 
@@ -276,13 +276,6 @@ def test_a_run_of_other_settings_is_not_taken_for_the_cell(cell: grid.Cell, plac
     begin(cell, place, "training.frames_per_epoch=2000", status="FINISHED")
     with pytest.raises(UserError, match=r"made with training.frames_per_epoch=2000, not 1000: move it away"):
         standing(cell, place)
-
-
-def test_the_checkpoint_is_the_one_that_training_writes() -> None:
-    """Read, not imported: the module brings Lightning, which takes seconds."""
-    source = Path(cells.__file__).parents[1] / "training" / "checkpoint.py"
-    assert re.search(rf'^LAST\b.*"{CHECKPOINT.name}"', source.read_text(), re.MULTILINE)
-    assert CHECKPOINT.parent.name == "checkpoints"
 
 
 def test_the_last_line_survives_bars_and_half_characters(tmp_path: Path) -> None:

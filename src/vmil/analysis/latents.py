@@ -6,14 +6,14 @@ import csv
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vmil.config.errors import UserError
 from vmil.config.load import load_saved_config
-from vmil.config.runs import CONFIG_FILE
+from vmil.config.runs import CONFIG_FILE, replay_dir
 
 if TYPE_CHECKING:
     from tensordict import TensorDict
@@ -47,9 +47,11 @@ def latent_points(run_dir: Path, points: int = POINTS) -> list[LatentPoint]:
     """
     config = load_saved_config(run_dir / CONFIG_FILE, ["compute.device=cpu"])
     from vmil.training.assembly import prepare_torch
+    from vmil.training.trained import trained_learner
+    from vmil.training.vmil import VMIL
 
     prepare_torch(config)
-    learner = _learner(config, run_dir)
+    learner = cast(VMIL, trained_learner(run_dir, config, VMIL)[0])
     expert, agent = _sequences(config, run_dir)
     states, logits = zip(_filtered(learner, expert), _filtered(learner, agent), strict=True)
     plane = project(np.concatenate(states))
@@ -91,17 +93,6 @@ def read_latents(path: Path) -> list[LatentPoint]:
         raise UserError(f"{path} does not hold latent states") from error
 
 
-def _learner(config: Config, run_dir: Path) -> VMIL:
-    from vmil.envs.factory import env_info
-    from vmil.training.restore import read_checkpoint
-    from vmil.training.vmil import VMIL
-
-    info = env_info(config.env)
-    learner = VMIL(config, info.action_size, info.proprio_size)
-    learner.load_state_dict(read_checkpoint(run_dir / "checkpoints" / "last.ckpt", learner)["state_dict"])
-    return learner.eval()
-
-
 def _sequences(config: Config, run_dir: Path) -> tuple[TensorDict, TensorDict]:
     """Slices (B, T, …) of demonstrations and of the agent's last episodes."""
     from tensordict import TensorDict
@@ -110,7 +101,7 @@ def _sequences(config: Config, run_dir: Path) -> tuple[TensorDict, TensorDict]:
     from vmil.data.episodes import read_tensors
     from vmil.data.replay import Replay
 
-    paths = sorted((run_dir / "checkpoints" / "replay").glob("episode_*.safetensors.gz"))[-EPISODES:]
+    paths = sorted(replay_dir(run_dir).glob("episode_*.safetensors.gz"))[-EPISODES:]
     if not paths:
         raise UserError(f"'{run_dir}' holds no episode of its agent")
     demos = load_demonstrations(config.env, config.demos, config.seed, sampling_seed=0)

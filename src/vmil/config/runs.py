@@ -11,6 +11,9 @@ from vmil.config.paths import given_path
 
 CONFIG_FILE = "config.yaml"  # what makes a directory a run
 LOCK_FILE = ".lock"  # in it, held by the process that makes the run
+CHECKPOINTS = "checkpoints"  # in it, the directory of what follows
+LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
+REPLAY = "replay"  # the directory beside them where the data module keeps the episodes
 ASSETS, PRETRAINED = "assets", "pretrained"  # assets/<env>/pretrained in the package: a policy that came with it
 POLICY_FILE = "policy.safetensors"  # what makes a directory a trained policy
 BASE = "base"  # the variant of a run that is its preset, nothing changed
@@ -31,6 +34,16 @@ def find_run(which: str, root: Path) -> Path:
             return candidate
     near = keys.nearest(which, [path.parent.name for path in runs])
     raise UserError(f"'{which}' is not a run: neither it nor '{root / which}' holds a {CONFIG_FILE}{near}")
+
+
+def last_checkpoint(run_dir: Path) -> Path:
+    """What the run is resumed from, and what it has learnt."""
+    return run_dir / CHECKPOINTS / LAST
+
+
+def replay_dir(run_dir: Path) -> Path:
+    """Where the run keeps the episodes that its agent has played."""
+    return run_dir / CHECKPOINTS / REPLAY
 
 
 def pretrained_dir(env: str, package: Path) -> Path:

@@ -12,13 +12,12 @@ from typing import Literal
 from vmil.config import keys
 from vmil.config.errors import UserError
 from vmil.config.load import load_saved_config
-from vmil.config.runs import CONFIG_FILE, LOCK_FILE
+from vmil.config.runs import CONFIG_FILE, LOCK_FILE, last_checkpoint
 from vmil.experiments.grid import Cell, essence
 from vmil.tracking.curves import read_points
 from vmil.tracking.record import read_record
 from vmil.tracking.tracker import CSV_NAME
 
-CHECKPOINT = Path("checkpoints") / "last.ckpt"  # what a run is resumed from
 Standing = Literal["fresh", "begun", "done"]
 # What may be asked anew of a run that is resumed: it changes its machine and its tracking, not its result.
 ANEW = re.compile(r"compute\..+|tracking(\.kind|\.uri|\.system_metrics)?|demos\.cache_dir")
@@ -62,7 +61,7 @@ def standing(cell: Cell, place: Place) -> Standing:
     finished = read_record(run_dir).get("status") == "FINISHED"
     if finished and saved.training.frames >= cell.config.training.frames:
         return "done"
-    if not (run_dir / CHECKPOINT).is_file():
+    if not last_checkpoint(run_dir).is_file():
         return "fresh"
     # A longer run of the same settings holds this one, though it was stopped, once it was scored there.
     budget = cell.config.training.frames

@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import LambdaCallback
 
 from vmil.config.learners import collects
 from vmil.config.load import save_config
-from vmil.config.runs import CONFIG_FILE
+from vmil.config.runs import CONFIG_FILE, replay_dir
 from vmil.config.schema import Config
 from vmil.data.datamodule import VMILDataModule
 from vmil.data.ranks import rank_of
@@ -25,7 +25,6 @@ from vmil.learner.module import ImitationModule
 from vmil.tracking.tracker import NullTracker, Tracker, make_tracker
 from vmil.training.allocator import keep_memory
 from vmil.training.callbacks import make_callbacks
-from vmil.training.checkpoint import REPLAY
 from vmil.training.evidence import SkipReport
 from vmil.training.restore import read_checkpoint, try_on
 from vmil.training.rundir import require_disk
@@ -57,7 +56,7 @@ def assemble(config: Config, make_learner: LearnerFactory, run_dir: Path, checkp
     prepare_torch(config)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     rank = rank_of(config)
-    data = VMILDataModule(config, replay_dir=run_dir / "checkpoints" / REPLAY, rank=rank)
+    data = VMILDataModule(config, replay_dir=replay_dir(run_dir), rank=rank)
     try:
         learner = make_learner(config, data.info.action_size, data.info.proprio_size)
         learner.guard.on_skip = SkipReport(run_dir)

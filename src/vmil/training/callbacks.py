@@ -8,6 +8,7 @@ from pathlib import Path
 from lightning.pytorch.callbacks import Callback
 from torchrl.envs import EnvBase
 
+from vmil.config.runs import CHECKPOINTS
 from vmil.config.schema import Config
 from vmil.data.ranks import rank_of
 from vmil.evaluation.beside import Beside
@@ -35,7 +36,7 @@ def make_callbacks(
     rank = rank_of(config)
     watchdog = Watchdog(config, tracker)
     flush = TrackingFlush(tracker, watchdog)
-    checkpoint = Checkpoint(config.training, tracker, run_dir / "checkpoints")
+    checkpoint = Checkpoint(config.training, tracker, run_dir / CHECKPOINTS)
     stop = GracefulStop() if rank.count == 1 else StopTogether()
     if rank.index > 0:
         return [stop, flush, checkpoint]

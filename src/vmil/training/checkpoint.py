@@ -17,6 +17,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from vmil.config.errors import UserError
+from vmil.config.runs import LAST, PREVIOUS
 from vmil.config.schema import TrainingConfig
 from vmil.data.episodes import sync_directory, write_atomically
 from vmil.data.generators import global_states, set_global_states
@@ -25,9 +26,6 @@ from vmil.learner.interfaces import crossed, data_of
 from vmil.tracking.tracker import Tracker
 
 log = logging.getLogger(__name__)
-
-LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
-REPLAY = "replay"  # the directory beside them where the data module keeps the episodes
 
 
 class InPlace(TorchCheckpointIO):

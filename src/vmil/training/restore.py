@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from vmil.config.errors import UserError
+from vmil.config.runs import PREVIOUS
 from vmil.data.archives import read_archive
 from vmil.data.datamodule import VMILDataModule
 from vmil.learner.module import ImitationModule, listed
-from vmil.training.checkpoint import PREVIOUS
 
 
 def read_checkpoint(path: Path, learner: ImitationModule) -> dict[str, Any]:

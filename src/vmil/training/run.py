@@ -14,14 +14,14 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from vmil.config.errors import NonFiniteError, StoppedError, UserError
 from vmil.config.load import flatten, load_saved_config
-from vmil.config.runs import CONFIG_FILE
+from vmil.config.runs import CONFIG_FILE, last_checkpoint
 from vmil.config.schema import Config
 from vmil.data.demos import find_demos
 from vmil.data.ranks import rank_of, started_outside
 from vmil.envs.rendering import prepare_rendering
 from vmil.training.assembly import LearnerFactory, Parts, assemble
 from vmil.training.callbacks import finishing
-from vmil.training.checkpoint import LAST, Checkpoint
+from vmil.training.checkpoint import Checkpoint
 from vmil.training.evidence import keep_evidence
 from vmil.training.progress import start_logging
 from vmil.training.requeue import requeue, requeueing, was_requeued
@@ -58,7 +58,7 @@ def train(config: Config, make_learner: LearnerFactory) -> Path:
         again = was_requeued(os.environ) and has_checkpoint(run_dir)
         if not again:
             refuse_to_overwrite(run_dir)  # as the first rank does, which nobody else hears of
-        return _join(config, make_learner, run_dir, run_dir / "checkpoints" / LAST if again else None)
+        return _join(config, make_learner, run_dir, last_checkpoint(run_dir) if again else None)
     if config.run.name is not None and was_requeued(os.environ) and has_checkpoint(joined_run(config)):
         return resume(joined_run(config), make_learner)
     with new_run(config) as run_dir:
@@ -85,13 +85,13 @@ def resume(run_dir: Path, make_learner: LearnerFactory, overrides: Sequence[str]
     config = load_saved_config(run_dir / CONFIG_FILE, overrides)
     if rank_of(config).index > 0:
         prepare_rendering(config.env)
-        return _join(config, make_learner, run_dir, run_dir / "checkpoints" / LAST)
+        return _join(config, make_learner, run_dir, last_checkpoint(run_dir))
     with locked(run_dir):
         require_checkpoint(run_dir)
         prepare_rendering(config.env)
         clear_half_written(run_dir)
         start_logging(run_dir)
-        _fit(config, make_learner, run_dir, run_dir / "checkpoints" / LAST)
+        _fit(config, make_learner, run_dir, last_checkpoint(run_dir))
     return run_dir
 
 

@@ -15,15 +15,14 @@ from pathlib import Path
 from vmil.config.errors import UserError
 from vmil.config.load import save_config
 from vmil.config.paths import given_path
-from vmil.config.runs import CONFIG_FILE, LOCK_FILE
+from vmil.config.runs import CHECKPOINTS, CONFIG_FILE, LAST, LOCK_FILE, PREVIOUS, last_checkpoint
 from vmil.config.schema import Config
-from vmil.training.checkpoint import LAST, PREVIOUS
 
 log = logging.getLogger(__name__)
 
 RUN_DIR = "VMIL_RUN_DIR"  # the environment variable by which the first rank tells those it starts where the run lies
 _CONTENTS = (
-    "checkpoints", "pictures", "videos", "nonfinite", "metrics.csv", "run.json", "run.log", CONFIG_FILE, LOCK_FILE,
+    CHECKPOINTS, "pictures", "videos", "nonfinite", "metrics.csv", "run.json", "run.log", CONFIG_FILE, LOCK_FILE,
 )  # fmt: skip
 _HALF_WRITTEN = (".*.part", ".*.tmp", ".*.tmp.png", ".*.tmp.mp4", ".next.ckpt", ".previous.ckpt")
 _SPARE_DISK = 512 * 1024**2  # bytes: videos, pictures, metrics and two checkpoints
@@ -72,15 +71,15 @@ def joined_run(config: Config) -> Path:
 
 def has_checkpoint(run_dir: Path) -> bool:
     """Whether there is something to resume."""
-    return (run_dir / "checkpoints" / LAST).is_file()
+    return last_checkpoint(run_dir).is_file()
 
 
 def require_checkpoint(run_dir: Path) -> None:
     """UserError if there is nothing to resume, which names what there is instead."""
     if has_checkpoint(run_dir):
         return
-    if (run_dir / "checkpoints" / PREVIOUS).is_file():
-        raise UserError(f"'{run_dir}/checkpoints' has no {LAST}: copy {PREVIOUS}, the one before, to that name")
+    if (run_dir / CHECKPOINTS / PREVIOUS).is_file():
+        raise UserError(f"'{run_dir / CHECKPOINTS}' has no {LAST}: copy {PREVIOUS}, the one before, to that name")
     raise UserError(f"'{run_dir}' was stopped before its first checkpoint: start again with `make train`")
 
 
@@ -93,7 +92,7 @@ def clear_half_written(run_dir: Path) -> None:
 
 def refuse_to_overwrite(run_dir: Path) -> None:
     """UserError if the directory holds a run that came to a checkpoint."""
-    if any((run_dir / "checkpoints" / name).is_file() for name in (LAST, PREVIOUS)):
+    if any((run_dir / CHECKPOINTS / name).is_file() for name in (LAST, PREVIOUS)):
         raise UserError(
             f"'{run_dir}' holds a run already: go on with it by `make resume RUN={run_dir}`, or take another run.name"
         )

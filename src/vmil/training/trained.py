@@ -11,7 +11,7 @@ import torch
 
 from vmil.config.errors import UserError
 from vmil.config.load import load_saved_config
-from vmil.config.runs import CONFIG_FILE
+from vmil.config.runs import CONFIG_FILE, last_checkpoint
 from vmil.config.schema import Config
 from vmil.data.collect import Policy
 from vmil.data.demos import find_demos, mean_return
@@ -24,7 +24,6 @@ from vmil.learner.device import choose_device, playable
 from vmil.learner.module import ImitationModule
 from vmil.tracking.pictures import write_video
 from vmil.training.assembly import LearnerFactory, frames_per_second, prepare_torch
-from vmil.training.checkpoint import LAST
 from vmil.training.restore import read_checkpoint
 
 log = logging.getLogger(__name__)
@@ -49,7 +48,7 @@ def trained_learner(
     """What the run's last checkpoint holds, ready to act, and that checkpoint's content; UserError as above."""
     info = env_info(config.env)
     learner = make_learner(config, info.action_size, info.proprio_size)
-    content = read_checkpoint(run_dir / "checkpoints" / LAST, learner)
+    content = read_checkpoint(last_checkpoint(run_dir), learner)
     learner.load_state_dict(content["state_dict"])
     return learner.to(choose_device(config)).eval(), content
 
