@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from vmil.config.load import load_config
+from vmil.config.options import RewardMap
 from vmil.discriminator.network import Triples
-from vmil.discriminator.reward import RewardMap
 from vmil.evaluation.rollout import Rollout
 from vmil.training.build import build_world_model
 from vmil.training.witness import agreement

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from vmil.acting import ActingPolicy, ActionNoise
 from vmil.behaviour.actor import Actor
+from vmil.config.options import LatentKind
 from vmil.data.transition import previous_actions
-from vmil.world_model.model import LatentKind, WorldModel, make_latent, preprocess
+from vmil.world_model.model import WorldModel, make_latent, preprocess
 
 OPENING, LATER = torch.ones(1, dtype=torch.bool), torch.zeros(1, dtype=torch.bool)
 

@@ -17,11 +17,12 @@ from vmil.behaviour.actor import Actor
 from vmil.behaviour.critic import Critic
 from vmil.behaviour.returns import lambda_return
 from vmil.config.load import load_config
+from vmil.config.options import Activation, Norm
 from vmil.discriminator.loss import cross_entropy, input_penalty
 from vmil.discriminator.network import Discriminator
 from vmil.imagination import Dream, DreamNoise, imagine
 from vmil.learner.device import has_fast_bf16, products_in_bf16, use_bf16_products
-from vmil.nets.mlp import Activation, Norm, frozen
+from vmil.nets.mlp import frozen
 from vmil.training.vmil import VMIL
 from vmil.world_model.model import make_latent
 from vmil.world_model.rssm import RSSM, State

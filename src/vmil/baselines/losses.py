@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-Metrics = dict[str, Tensor]
+from vmil.nets.metrics import Metrics
 
 
 def soft_target(

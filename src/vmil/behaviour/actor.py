@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vmil.config.options import Activation, Norm, PolicyKind
 from vmil.nets.distributions import LOG_2PI, normal_log_prob, tanh_log_jacobian
-from vmil.nets.mlp import MLP, Activation, Norm
-
-PolicyKind = Literal["tanh_normal", "clipped_normal"]
+from vmil.nets.mlp import MLP
 
 
 class ActionDistribution(Protocol):

@@ -6,7 +6,8 @@ import copy
 
 from torch import Tensor, nn
 
-from vmil.nets.mlp import MLP, Activation, Norm, follow
+from vmil.config.options import Activation, Norm
+from vmil.nets.mlp import MLP, follow
 
 
 class Critic(nn.Module):

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from vmil.behaviour.actor import ActionDistribution
 from vmil.behaviour.returns import discount_weights
-
-Metrics = dict[str, Tensor]
+from vmil.nets.metrics import Metrics
 
 
 def actor_loss(

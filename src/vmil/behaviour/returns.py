@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
+
+from vmil.config.options import Normalise
 
 
 def lambda_return(reward: Tensor, value: Tensor, discount: float, lam: float) -> Tensor:
@@ -33,9 +33,6 @@ def _quantiles(values: Tensor, *levels: float) -> list[Tensor]:
     ordered, last = values.flatten().sort().values, values.numel() - 1
     places = [level * last for level in levels]
     return [torch.lerp(ordered[int(place)], ordered[min(int(place) + 1, last)], place % 1.0) for place in places]
-
-
-Normalise = Literal["none", "returns", "advantages"]
 
 
 class ReturnRange(nn.Module):

@@ -11,27 +11,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from vmil.config.schema_baselines import (
-    BCConfig,
-    DACConfig,
-    DrQConfig,
-    LearnerKind,
-    PixelsConfig,
-    RewardMap,
-)
+from vmil.config.options import Activation, LatentKind, NoiseSchedule, Norm, Normalise, Penalty, PolicyKind, RewardMap
+from vmil.config.schema_baselines import BCConfig, DACConfig, DrQConfig, LearnerKind, PixelsConfig
 
 RenderProfile = Literal["standard", "fast"]
-LatentKind = Literal["gaussian", "categorical"]
-Activation = Literal["elu", "silu"]
-Norm = Literal["none", "layer"]
-Penalty = Literal["input", "weights", "none"]
-NoiseSchedule = Literal["none", "constant", "annealed"]
 Bootstrap = Literal["value", "none"]
 TrackingKind = Literal["mlflow", "csv", "none"]
 Precision = Literal["auto", "fp32", "bf16"]
 When = Literal["auto", "never", "always"]
-PolicyKind = Literal["tanh_normal", "clipped_normal"]
-Normalise = Literal["none", "returns", "advantages"]
 Device = Literal["auto", "cpu", "cuda"]
 ReplayPlace = Literal["auto", "host", "device"]
 CollectorBackend = Literal["direct", "process", "ray"]

@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from vmil.config.options import RewardMap
+
 LearnerKind = Literal["vmil", "sqil_drq", "dac_drq", "bc"]
-RewardMap = Literal["probability", "log_d", "neg_log_one_minus_d", "logit"]
 
 
 @dataclass

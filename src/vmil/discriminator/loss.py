@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vmil.config.options import NoiseSchedule, Penalty
 from vmil.discriminator.network import Discriminator
-
-Penalty = Literal["input", "weights", "none"]
-NoiseSchedule = Literal["none", "constant", "annealed"]
-Metrics = dict[str, Tensor]
+from vmil.nets.metrics import Metrics
 
 
 def noise_std(schedule: NoiseSchedule, std: float, frames: int, anneal_frames: int) -> float:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from vmil.nets.mlp import MLP, Activation, only_read
+from vmil.config.options import Activation
+from vmil.nets.mlp import MLP, only_read
 
 
 class Triples(NamedTuple):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch.nn.functional as F
 from torch import Tensor
 
-RewardMap = Literal["probability", "log_d", "neg_log_one_minus_d", "logit"]
+from vmil.config.options import RewardMap
 
 
 def reward_from_logit(kind: RewardMap, logit_expert_is_high: Tensor) -> Tensor:

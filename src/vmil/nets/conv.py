@@ -12,8 +12,9 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from vmil.config.options import Activation
 from vmil.nets.conv_forms import PatchConv2d, PatchConvTranspose2d, SplitConvTranspose2d, SubpixelConvTranspose2d
-from vmil.nets.mlp import Activation, activation
+from vmil.nets.mlp import activation
 
 CHANNELS = 3
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import Literal, Self, cast
+from typing import Self, cast
 
 import torch
 from torch import Tensor, nn
 
-Activation = Literal["elu", "silu"]
-Norm = Literal["none", "layer"]
+from vmil.config.options import Activation, Norm
 
 
 def activation(name: Activation, view: bool = False) -> nn.Module:

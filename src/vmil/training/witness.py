@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from vmil.acting import PortableActing
+from vmil.config.options import RewardMap
 from vmil.discriminator.network import Discriminator, Triples
-from vmil.discriminator.reward import RewardMap, reward_from_logit
+from vmil.discriminator.reward import reward_from_logit
 from vmil.evaluation.rollout import Rollout
 from vmil.learner.examination import Examination
 from vmil.nets.mlp import only_read

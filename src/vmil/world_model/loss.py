@@ -9,10 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vmil.nets.distributions import Latent, random_subset
+from vmil.nets.metrics import Metrics
 from vmil.world_model.model import WorldModel
 from vmil.world_model.rssm import State
-
-Metrics = dict[str, Tensor]
 
 
 def kl_loss(

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from vmil.config.options import Activation, LatentKind, Norm
 from vmil.nets.conv import ImageDecoder, ImageEncoder
 from vmil.nets.distributions import CategoricalLatent, GaussianLatent, Latent
-from vmil.nets.mlp import MLP, Activation, Norm
+from vmil.nets.mlp import MLP
 from vmil.world_model.rssm import RSSM, State
-
-LatentKind = Literal["gaussian", "categorical"]
 
 
 def make_latent(kind: LatentKind, stoch: int, classes: int, min_std: float, unimix: float) -> Latent:

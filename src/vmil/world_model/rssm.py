@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vmil.config.options import Activation, Norm
 from vmil.nets.distributions import Latent
 from vmil.nets.loops import LoopedLinear
-from vmil.nets.mlp import Activation, LayerNormGRUCell, Norm, dense, in_rows
+from vmil.nets.mlp import LayerNormGRUCell, dense, in_rows
 
 Index = int | slice | Tensor | tuple[int | slice | Tensor, ...]
 
