@@ -393,15 +393,16 @@ class FakeRay:
     def __init__(self, **resources: float) -> None:
         self.resources = resources
         self.asked: list[dict[str, Any]] = []
-        self.lost = False
+        self.lost = self.initialised = False
 
     def is_initialized(self) -> bool:
-        return False
+        return self.initialised
 
     def init(self, **settings: Any) -> None:
-        self.joined = settings
+        self.joined, self.initialised = settings, True
 
-    def shutdown(self) -> None: ...
+    def shutdown(self) -> None:
+        self.initialised = False
 
     def cluster_resources(self) -> dict[str, float]:
         return self.resources
@@ -491,6 +492,14 @@ def test_a_cluster_of_our_own_listens_here_only(monkeypatch: pytest.MonkeyPatch)
     ray = FakeRay(CPU=1.0)
     ray_pool.RayPool(Plan(1, 1), on_gpu=False, ray=ray)
     assert ray.joined["_node_ip_address"] == ray.joined["dashboard_host"] == "127.0.0.1"
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_only_a_cluster_that_the_pool_joined_is_left(before: bool) -> None:
+    ray = FakeRay(CPU=1.0)
+    ray.initialised = before
+    ray_pool.RayPool(Plan(1, 1), on_gpu=False, ray=ray).close()
+    assert ray.initialised is before
 
 
 def test_without_ray_one_sentence_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,7 +77,7 @@ class RayPool:
 
     def __init__(self, plan: Plan, on_gpu: bool, jobs: int = 0, ray: Any = None) -> None:
         """`plan` is the local machine's and is used where Ray starts on it; `jobs`: runs at once, 0: as many as fit."""
-        self._ray, _ = join_cluster("runner=ray", "runner=local", ray)
+        self._ray, self._joined = join_cluster("runner=ray", "runner=local", ray)
         elsewhere = os.environ.get("RAY_ADDRESS") is not None
         self.threads = max(1, min(plan.threads, 4)) if elsewhere else plan.threads
         self._cores = replace(plan, threads=self.threads).cores
@@ -103,5 +103,7 @@ class RayPool:
         return Task(self._ray, remote.remote(command, str(log), str(wish), environment, os.getcwd()), wish)
 
     def close(self) -> None:
-        """Leaves the cluster."""
-        self._ray.shutdown()
+        """Leaves the cluster, if it was this pool that joined it."""
+        if self._joined:
+            self._ray.shutdown()
+            self._joined = False
