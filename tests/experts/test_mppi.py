@@ -1,9 +1,15 @@
 """The planner on arithmetic that can be done by hand, and on a point that has to reach a place."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from vmil.experts.mppi import MPPI, MPPIConfig, smooth, weigh
+
+PAPER = MPPIConfig(
+    horizon=7, samples=150, iterations=1, kappa=20.0, beta=0.6, sigma=0.9, fine_share=0.1, fine_sigma=0.27
+)
 
 
 def test_weights_by_hand():
@@ -32,7 +38,7 @@ def test_smoothing_by_hand():
 
 
 def test_proposals_hold_the_plan_itself_and_the_finer_noise():
-    planner = MPPI(MPPIConfig(horizon=3, samples=2000, beta=1.0, sigma=0.2, fine_share=0.5, fine_sigma=0.05), 2, seed=0)
+    planner = MPPI(replace(PAPER, horizon=3, samples=2000, beta=1.0, sigma=0.2, fine_share=0.5, fine_sigma=0.05), 2, 0)
     planner.plan[:] = 0.1
     sequences = planner.propose()
     assert sequences.shape == (2000, 3, 2)
@@ -44,7 +50,7 @@ def test_proposals_hold_the_plan_itself_and_the_finer_noise():
 
 
 def test_the_plan_moves_on_by_one_step():
-    planner = MPPI(MPPIConfig(horizon=3, samples=1), 1, seed=0)  # its only sequence is the plan itself
+    planner = MPPI(replace(PAPER, horizon=3, samples=1), 1, seed=0)  # its only sequence is the plan itself
     planner.plan[:] = np.array([[0.1], [0.2], [0.3]])
     assert planner.act(lambda sequences: np.zeros(1)).item() == 0.1
     assert planner.plan.ravel().tolist() == [0.2, 0.3, 0.3]
@@ -58,7 +64,7 @@ def test_every_iteration_evaluates_all_samples_and_the_seed_decides():
             calls.append(sequences)
             return np.square(sequences - 0.5).sum((1, 2))
 
-        action = MPPI(MPPIConfig(horizon=2, samples=20, iterations=3), 1, seed).act(evaluate)
+        action = MPPI(replace(PAPER, horizon=2, samples=20, iterations=3), 1, seed).act(evaluate)
         assert [call.shape for call in calls] == [(20, 2, 1)] * 3
         return action.item()
 
@@ -73,7 +79,7 @@ def test_it_drives_a_point_to_its_place_and_holds_it_there():
         speeds = speed + 0.1 * np.cumsum(accelerations[..., 0], axis=1)
         return position + 0.1 * np.cumsum(speeds, axis=1)
 
-    planner = MPPI(MPPIConfig(horizon=15, samples=100, kappa=10.0), 1, seed=0)
+    planner = MPPI(replace(PAPER, horizon=15, samples=100, kappa=10.0), 1, seed=0)
     position, speed, distances = 0.0, 0.0, []
     for _ in range(50):
         action = planner.act(lambda a: np.square(foresee(position, speed, a) - 1.0).sum(1)).item()  # noqa: B023

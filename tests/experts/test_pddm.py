@@ -15,7 +15,9 @@ from vmil.experts.mppi import MPPIConfig
 from vmil.experts.pddm import PDDM, train_pddm
 
 LEARNED = LearnedConfig(rounds=3, rollouts=4, updates=200, hidden=32, batch_size=64, learning_rate=3e-3)
-PLANNER = MPPIConfig(horizon=8, samples=64, kappa=5.0, sigma=0.7)
+PLANNER = MPPIConfig(
+    horizon=8, samples=64, iterations=1, kappa=5.0, beta=0.6, sigma=0.7, fine_share=0.1, fine_sigma=0.27
+)
 
 
 class Point:

@@ -21,14 +21,14 @@ Evaluate = Callable[[Floats], Floats]
 class MPPIConfig:
     """Settings of the planner; an action lies in [-1, 1]."""
 
-    horizon: int = 7  # control steps
-    samples: int = 150  # sequences per iteration
-    iterations: int = 1  # rounds of sampling around the improved plan, per control step
-    kappa: float = 20.0  # inverse temperature, per unit of cost
-    beta: float = 0.6  # n_t = β u_t + (1 - β) n_{t-1}; 1 is white noise
-    sigma: float = 0.9  # standard deviation of u
-    fine_share: float = 0.1  # of the samples, with the smaller noise
-    fine_sigma: float = 0.27
+    horizon: int  # control steps
+    samples: int  # sequences per iteration
+    iterations: int  # rounds of sampling around the improved plan, per control step
+    kappa: float  # inverse temperature, per unit of cost
+    beta: float  # n_t = β u_t + (1 - β) n_{t-1}; 1 is white noise
+    sigma: float  # standard deviation of u
+    fine_share: float  # of the samples, with the smaller noise
+    fine_sigma: float
 
 
 class MPPI:
