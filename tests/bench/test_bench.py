@@ -47,7 +47,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 def _memory_as_it_was() -> Iterator[None]:
     """The command tunes the allocator of its process, for good: not of this one."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vmil.training.assembly.keep_memory", lambda: False)
+        patch.setattr("vmil.training.assembly.keep_memory", lambda: None)
         patch.setattr("vmil.bench.floor.SIDES", (32, 64))
         patch.setattr("vmil.data.parallel.Crew", Here)
         yield

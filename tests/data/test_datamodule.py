@@ -406,7 +406,7 @@ def test_estimate_is_what_is_taken_when_full(config: Config, tmp_path: Path) -> 
     assert data.demos.replay.memory_bytes() == data.footprint.demo_bytes
     data.state_dict()
     written = sum(path.stat().st_size for path in (tmp_path / "replay").iterdir())
-    assert written < data.footprint.checkpoint_bytes + 10 * 1024  # a header for each of ten episodes
+    assert written < data.footprint.replay_bytes + 10 * 1024  # a header for each of ten episodes
     data.close()
 
 
@@ -452,7 +452,7 @@ def test_what_collects_nothing_needs_no_room_for_it(config: Config) -> None:
     info = env_info(config.env)
     needed = estimate(config, info)
     config.learner = "bc"
-    assert estimate(config, info) == Footprint(0, needed.demo_bytes, 0)
+    assert estimate(config, info) == Footprint(0, needed.demo_bytes)
 
 
 def test_default_run_fits_a_small_machine() -> None:

@@ -18,7 +18,7 @@ from vmil.data.place import computes_on_gpu, fits, replay_device
 from vmil.data.transition import Batch
 
 GIB = 2**30
-NEEDED = Footprint(replay_bytes=2 * GIB, demo_bytes=GIB, checkpoint_bytes=0)
+NEEDED = Footprint(replay_bytes=2 * GIB, demo_bytes=GIB)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_every_rank_asks_its_own_gpu_alone(config: Config, gpus: Gpus, monkeypat
     config.compute.devices = 4
     monkeypatch.setenv("LOCAL_RANK", "3")
     assert replay_device(config, NEEDED) == torch.device("cuda", 3)
-    larger = Footprint(replay_bytes=4 * GIB, demo_bytes=GIB, checkpoint_bytes=0)
+    larger = Footprint(replay_bytes=4 * GIB, demo_bytes=GIB)
     assert replay_device(config, larger) is None  # 5 of 13
     assert gpus.asked == [torch.device("cuda", 3)] * 2
 

@@ -20,7 +20,7 @@ from vmil.training.assembly import prepare_torch
 
 @pytest.fixture
 def _torch_as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(assembly, "keep_memory", lambda: False)
+    monkeypatch.setattr(assembly, "keep_memory", lambda: None)
     before = torch.backends.cudnn.benchmark, torch.get_num_threads(), torch.get_float32_matmul_precision()
     yield
     torch.backends.cudnn.benchmark = before[0]
@@ -41,7 +41,7 @@ def test_kernels_are_tried_out_unless_runs_must_be_the_same_to_the_last_bit() ->
 def test_where_the_replay_lies_is_said_if_it_is_the_gpu(
     place: torch.device | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    data = SimpleNamespace(place=place, footprint=Footprint(10, 10, 10))
+    data = SimpleNamespace(place=place, footprint=Footprint(10, 10))
     with caplog.at_level(logging.INFO, logger=assembly.__name__):
         assembly._introduce(load_config(["compute=cpu"]), tmp_path, cast(Any, data))
     assert ("replay and demonstrations lie on cuda:1" in caplog.text) == (place is not None)
@@ -58,7 +58,7 @@ def test_where_the_replay_lies_is_said_if_it_is_the_gpu(
 def test_who_plays_is_said_if_it_is_not_the_learner_by_turns(
     settings: list[str], said: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    data = SimpleNamespace(place=None, footprint=Footprint(10, 10, 10))
+    data = SimpleNamespace(place=None, footprint=Footprint(10, 10))
     config = load_config(["compute=cpu", "collector.backend=process", *settings])
     with caplog.at_level(logging.INFO, logger=assembly.__name__):
         assembly._introduce(config, tmp_path, cast(Any, data))

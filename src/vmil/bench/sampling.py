@@ -48,7 +48,7 @@ def empty_replay(config: Config, info: EnvInfo, episodes: int) -> Iterator[Repla
     """Room for that many where a run would keep them; UserError if they fit nowhere."""
     steps = episodes * info.steps_per_episode
     size = steps * step_bytes(info)
-    taken = Footprint(size, 0, size)
+    taken = Footprint(size, 0)
     with tempfile.TemporaryDirectory(prefix="vmil-bench-") as directory:
         try:
             device = replay_device(config, taken)

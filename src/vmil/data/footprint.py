@@ -24,11 +24,10 @@ SCRATCH = "scratch"  # in the checkpoints' replay directory: a replay that memor
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes, at the most, that the data of a run take: the filled replay, the demonstrations, the replay on disk."""
+    """Bytes, at the most, that the data of a run take: the filled replay and the demonstrations."""
 
-    replay_bytes: int
+    replay_bytes: int  # on disk as much, before compression, which saves most of it: pictures shrink to a sixth or so
     demo_bytes: int
-    checkpoint_bytes: int  # before compression, which saves most of it: pictures shrink to a sixth or so
 
 
 def replay_steps(config: Config) -> int:
@@ -62,7 +61,7 @@ def estimate(config: Config, info: EnvInfo) -> Footprint:
     replay = replay_steps(config) * step_bytes(info) if collects(config) else 0
     count = len(available_demos(config.env.name, config.demos)) if config.demos.count is None else config.demos.count
     demos = count * info.steps_per_episode * step_bytes(info)
-    return Footprint(replay_bytes=replay, demo_bytes=demos, checkpoint_bytes=replay)
+    return Footprint(replay_bytes=replay, demo_bytes=demos)
 
 
 def choose_scratch(footprint: Footprint, replay_dir: Path | None, sharers: int = 1) -> Path | None:

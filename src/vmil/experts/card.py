@@ -44,7 +44,7 @@ def write_card(
     parts = [
         [f"# Expert and demonstrations: {env_name}", "", "Written by `vmil.experts.card` from measurements."],
         ["## Expert", "", *about] if about else [],
-        _demo_part(lines, env_name, expert, recipe, rejected),
+        _demo_part(lines, env_name, recipe, rejected),
         _replay_part(lines, expert),
         _digest_part([*expert.files(), *(line.path for line in lines)]),
     ]
@@ -53,7 +53,7 @@ def write_card(
     return card
 
 
-def _demo_part(lines: list[DemoLine], env_name: str, expert: Expert, recipe: Recipe, rejected: int) -> list[str]:
+def _demo_part(lines: list[DemoLine], env_name: str, recipe: Recipe, rejected: int) -> list[str]:
     totals = np.asarray([line.total for line in lines])
     names = list(lines[0].scores)
     chosen = ["succeed"] if "success" in names else []

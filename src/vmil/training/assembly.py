@@ -106,7 +106,7 @@ def frames_per_second(config: Config) -> float:
 def _introduce(config: Config, run_dir: Path, data: VMILDataModule) -> None:
     """Says what is about to run, on what, and what it will take."""
     size, device = data.footprint, choose_device(config)
-    free = require_disk(run_dir, size.checkpoint_bytes)
+    free = require_disk(run_dir, size.replay_bytes)
     log.info("run: %s", run_dir)
     log.info(
         "%s on %s: %s frames, seed %d; device %s, %d threads, convolutions in %s",
@@ -123,7 +123,7 @@ def _introduce(config: Config, run_dir: Path, data: VMILDataModule) -> None:
         "disk: up to %.1f GB of %.0f GB free",
         size.replay_bytes / 1e9,
         size.demo_bytes / 1e9,
-        size.checkpoint_bytes / 1e9,
+        size.replay_bytes / 1e9,
         free / 1e9,
     )
     if data.place is not None:
