@@ -6,11 +6,23 @@ from typing import get_args
 
 import pytest
 
-from vmil.config import ranges, validate
+from vmil.config import ranges, schema_cli, validate
+from vmil.config.commands import options_of
 from vmil.config.errors import UserError
-from vmil.config.keys import leaves
+from vmil.config.keys import flatten, leaves
 from vmil.config.load import load_config
 from vmil.config.schema import Config
+from vmil.config.schema_cli import (
+    BenchOptions,
+    DemosOptions,
+    EvaluateOptions,
+    ExperimentOptions,
+    ExpertOptions,
+    PlannedExpertOptions,
+    UiOptions,
+)
+
+OPTIONS = [schema for name, schema in vars(schema_cli).items() if name.endswith("Options")]
 
 
 @pytest.mark.parametrize(
@@ -26,13 +38,47 @@ def test_intervals_mean_what_they_say(interval, inside, outside):
     assert not any(ranges.inside(value, interval) for value in outside)
 
 
-def test_every_number_has_a_range_and_every_range_a_number():
-    numeric = {key for key, hint in leaves(Config).items() if {int, float} & {hint, *get_args(hint)}}
-    assert set(ranges.RANGES) == numeric
+@pytest.mark.parametrize(("known", "schemas"), [(ranges.RANGES, [Config]), (ranges.OPTION_RANGES, OPTIONS)])
+def test_every_number_has_a_range_and_every_range_a_number(known, schemas):
+    hints = [item for schema in schemas for item in leaves(schema).items()]
+    assert set(known) == {key for key, hint in hints if {int, float} & {hint, *get_args(hint)}}
 
 
 def test_the_defaults_of_the_schema_are_valid():
     validate.check(Config())
+
+
+@pytest.mark.parametrize("schema", OPTIONS)
+def test_the_defaults_of_every_command_are_valid(schema):
+    assert flatten(options_of(schema, [])) == flatten(schema())
+
+
+@pytest.mark.parametrize(
+    ("schema", "override", "sentence"),
+    [
+        (EvaluateOptions, "episodes=0", "episodes=0 is outside [1, inf)"),
+        (ExpertOptions, "learning_rate=-1", "learning_rate=-1.0 is outside (0, inf)"),
+        (ExpertOptions, "discount=2", "discount=2.0 is outside [0, 1)"),
+        (ExpertOptions, "frames=0", "frames=0 is outside [1, inf)"),
+        (ExpertOptions, "ppo_std=.nan", "ppo_std=nan is outside (0, inf)"),
+        (ExpertOptions, "seed=-1", "seed=-1 is outside [0, 4294967295]"),
+        (PlannedExpertOptions, "sigma=-0.1", "sigma=-0.1 is outside [0, inf)"),
+        (PlannedExpertOptions, "ppo_reference_share=1.5", "ppo_reference_share=1.5 is outside [0, 1]"),
+        (DemosOptions, "count=0", "count=0 is outside [1, inf)"),
+        (DemosOptions, "action_noise=-0.1", "action_noise=-0.1 is outside [0, inf)"),
+        (ExperimentOptions, "jobs=-1", "jobs=-1 is outside [0, inf)"),
+        (UiOptions, "port=0", "port=0 is outside [1, 65535]"),
+        (BenchOptions, "warmup=-1", "warmup=-1 is outside [0, inf)"),
+    ],
+)
+def test_an_option_out_of_range_is_refused(schema, override, sentence):
+    with pytest.raises(UserError) as caught:
+        options_of(schema, [override])
+    assert str(caught.value) == sentence
+
+
+def test_an_option_of_null_is_in_any_range():
+    assert options_of(EvaluateOptions, ["episodes=null"]).episodes is None
 
 
 @pytest.mark.parametrize(

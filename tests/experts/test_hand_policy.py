@@ -228,12 +228,9 @@ def test_a_policy_acts_on_what_it_sees_and_another_tasks_is_refused(tmp_path: Pa
         PolicyPlanner(tmp_path / "walker.safetensors")
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"ppo_frames": 0}, {"ppo_reference_share": 1.5}, {"ppo_off_target": 0.0}, {"ppo_every": 0}]
-)
-def test_a_setting_that_cannot_be_is_named_before_anything_is_written(wrong: dict[str, float], tmp_path: Path) -> None:
-    config = dataclasses.replace(TINY, **wrong)  # type: ignore[arg-type]
-    with pytest.raises(UserError, match=f"{next(iter(wrong))}="):
+def test_no_training_at_all_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    config = dataclasses.replace(TINY, ppo_frames=0)
+    with pytest.raises(UserError, match=r"^ppo_frames=0 is outside \[1, inf\)"):
         train_hand_policy(config, tmp_path / "out", seed=0, episodes=1, progress=False)
     assert not (tmp_path / "out").exists()
 

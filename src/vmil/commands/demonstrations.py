@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vmil.commands.settings import OK, at_least_one, options_of, prepare_opengl
-from vmil.config.commands import with_config
+from vmil.commands.settings import OK, prepare_opengl
+from vmil.config.commands import options_of, with_config
 from vmil.config.schema_cli import (
     CheetahExpertOptions,
     DemosOptions,
@@ -33,7 +33,6 @@ def expert(overrides: Sequence[str]) -> int:
 def demos(overrides: Sequence[str]) -> int:
     """Record demonstrations of an expert, episode i from seed + i: take seeds of two sets further apart than count."""
     options = options_of(PlannedDemosOptions if _env(overrides) == "baoding" else DemosOptions, overrides)
-    at_least_one("count", options.count)
     from vmil.experts import commands
 
     print(commands.record(options))

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from vmil.commands.settings import FAILED, OK, options_of, prepare_opengl, split
+from vmil.commands.settings import FAILED, OK, prepare_opengl
+from vmil.config.commands import options_of, split
 from vmil.config.errors import UserError
 from vmil.config.load import load_saved_config
 from vmil.config.paths import given_path
@@ -63,8 +64,6 @@ def notebooks(overrides: Sequence[str]) -> int:
 def ui(overrides: Sequence[str]) -> int:
     """Show the tracked runs in a browser; on this machine only, unless host= says otherwise."""
     options = options_of(UiOptions, overrides)
-    if not 0 < options.port < 65536:
-        raise UserError(f"port={options.port} is outside [1, 65535]")
     if importlib.util.find_spec("mlflow") is None:
         raise UserError("MLflow is not installed: each run's metrics.csv holds its numbers")
     from vmil.tracking.address import shown, tracking_uri

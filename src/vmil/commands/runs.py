@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from vmil.commands.settings import OK, at_least_one, options_of, prepare_opengl, split
+from vmil.commands.settings import OK, prepare_opengl
+from vmil.config.commands import options_of, split
 from vmil.config.errors import UserError
 from vmil.config.load import load_config, load_saved_config, to_yaml
 from vmil.config.paths import given_path
@@ -42,7 +43,6 @@ def resume(overrides: Sequence[str]) -> int:
 def evaluate(overrides: Sequence[str]) -> int:
     """Score a run, or a policy that came with vmil, over fresh episodes and film it."""
     options = options_of(EvaluateOptions, overrides)
-    at_least_one("episodes", options.episodes)
     if options.pretrained is None:
         directory = find_run(options.run, given_path("root", options.root))
         video = directory / "videos" / "evaluation.mp4"

@@ -1,8 +1,11 @@
-"""The range of every number in the configuration."""
+"""The range of every number: of a run's configuration, and of the commands' own options."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+
+from vmil.config.errors import UserError
 
 # Interval of every numeric leaf, in the notation of mathematics; a test asserts that none is forgotten.
 RANGES: dict[str, str] = {
@@ -109,6 +112,92 @@ RANGES: dict[str, str] = {
     "compute.nodes": "[1, inf)",
     "compute.threads": "[0, inf)",
 }
+
+# The same of every numeric option; a name that two commands have means the same in both.
+OPTION_RANGES: dict[str, str] = {
+    "seed": RANGES["seed"],
+    # evaluate, ship
+    "episodes": "[1, inf)",
+    # demos
+    "count": "[1, inf)",
+    "min_return": "(-inf, inf)",
+    "action_noise": "[0, inf)",
+    # expert: SAC
+    "frames": "[1, inf)",
+    "target_return": "[0, inf)",
+    "action_repeat": "[1, inf)",
+    "random_frames": "[0, inf)",
+    "collect_frames": "[1, inf)",
+    "updates_per_step": "(0, inf)",
+    "batch_size": "[1, inf)",
+    "hidden": "[1, inf)",
+    "learning_rate": "(0, inf)",
+    "return_steps": "[1, inf)",
+    "target_entropy": "(-inf, inf)",
+    "target_rate": "(0, 1]",
+    "init_temperature": "(0, inf)",
+    "eval_every": "[1, inf)",
+    "eval_episodes": "[1, inf)",
+    # expert: PPO
+    "discount": "[0, 1)",  # PPO multiplies rewards by 1 - discount
+    "ppo_frames": "[0, inf)",
+    "ppo_envs": "[1, inf)",
+    "ppo_steps": "[1, inf)",
+    "ppo_epochs": "[1, inf)",
+    "ppo_batch": "[1, inf)",
+    "ppo_rate": "(0, inf)",
+    "ppo_critic_rate": "(0, inf)",
+    "ppo_std": "(0, inf)",
+    "ppo_last_std": "[0, inf)",
+    "ppo_clip": "(0, 1)",
+    "ppo_kl": "(0, inf)",
+    "ppo_lambda": "[0, 1]",
+    "ppo_warmup": "[0, inf)",
+    "ppo_every": "[1, inf)",
+    "ppo_hidden": "[1, inf)",
+    "ppo_light_frames": "[0, inf)",
+    "ppo_reference_share": "[0, 1]",
+    "ppo_off_target": "(0, inf)",
+    # expert, demos: the planner and its ensemble
+    "horizon": "[1, inf)",
+    "samples": "[1, inf)",
+    "iterations": "[1, inf)",
+    "kappa": "[0, inf)",
+    "beta": "[0, 1]",
+    "sigma": "[0, inf)",
+    "fine_share": "[0, 1]",
+    "fine_sigma": "[0, inf)",
+    "timestep": "[0.0001, inf)",
+    "threads": "[1, inf)",
+    "rounds": "[1, inf)",  # of bench too
+    "rollouts": "[1, inf)",
+    "updates": "[1, inf)",
+    "ensemble": "[1, inf)",
+    "layers": "[1, inf)",
+    # experiment
+    "budget": "[1, inf)",
+    "jobs": "[0, inf)",
+    "retries": "[0, inf)",
+    # ui
+    "port": "[1, 65535]",
+    # bench
+    "repeats": "[1, inf)",
+    "warmup": "[0, inf)",
+    "buffer_frames": "[1, inf)",
+}
+
+
+def check_ranges(flat: Mapping[str, object], ranges: Mapping[str, str]) -> None:
+    """Refuse the first number of `flat` that lies outside its range; raises `UserError`."""
+    for key, interval in ranges.items():
+        if key in flat:
+            require(key, flat[key], interval)
+
+
+def require(key: str, value: object, interval: str) -> None:
+    """Refuse a number outside an interval, which null and texts never are; raises `UserError`."""
+    if isinstance(value, (int, float)) and not inside(value, interval):
+        raise UserError(f"{key}={value} is outside {interval}")
 
 
 def inside(value: float, interval: str) -> bool:

@@ -8,7 +8,7 @@ import re
 from vmil.config.errors import UserError
 from vmil.config.keys import flatten
 from vmil.config.learners import collects, expert_columns
-from vmil.config.ranges import RANGES, inside
+from vmil.config.ranges import RANGES, check_ranges, require
 from vmil.config.schema import Config
 
 
@@ -24,11 +24,7 @@ def check(config: Config) -> None:
 
 def check_task(config: Config) -> None:
     """Refuse values out of range and a task that could not be played, whatever would learn it."""
-    flat = flatten(config)
-    for key, interval in RANGES.items():
-        value = flat[key]
-        if isinstance(value, (int, float)) and not inside(value, interval):
-            raise UserError(f"{key}={value} is outside {interval}")
+    check_ranges(flatten(config), RANGES)
     env = config.env
     _require_multiple("env.episode_frames", env.episode_frames, "env.action_repeat", env.action_repeat)
 
@@ -113,9 +109,9 @@ def _check_heads(config: Config) -> None:
 
 def _check_learner(config: Config) -> None:
     if config.learner == "vmil":
-        _require("env.image_size", config.env.image_size, "[64, 64]")  # what nets/conv.py is built for
-        _require("training.batch_length", config.training.batch_length, "[2, inf)")  # a triple needs a next state
-        _require("training.demo_fraction", config.training.demo_fraction, "(0, 1]")
+        require("env.image_size", config.env.image_size, "[64, 64]")  # what nets/conv.py is built for
+        require("training.batch_length", config.training.batch_length, "[2, inf)")  # a triple needs a next state
+        require("training.demo_fraction", config.training.demo_fraction, "(0, 1]")
         return
     if config.env.image_size < 4 * config.pixels.layers - 1:  # (n − 3) // 2 + 1 wide, two less with each further layer
         raise UserError(
@@ -135,11 +131,6 @@ def _check_learner(config: Config) -> None:
             f"training.demo_fraction={config.training.demo_fraction} leaves the learner dac_drq no agent's transition: "
             "lower it or raise training.batch_size"
         )
-
-
-def _require(key: str, value: float, interval: str) -> None:
-    if not inside(value, interval):
-        raise UserError(f"{key}={value} is outside {interval}")
 
 
 def _check_run(config: Config) -> None:

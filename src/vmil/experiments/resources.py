@@ -70,10 +70,8 @@ def make_plan(machine: Machine, cells: Sequence[Cell], jobs: int = 0) -> Plan:
     """Shares the machine among the cells: as many at once as cores, memory and GPUs carry, or `jobs`.
 
     Raises:
-        UserError: a run would need several machines, or `jobs` is negative.
+        UserError: a run would need several machines.
     """
-    if jobs < 0:
-        raise UserError(f"jobs={jobs} is outside [0, inf)")
     configs = [cell.config for cell in cells]
     if any(config.compute.nodes > 1 for config in configs):
         raise UserError("compute.nodes: a run on several machines is started by `srun`, not by an experiment")

@@ -77,8 +77,6 @@ def record(options: DemosOptions) -> str:
 
 
 def _prepare_planned(options: PlannedExpertOptions, out: Path) -> str:
-    if options.eval_episodes < 1:
-        raise UserError(f"eval_episodes={options.eval_episodes} is outside [1, inf)")
     config = task_config(options.env)
     prepare_rendering(config)
     from vmil.experts.plan_commands import prepare_planned
@@ -113,8 +111,6 @@ def _refuse_training(options: ExpertOptions) -> None:
             raise UserError(
                 f"{item.name}= has no meaning for {options.env}: its expert is scripted, nothing is trained"
             )
-    if options.eval_episodes < 1:
-        raise UserError(f"eval_episodes={options.eval_episodes} is outside [1, inf)")
 
 
 def _known_expert(options: DemosOptions, kind: Kind) -> Path:

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from vmil.config.errors import UserError
+from vmil.config.ranges import require
 from vmil.config.schema_ppo import HandPolicyConfig
 from vmil.data.recording import read_recording
 from vmil.envs.baoding import STATE_SIZE, BaodingEnv
 from vmil.experts.actor import deterministic_policy, load_actor, make_actor_net
 from vmil.experts.hand_practice import HandPractice, hand_spec, observe_hand
-from vmil.experts.ppo_agent import PPOAgent, check_ppo
+from vmil.experts.ppo_agent import PPOAgent
 from vmil.experts.rounds import Evaluation, train_rounds
 
 Floats = NDArray[np.float64]
@@ -59,8 +60,7 @@ def train_hand_policy(
 
     Returns the curve: control steps on target of whole episodes. Runs on one thread.
     """
-    check_ppo(config)
-    _check(config)
+    require("ppo_frames", config.ppo_frames, "[1, inf)")  # 0 leaves an actor as it is: here is none
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     out_dir.mkdir(parents=True, exist_ok=True)
@@ -68,16 +68,6 @@ def train_hand_policy(
     torch.manual_seed(seed)
     agent = PPOAgent(config, practice, timid_net(practice), seed)
     return train_rounds(agent, config.ppo_frames, out_dir, CHECKPOINT, episodes, progress=progress)
-
-
-def _check(config: HandPolicyConfig) -> None:
-    for name in ("ppo_frames", "ppo_hidden"):
-        if getattr(config, name) < 1:
-            raise UserError(f"{name}={getattr(config, name)} is outside [1, inf)")
-    if not 0 <= config.ppo_reference_share <= 1:
-        raise UserError(f"ppo_reference_share={config.ppo_reference_share} is outside [0, 1]")
-    if config.ppo_off_target <= 0:
-        raise UserError(f"ppo_off_target={config.ppo_off_target} is outside (0, inf)")
 
 
 def timid_net(practice: HandPractice) -> nn.Sequential:

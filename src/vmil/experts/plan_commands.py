@@ -18,27 +18,6 @@ from vmil.experts.planned import PlannedExpert, check_measured, measure_expert, 
 
 Options = PlannedExpertOptions | PlannedDemosOptions
 
-LOWEST: dict[str, float] = {  # of every number, so that a wrong one is answered at once
-    "horizon": 1,
-    "samples": 1,
-    "iterations": 1,
-    "kappa": 0,
-    "beta": 0,
-    "sigma": 0,
-    "fine_share": 0,
-    "fine_sigma": 0,
-    "timestep": 1e-4,
-    "threads": 1,
-    "rounds": 1,
-    "rollouts": 1,
-    "updates": 1,
-    "ensemble": 1,
-    "hidden": 1,
-    "layers": 1,
-    "batch_size": 1,
-    "learning_rate": 0,
-}
-
 
 def planned_expert(options: Options, env: EnvConfig, directory: Path, provenance: Path) -> PlannedExpert:
     """The expert to record (it gives up what cannot succeed) or to measure (whole episodes; trained first).
@@ -46,8 +25,9 @@ def planned_expert(options: Options, env: EnvConfig, directory: Path, provenance
     directory: where the ensemble of dynamics=learned is, or the actor of method=ppo, if not the one that came with
     vmil. provenance: the measurement, for the card.
     """
-    _check(options)
     measuring = isinstance(options, PlannedExpertOptions)
+    if measuring:
+        _refuse_idle(options)
     if options.method == "ppo":
         return _policy_expert(options, env, directory, provenance)
     config, learned = _part(options, PlannerConfig), _part(options, LearnedConfig)
@@ -86,19 +66,7 @@ def _part(options: Options, schema: type[Any]) -> Any:
     return schema(**{item.name: getattr(options, item.name) for item in fields(schema)})
 
 
-def _check(options: Options) -> None:
-    for name, low in LOWEST.items():
-        value = getattr(options, name)
-        if value is not None and not value >= low:
-            raise UserError(f"{name}={value} is outside [{low:g}, inf)")
-    for name in ("beta", "fine_share"):
-        if getattr(options, name) > 1:
-            raise UserError(f"{name}={getattr(options, name)} is outside [0, 1]")
-    if isinstance(options, PlannedExpertOptions):
-        _refuse_idle(options)
-
-
-def _refuse_idle(options: PlannedExpertOptions) -> None:
+def _refuse_idle(options: Options) -> None:
     """UserError for a setting that this kind of expert does not read."""
     planned = [PlannerConfig, LearnedConfig] if options.dynamics == "learned" else [PlannerConfig]
     schemas: list[type[Any]] = [HandPolicyConfig] if options.method == "ppo" else planned

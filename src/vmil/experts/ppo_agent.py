@@ -181,16 +181,5 @@ class PPOAgent:
         torch.set_rng_state(state["torch_rng"])
 
 
-def check_ppo(config: PPOConfig) -> None:
-    """UserError naming a setting that cannot be."""
-    for name in ("ppo_envs", "ppo_steps", "ppo_epochs", "ppo_batch", "ppo_every"):
-        if getattr(config, name) < 1:
-            raise UserError(f"{name}={getattr(config, name)} is outside [1, inf)")
-    if config.ppo_std <= 0:
-        raise UserError(f"ppo_std={config.ppo_std} is outside (0, inf)")
-    if config.ppo_last_std < 0:
-        raise UserError(f"ppo_last_std={config.ppo_last_std} is outside [0, inf)")
-
-
 def _diagonal_normal(loc: Tensor, scale: Tensor) -> Independent:
     return Independent(Normal(loc, scale), 1)

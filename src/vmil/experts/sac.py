@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from vmil.config.errors import UserError
 from vmil.config.schema_expert import ExpertConfig
 from vmil.config.schema_ppo import PPO_NAMES
 from vmil.data import machine
 from vmil.envs.factory import dmc_task
 from vmil.experts.actor import deterministic_policy, load_actor
-from vmil.experts.ppo_agent import PPOAgent, check_ppo
+from vmil.experts.ppo_agent import PPOAgent
 from vmil.experts.provenance import versions
 from vmil.experts.rounds import Evaluation, best_return, saved_curve, train_rounds
 from vmil.experts.sac_agent import SACAgent
@@ -24,16 +23,6 @@ from vmil.experts.state_task import score_episodes
 from vmil.experts.suite_practice import SuitePractice
 
 REFINE = "refine.pt"  # PPO's checkpoint
-COUNTED = (  # what there must be one of, at least
-    "frames",
-    "action_repeat",
-    "collect_frames",
-    "batch_size",
-    "hidden",
-    "return_steps",
-    "eval_every",
-    "eval_episodes",
-)
 FINAL_SEED = 12_000  # initial states that score the best actor; it was chosen on others
 
 
@@ -46,10 +35,6 @@ def train_expert(
     `expert.json` to `out_dir`. The best actor is chosen on one set of initial states and scored on another. Runs on one
     thread of the CPU: the networks are too small for more.
     """
-    check_ppo(config)
-    for name in COUNTED:
-        if getattr(config, name) < 1:
-            raise UserError(f"{name}={getattr(config, name)} is outside [1, inf)")
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)  # Adam's moments decay into denormals, which are slow
     out_dir.mkdir(parents=True, exist_ok=True)
