@@ -280,20 +280,6 @@ def test_no_flipped_bit_goes_unnoticed(tmp_path: Path) -> None:
         assert same  # a bit that carries no content, such as the archive's time stamp
 
 
-def test_a_full_disk_is_one_sentence_and_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "x"
-    episodes.write_atomically(path, b"old")
-
-    def full(handle: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(episodes.os, "fsync", full)
-    with pytest.raises(UserError, match=r"no space is left on the disk to write .*x \(0\.0 MiB\)"):
-        episodes.write_atomically(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["x"]
-
-
 def test_openings_begin_where_episodes_begin() -> None:
     buffer = filled([20, 20, 20])
     assert {window.start % 20 for window in buffer.windows(400, 4, openings=1.0)} == {0}

@@ -54,7 +54,8 @@ def no_space(_: Any) -> None:
     fsync = os.fsync
 
     def full(descriptor: int) -> None:
-        if not os.readlink(f"/proc/self/fd/{descriptor}").endswith(".part"):
+        path = os.readlink(f"/proc/self/fd/{descriptor}")
+        if "/checkpoints/" not in path or not path.endswith(".part"):
             return fsync(descriptor)
         os.fsync = fsync
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -7,7 +7,6 @@ compute/<compute>.yaml ← key=value. An algorithm has a file for a task where t
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from yaml import YAMLError
 from vmil.config import keys, learners, sources, validate
 from vmil.config.cuda import cuda_present
 from vmil.config.errors import UserError, first_line
+from vmil.config.files import replace_file
 from vmil.config.keys import flatten as flatten
 from vmil.config.schema import Config
 from vmil.config.sources import SELECTORS, Setting, check_key, presets, read_yaml
@@ -67,12 +67,7 @@ def to_yaml(config: Config) -> str:
 
 def save_config(config: Config, path: Path) -> None:
     """Write a configuration as YAML, for `load_saved_config`; a kill leaves the old file or the new one, whole."""
-    partial = path.with_name(f".{path.name}.part")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(to_yaml(config))
-        file.flush()
-        os.fsync(file.fileno())  # or a power cut after the rename may leave an empty file
-    partial.replace(path)
+    replace_file(path, to_yaml(config).encode())
 
 
 def load_saved_config(path: Path, overrides: Sequence[str] = ()) -> Config:

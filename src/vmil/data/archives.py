@@ -1,7 +1,8 @@
-"""torch's own archives from disk: checked first, bounded by the file's size, and nothing in them is executed."""
+"""torch's own archives on disk: read only once checked, bounded by the file's size, and nothing in them is executed."""
 
 from __future__ import annotations
 
+import io
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,18 @@ from typing import Any
 import torch
 
 from vmil.config.errors import first_line
+from vmil.config.files import write_atomically
+
+
+def write_archive(path: Path, content: dict[str, Any]) -> None:
+    """Writes what `read_archive` reads, whole or not at all; UserError if the disk refuses."""
+    file = io.BytesIO()  # torch's own file writer does not say why it failed
+    torch.save(content, file)
+    write_atomically(path, file.getbuffer())
 
 
 def read_archive(path: Path) -> dict[str, Any]:
-    """What `torch.save` wrote there: a dict of tensors and plain values, on the CPU.
+    """What `write_archive` wrote there: a dict of tensors and plain values, on the CPU.
 
     Raises:
         FileNotFoundError: there is no such file.

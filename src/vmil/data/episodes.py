@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import gzip
 import hashlib
-import os
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +15,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from vmil.config.errors import UserError
+from vmil.config.files import write_atomically
 
 _DIGEST = "sha256"
 MAX_BYTES = 2**30  # unpacked; an episode of 1000 steps at 256 x 256 pixels is a fifth of it
@@ -32,39 +31,6 @@ def tensor_digest(tensors: Mapping[str, Tensor]) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def write_atomically(path: Path, payload: bytes | memoryview) -> None:
-    """Writes a file that is either whole or as it was before, whatever happens meanwhile.
-
-    Raises UserError if the disk is full or the directory cannot be written.
-    """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(partial, "wb") as file:
-                file.write(payload)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
-        sync_directory(path.parent)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(f"no space is left on the disk to write {path} ({len(payload) / 2**20:.1f} MiB)") from error
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-def sync_directory(directory: Path) -> None:
-    """A rename survives a power cut only once its directory is on disk too."""
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], digest: str | None = None) -> None:

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from vmil.config.errors import UserError
-from vmil.data.episodes import write_atomically
+from vmil.config.files import write_atomically
 
 PHYSICS, IMAGES = 1, 2  # the values of meta's `format`
 MAX_BYTES = 256 * 2**20  # a demonstration larger than this, packed or unpacked, is not one
@@ -80,7 +80,7 @@ def write_recording(path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[
             f"{path.name} would unpack to {size / 2**20:.0f} MiB, a demonstration to {MAX_BYTES >> 20} MiB at the most"
         )
     file = io.BytesIO()
-    np.savez_compressed(file, meta=np.array(json.dumps(dict(meta))), **dict(arrays))  # type: ignore[arg-type]
+    np.savez_compressed(file, **dict(arrays), meta=np.array(json.dumps(dict(meta))))  # type: ignore[arg-type]
     write_atomically(path, file.getvalue())
 
 

@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from vmil.config.errors import UserError
+from vmil.config.files import write_atomically
 
 Observation = Mapping[str, npt.NDArray[np.float64]]
 Action = npt.NDArray[np.float32]
@@ -85,11 +86,9 @@ def make_actor_net(spec: ActorSpec) -> nn.Sequential:
 
 
 def save_actor(path: Path, net: nn.Module, spec: ActorSpec) -> None:
-    """Write the weights, and the spec as metadata; the file appears whole or not at all."""
-    part = path.with_suffix(".part")
+    """Write the weights, and the spec as metadata; whole or not at all; UserError if the disk refuses."""
     weights = {name: weight.detach().contiguous() for name, weight in net.state_dict().items()}
-    save_file(weights, part, metadata={"actor": json.dumps(asdict(spec))})
-    part.replace(path)
+    write_atomically(path, save(weights, metadata={"actor": json.dumps(asdict(spec))}))
 
 
 def load_actor(path: Path) -> tuple[nn.Sequential, ActorSpec]:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from vmil.config.errors import UserError
 from vmil.config.schema_planner import LearnedConfig
-from vmil.data.archives import read_archive
+from vmil.data.archives import read_archive, write_archive
 from vmil.envs.episodes import seed_from
 from vmil.experts.ensemble import Ensemble
 from vmil.experts.mppi import MPPI, MPPIConfig
@@ -169,7 +169,5 @@ def train_pddm(pddm: PDDM, checkpoint: Path, progress: bool = True, train: bool 
     with tqdm(total=rounds * rollouts, initial=pddm.round * rollouts, unit="episode", disable=not progress) as bar:
         while pddm.round < rounds:
             pddm.run_round(bar)
-            part = checkpoint.with_suffix(".part")
-            torch.save(pddm.state(), part)
-            part.replace(checkpoint)  # a kill while writing leaves the previous checkpoint whole
+            write_archive(checkpoint, pddm.state())
     return pddm

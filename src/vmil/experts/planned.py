@@ -12,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from vmil.config.errors import UserError
+from vmil.config.files import write_atomically
 from vmil.config.schema import EnvConfig
 from vmil.config.schema_planner import LearnedConfig, PlannerConfig
 from vmil.config.schema_ppo import HandPolicyConfig
@@ -178,9 +179,7 @@ def measure_expert(expert: PlannedExpert, path: Path, episodes: int, progress: b
             made["returns"].append(total)
             made["scores"].append(expert.scores())
             made["seconds"].append(round(time.monotonic() - started, 1))
-            part = path.with_suffix(".part")
-            part.write_text(json.dumps(made, indent=1) + "\n")
-            part.replace(path)
+            write_atomically(path, f"{json.dumps(made, indent=1)}\n".encode())
             bar.update()
     return summary(made)
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from vmil.config.errors import UserError
 from vmil.config.schema import EnvConfig
-from vmil.data.recording import PHYSICS, read_recording
+from vmil.data.recording import PHYSICS, read_recording, write_recording
 from vmil.envs.factory import render_states
 from vmil.envs.tasks import find_task
 from vmil.experts.card import DemoLine, Recipe, write_card
@@ -45,6 +45,11 @@ class Episode:
         """The undiscounted return."""
         return float(self.reward.sum(dtype=np.float64))
 
+    @property
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """What is recorded of it, by name."""
+        return {"physics": self.physics, "action": self.action, "reward": self.reward}
+
 
 def record_demos(expert: Expert, env: EnvConfig, out_dir: Path, recipe: Recipe, progress: bool = True) -> list[Path]:
     """Write demonstrations to `out_dir`/demos, a card and a contact sheet to `out_dir`; return the demonstrations.
@@ -68,7 +73,7 @@ def record_demos(expert: Expert, env: EnvConfig, out_dir: Path, recipe: Recipe, 
             if episode is None:
                 episode = _next_good(expert, recipe, attempt, len(lines))
                 check = verify(expert, episode)
-                _save(path, episode, _meta(episode, expert, env, recipe))
+                write_recording(path, episode.arrays, _meta(episode, expert, env, recipe))
             else:
                 check = verify(expert, episode)
             attempt = episode.seed + 1
@@ -166,12 +171,3 @@ def _meta(episode: Episode, expert: Expert, env: EnvConfig, recipe: Recipe) -> d
         "recipe": {key: value for key, value in asdict(recipe).items() if key not in ("count", "chosen")},
         "versions": {name: installed[name] for name in packages},
     }
-
-
-def _save(path: Path, episode: Episode, meta: dict[str, Any]) -> None:
-    part = path.with_suffix(".part")
-    with part.open("wb") as file:
-        np.savez_compressed(
-            file, physics=episode.physics, action=episode.action, reward=episode.reward, meta=np.array(json.dumps(meta))
-        )
-    part.replace(path)

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any, Protocol, TypedDict
 
 import numpy as np
-import torch
 from torch import nn
 from tqdm import tqdm
 
 from vmil.config.errors import UserError
-from vmil.data.archives import read_archive
+from vmil.data.archives import read_archive, write_archive
 from vmil.experts.actor import save_actor
 from vmil.experts.practice import Practice
 
@@ -95,7 +94,7 @@ def train_rounds(
     with tqdm(total=frames, initial=learner.frames, unit="frame", disable=not progress) as bar:
         while learner.frames < frames and not 0 < target <= best_return(curve):
             _train_round(learner, curve, to_beat, out_dir / "actor.safetensors", episodes, bar)
-            _write_checkpoint(path, {**learner.state(), "curve": curve})
+            write_archive(path, {**learner.state(), "curve": curve})
     return curve
 
 
@@ -127,9 +126,3 @@ def _train_round(
     bar.set_postfix(last=f"{mean:.0f}", best=f"{max(mean, best):.0f}")
     seconds = spent + time.monotonic() - started
     curve.append({"frames": learner.frames, "mean": mean, "min": low, "seconds": seconds})
-
-
-def _write_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    part = path.with_suffix(".part")
-    torch.save(state, part)
-    part.replace(path)  # a kill while writing leaves the previous checkpoint whole

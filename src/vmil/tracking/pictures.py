@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import numpy as np
 from einops import rearrange
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+
+from vmil.config.files import replace_file
 
 Pixels = NDArray[np.uint8]
 
@@ -65,9 +68,9 @@ def histogram_picture(values: NDArray[np.generic], bins: int = 40, height: int =
 def write_png(path: Path, image: Pixels) -> None:
     """Writes (H, W, 3) as PNG; atomic. OSError if the disk refuses."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.tmp.png")
-    Image.fromarray(image).save(temporary)
-    os.replace(temporary, path)
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, format="PNG")
+    replace_file(path, file.getbuffer())
 
 
 def write_video(path: Path, frames: Pixels, fps: float, least_size: int = 256) -> None:

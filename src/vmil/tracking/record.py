@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 from pathlib import Path
+
+from vmil.config.files import replace_file
 
 RECORD_NAME = "run.json"
 _writing = threading.Lock()  # the trackers' threads each set fields of their own
@@ -28,8 +29,4 @@ def update_record(run_dir: Path, **fields: object) -> None:
     """
     with _writing:
         record = {**read_record(run_dir), **fields}
-        with (run_dir / f".{RECORD_NAME}.tmp").open("w", encoding="utf-8") as file:
-            file.write(json.dumps(record, indent=2, sort_keys=True) + "\n")
-            file.flush()
-            os.fsync(file.fileno())  # or a power cut after the rename may leave an empty file
-        os.replace(file.name, run_dir / RECORD_NAME)
+        replace_file(run_dir / RECORD_NAME, f"{json.dumps(record, indent=2, sort_keys=True)}\n".encode())

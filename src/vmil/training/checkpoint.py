@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import io
 import logging
 import os
 import shutil
@@ -11,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-import torch
 from lightning.pytorch import callbacks
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from vmil.config.errors import UserError
+from vmil.config.files import sync_directory
 from vmil.config.runs import LAST, PREVIOUS
 from vmil.config.schema import TrainingConfig
-from vmil.data.episodes import sync_directory, write_atomically
+from vmil.data.archives import write_archive
 from vmil.data.generators import global_states, set_global_states
 from vmil.data.ranks import gathered
 from vmil.learner.interfaces import crossed, data_of
@@ -36,9 +35,7 @@ class InPlace(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Whole or not at all; UserError if the disk refuses."""
-        content = io.BytesIO()  # torch's own file writer does not say why it failed
-        torch.save(checkpoint, content)
-        write_atomically(Path(path), content.getbuffer())
+        write_archive(Path(path), checkpoint)
 
 
 class Checkpoint(callbacks.Checkpoint):

@@ -12,7 +12,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from vmil.config.errors import NonFiniteError, UserError
-from vmil.data.episodes import write_atomically
+from vmil.config.files import write_atomically
 from vmil.learner.nonfinite import Skip
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from vmil.config.errors import UserError
-from vmil.data.episodes import write_atomically
+from vmil.config.files import write_atomically
 from vmil.data.formats.source import (
     MAX_EPISODES,
     MAX_SOURCE_BYTES,

@@ -1,0 +1,50 @@
+"""Files that a kill, a power cut or a full disk leaves whole: as they were before, or as they were to be."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from vmil.config.errors import UserError
+
+
+def write_atomically(path: Path, payload: bytes | memoryview) -> None:
+    """As `replace_file`, in a directory that is made if there is none.
+
+    Raises UserError if the disk is full or the directory cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, payload)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(f"no space is left on the disk to write {path} ({len(payload) / 2**20:.1f} MiB)") from error
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def replace_file(path: Path, payload: bytes | memoryview) -> None:
+    """Writes a file that is either whole or as it was before, whatever happens meanwhile; OSError if the disk refuses.
+
+    It makes no directory: one that was taken away meanwhile is not to come back.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(partial, "wb") as file:
+            file.write(payload)
+            file.flush()
+            os.fsync(file.fileno())  # or a power cut after the rename may leave an empty file
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """A rename survives a power cut only once its directory is on disk too."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
