@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import vmil
 from vmil import cli
 from vmil.algorithms import make_learner
 from vmil.commands import results
@@ -243,7 +244,7 @@ def test_help_names_every_command(capsys):
 
 
 def test_the_shipped_expert_is_found_without_training_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(commands.importlib.resources, "files", lambda package: tmp_path)
+    monkeypatch.setattr(vmil, "__file__", str(tmp_path / "__init__.py"))
     shipped = tmp_path / "assets" / "walker" / "actor.safetensors"
     shipped.parent.mkdir(parents=True)
     shipped.touch()

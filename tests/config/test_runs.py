@@ -6,7 +6,7 @@ import pytest
 
 import vmil
 from vmil.config.errors import UserError
-from vmil.config.runs import POLICY_FILE, find_pretrained, find_run, pretrained_dir
+from vmil.config.runs import POLICY_FILE, assets_dir, find_pretrained, find_run, pretrained_dir
 
 
 @pytest.fixture
@@ -41,12 +41,17 @@ def test_no_run_yet(tmp_path):
         find_run("latest", tmp_path / "runs")
 
 
+def test_what_came_with_the_package_lies_under_the_tasks_name():
+    assert (assets_dir("walker") / "CARD.md").is_file()
+    assert assets_dir("dmc:cartpole-swingup").name == "dmc-cartpole-swingup"
+
+
 def test_an_unknown_policy_is_answered_by_those_that_there_are(tmp_path, monkeypatch):
     monkeypatch.setattr(vmil, "__file__", str(tmp_path / "__init__.py"))
     with pytest.raises(UserError, match=r"no trained policy 'walker' \(none came with this vmil: `make ship RUN=…`"):
         find_pretrained("walker")
     for env in ("walker", "dmc:cartpole-swingup"):
-        directory = pretrained_dir(env, tmp_path)
+        directory = pretrained_dir(env)
         directory.mkdir(parents=True)
         (directory / POLICY_FILE).touch()
         assert find_pretrained(env) == directory

@@ -240,6 +240,12 @@ def test_without_recordings_there_is_one_sentence(tmp_path: Path) -> None:
         reference_states(str(tmp_path))
 
 
+def test_a_tilde_leads_to_recordings_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    _recordings(tmp_path / "recordings")
+    assert reference_states("~/recordings").shape[1] == _states().shape[1]
+
+
 def _recordings(directory: Path) -> Path:
     directory.mkdir()
     states = _states()

@@ -7,7 +7,6 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import vmil
 from vmil.analysis.publish import make_command
 from vmil.config.errors import UserError
 from vmil.config.load import load_saved_config, save_config
@@ -53,7 +52,7 @@ def ship_run(run_dir: Path, make_learner: LearnerFactory, options: ShipOptions, 
         UserError: no checkpoint, too large, or the place is taken by other files.
     """
     config = playable(load_saved_config(run_dir / CONFIG_FILE))
-    out = given_path("out", options.out) if options.out else pretrained_dir(config.env.name, Path(vmil.__file__).parent)
+    out = given_path("out", options.out) if options.out else pretrained_dir(config.env.name)
     _refuse_to_overwrite(out)
     prepare_rendering(config.env)
     prepare_torch(config)

@@ -14,7 +14,7 @@ LOCK_FILE = ".lock"  # in it, held by the process that makes the run
 CHECKPOINTS = "checkpoints"  # in it, the directory of what follows
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 REPLAY = "replay"  # the directory beside them where the data module keeps the episodes
-ASSETS, PRETRAINED = "assets", "pretrained"  # assets/<env>/pretrained in the package: a policy that came with it
+ASSETS, PRETRAINED = "assets", "pretrained"  # assets/<env> in the package: what came with it; of that, a policy
 POLICY_FILE = "policy.safetensors"  # what makes a directory a trained policy
 BASE = "base"  # the variant of a run that is its preset, nothing changed
 
@@ -46,9 +46,14 @@ def replay_dir(run_dir: Path) -> Path:
     return run_dir / CHECKPOINTS / REPLAY
 
 
-def pretrained_dir(env: str, package: Path) -> Path:
-    """Where in the package's directory the trained policy of a task lies."""
-    return package / ASSETS / env.replace(":", "-") / PRETRAINED
+def assets_dir(env: str) -> Path:
+    """Where in the package lies what came with it for a task: expert, demonstrations, trained policy."""
+    return Path(vmil.__file__).parent / ASSETS / env.replace(":", "-")
+
+
+def pretrained_dir(env: str) -> Path:
+    """Where in the package the trained policy of a task lies."""
+    return assets_dir(env) / PRETRAINED
 
 
 def shipped_policies(package: Path) -> list[str]:
@@ -61,11 +66,10 @@ def find_pretrained(which: str) -> Path:
 
     Raises `UserError` naming those that came with vmil when there is none.
     """
-    package = Path(vmil.__file__).parent
-    for candidate in (pretrained_dir(which, package), given_path("pretrained", which)):
+    for candidate in (pretrained_dir(which), given_path("pretrained", which)):
         if (candidate / POLICY_FILE).is_file():
             return candidate
-    known = shipped_policies(package)
+    known = shipped_policies(Path(vmil.__file__).parent)
     there = f"there are: {', '.join(known)}" if known else "none came with this vmil: `make ship RUN=…` makes one"
     raise UserError(f"there is no trained policy '{which}' ({there}){keys.nearest(which, known)}")
 

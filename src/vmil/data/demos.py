@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import importlib.resources
 import json
 import logging
 import sys
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from vmil.config.errors import UserError
 from vmil.config.paths import given_path
+from vmil.config.runs import assets_dir
 from vmil.config.schema import DemosConfig, EnvConfig
 from vmil.data.episodes import read_tensors, write_tensors
 from vmil.data.ranks import ALONE, Rank
@@ -42,7 +42,7 @@ def available_demos(env: str, demos: DemosConfig) -> list[Path]:
     if demos.path is not None:
         directory = given_path("demos.path", demos.path)
     else:
-        directory = Path(str(importlib.resources.files("vmil"))) / "assets" / env / "demos"
+        directory = assets_dir(env) / "demos"
         if not directory.is_dir():
             raise UserError(f"no demonstrations are shipped for env {env}: give demos.path=<directory of demo_*.npz>")
     if not directory.is_dir():

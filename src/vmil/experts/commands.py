@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import shlex
 from dataclasses import fields
 from pathlib import Path
 
 from vmil.config.errors import UserError
 from vmil.config.paths import given_path
+from vmil.config.runs import assets_dir
 from vmil.config.schema_cli import DemosOptions, ExpertOptions, PlannedDemosOptions, PlannedExpertOptions
 from vmil.config.schema_expert import ExpertConfig
 from vmil.envs.rendering import prepare_rendering
@@ -122,7 +122,7 @@ def _known_expert(options: DemosOptions, kind: Kind) -> Path:
     policy = isinstance(options, PlannedDemosOptions) and options.method == "ppo"
     needed = FILES["sac"] if policy else FILES[kind]  # a policy's measurement is nothing without its actor
     here = _expert_dir(options.root, options.env, options.seed)
-    shipped = Path(str(importlib.resources.files("vmil"))) / "assets" / _file_name(options.env)
+    shipped = assets_dir(options.env)
     return (shipped if (shipped / needed).is_file() and not (here / needed).is_file() else here) / FILES[kind]
 
 

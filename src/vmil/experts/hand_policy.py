@@ -7,7 +7,6 @@ clone of them loses the balls within two seconds. This expert acts alike in like
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from vmil.config.errors import UserError
+from vmil.config.paths import given_path
 from vmil.config.ranges import require
+from vmil.config.runs import assets_dir
 from vmil.config.schema_ppo import HandPolicyConfig
 from vmil.data.recording import read_recording
 from vmil.envs.baoding import STATE_SIZE, BaodingEnv
@@ -82,9 +83,8 @@ def timid_net(practice: HandPractice) -> nn.Sequential:
 
 def reference_states(directory: str | None) -> Floats:
     """The physics states (R, 111) of recordings; UserError where there are none."""
-    where = (
-        Path(str(files("vmil"))) / "assets" / "baoding" / "planned" / "demos" if directory is None else Path(directory)
-    )
+    shipped = assets_dir("baoding") / "planned" / "demos"
+    where = shipped if directory is None else given_path("ppo_reference", directory)
     states = [read_recording(path).physics for path in sorted(where.glob("demo_*.npz"))]
     found = [each[:-LAST_STEPS] for each in states if each is not None and each.shape[1] == STATE_SIZE]
     if not found:
