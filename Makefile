@@ -33,9 +33,9 @@ given  = $(filter command line,$(origin $1))
 # The variables that a target reads are those that its line of help names.
 READ   = $(shell awk -F: -v goals=' $(MAKECMDGOALS) ' 'index(goals, " " $$1 " ") { gsub(/[^A-Za-z_]+/, " "); print }' Makefile)
 KNOWN  := ENV ALGO SEED COMPUTE ARGS RUN PRETRAINED EPISODES N COUNT DEMOS SRC OUT FORMAT NAME SEEDS BUDGET RUNNER BATCHES PYTHON MINUTES WORKERS
-$(foreach name,$(filter-out $(KNOWN) VENV SHELL MAKEFLAGS,$(.VARIABLES)),$(if $(call given,$(name)),$(error $(name)=$($(name)): there is no such variable, but $(KNOWN))))
+$(foreach name,$(filter-out $(KNOWN) VENV SHELL MAKEFLAGS,$(.VARIABLES)),$(if $(call given,$(name)),$(error unknown variable $(name); known: $(KNOWN))))
 ifneq ($(MAKECMDGOALS),)
-$(foreach name,$(filter-out $(READ) PYTHON,$(KNOWN)),$(if $(call given,$(name)),$(error `make $(MAKECMDGOALS)` reads no $(name), but $(filter $(KNOWN),$(READ) PYTHON))))
+$(foreach name,$(filter-out $(READ) PYTHON,$(KNOWN)),$(if $(call given,$(name)),$(error `make $(MAKECMDGOALS)` does not use $(name); it uses $(filter $(KNOWN),$(READ) PYTHON))))
 endif
 # Asked for another Python than the environment's, that is made anew.
 OTHER  := $(if $(PYTHON),$(shell [ "$$($(PY) -V 2>&1)" = "$$($(PYTHON) -V 2>&1)" ] || echo yes))

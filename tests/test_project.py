@@ -138,7 +138,7 @@ def test_help_names_the_variables_that_a_target_reads():
 def test_a_variable_given_in_vain_is_refused(arguments, vain):
     done = make("-n", *arguments.split())
     assert done.returncode == 2
-    assert f"reads no {vain}, but" in done.stderr
+    assert f"does not use {vain}; it uses" in done.stderr
 
 
 def test_the_readme_shows_how_to_train_and_how_to_test():
@@ -226,7 +226,7 @@ def test_a_target_is_its_command(arguments, command):
 def test_a_variable_that_is_none_is_said(word):
     done = make("-n", "train", word)
     assert done.returncode == 2
-    assert f"{word}: there is no such variable, but ENV ALGO SEED" in done.stderr
+    assert f"unknown variable {word.partition('=')[0]}; known: ENV ALGO SEED" in done.stderr
 
 
 def test_the_environment_of_the_shell_changes_nothing():

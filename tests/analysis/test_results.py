@@ -92,7 +92,7 @@ def test_a_card_of_aliases_is_refused_before_it_is_printed(tmp_path: Path) -> No
     [
         ({"seed": "three"}, "seed=three is not of its type"),
         ({"frames": True}, "frames=True is not of its type"),
-        ({"colour": "red"}, "has not the fields of a card: colour"),
+        ({"colour": "red"}, "missing or unknown fields: colour"),
         ({"commit": None}, "commit=None is not of its type"),
     ],
 )

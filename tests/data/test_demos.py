@@ -21,7 +21,7 @@ from vmil.config.errors import UserError
 from vmil.config.schema import Config
 from vmil.data import demos, recording
 from vmil.data.demos import Demonstrations, load_demonstrations
-from vmil.data.recording import read_recording, write_recording
+from vmil.data.recording import MAX_STEPS, read_recording, write_recording
 from vmil.data.transition import previous_actions
 from vmil.envs.counting import render_counting
 
@@ -260,6 +260,14 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "flat action": ({"action": np.zeros(STEPS, np.float32)}, "expected float of 2"),
     "scalar action": ({"action": np.float32(0)}, "expected float of 2"),
     "no step": ({"action": np.zeros((0, 1), np.float32)}, "is truncated: 0 actions"),
+    "too many steps": (
+        {
+            "physics": np.zeros((MAX_STEPS + 2, 2)),
+            "action": np.zeros((MAX_STEPS + 1, 1), np.float32),
+            "reward": np.zeros(MAX_STEPS + 1, np.float32),
+        },
+        "has 100001 steps, more than the 100000 that a demonstration may have",
+    ),
     "missing state": ({"physics": np.zeros((STEPS, 2))}, "is truncated: 20 actions need 21 physics states"),
     "missing reward": ({"reward": np.zeros(STEPS - 1, np.float32)}, "is truncated"),
 }

@@ -330,7 +330,7 @@ def test_what_an_experiment_cannot_start_is_said_at_once() -> None:
     nodes = cells(1, "compute.nodes=2", "training.frames_per_epoch=2000")
     with pytest.raises(UserError, match="a run on several machines is started by `srun`"):
         make_plan(Machine(16, 64 * GIB), nodes)
-    with pytest.raises(UserError, match=r"compute\.devices=8: this machine has not that many free GPUs"):
+    with pytest.raises(UserError, match=r"compute\.devices=8: this machine does not have that many free GPUs"):
         experiment.make_pool(ExperimentOptions(), Plan(1, 1, devices=8), on_gpu=True)
 
 

@@ -360,7 +360,7 @@ def test_a_finished_run_that_is_resumed_as_it_is_says_that_nothing_is_left(
 ) -> None:
     before = read_curve(stopped.root / "run", "model/loss")
     assert stopped.resume("run") == 0
-    assert f"nothing is left to do: training.frames={FRAMES} are collected" in capsys.readouterr().err
+    assert f"all training.frames={FRAMES} frames are collected; raise training.frames" in capsys.readouterr().err
     assert read_curve(stopped.root / "run", "model/loss") == before
 
 

@@ -212,7 +212,7 @@ def read_card(path: Path) -> Card:
     hints = get_type_hints(Card)
     unknown, missing = set(content) - set(hints), {item.name for item in fields(Card)} - {"note"} - set(content)
     if unknown or missing:
-        raise ResultsError(f"{path} has not the fields of a card: {', '.join(sorted(map(str, unknown | missing)))}")
+        raise ResultsError(f"{path}: missing or unknown fields: {', '.join(sorted(map(str, unknown | missing)))}")
     for key, value in content.items():
         if isinstance(value, bool) or not isinstance(value, hints[key] if hints[key] is not float else (int, float)):
             raise ResultsError(f"{path}: {key}={value} is not of its type")

@@ -179,7 +179,7 @@ class ParallelCollector:
         last = self.episode + self._config.workers - 1
         raise UserError(
             f"the collector's workers were lost twice at episodes {self.episode} to {last}: they {lost}; "
-            "their own last words, if any, stand above, and collector.backend=direct does without them"
+            "see any worker output above; collector.backend=direct avoids worker processes"
         ) from lost
 
     def _tick(self) -> None:

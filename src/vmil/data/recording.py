@@ -138,13 +138,15 @@ def _check_lengths(recording: Recording) -> None:
     path, steps = recording.path, len(recording.action)
     rewards = steps if recording.reward is None else len(recording.reward)
     rows = {name: len(array) for name, array in _arrays(recording).items() if name not in ("action", "reward")}
+    if steps > MAX_STEPS:
+        raise UserError(f"{path} has {steps} steps, more than the {MAX_STEPS} that a demonstration may have")
     if recording.image is None:
-        if not 1 <= steps <= MAX_STEPS or rows["physics"] != steps + 1 or rewards != steps:
+        if steps < 1 or rows["physics"] != steps + 1 or rewards != steps:
             raise UserError(
                 f"{path} is truncated: {steps} actions need {steps + 1} physics states and {steps} rewards, "
                 f"it has {rows['physics']} and {rewards}"
             )
-    elif not 1 <= steps <= MAX_STEPS or rows["image"] - steps not in (0, 1) or rewards != steps:
+    elif steps < 1 or rows["image"] - steps not in (0, 1) or rewards != steps:
         raise UserError(
             f"{path} is truncated: {steps} actions need {steps} or {steps + 1} images and {steps} rewards, "
             f"it has {rows['image']} and {rewards}"

@@ -110,7 +110,7 @@ def make_pool(options: ExperimentOptions, plan: Plan, on_gpu: bool) -> Pool:
     """Where `options.runner` makes its runs; UserError if no run would have the GPUs that it asks for."""
     if options.runner == "local":
         if on_gpu and plan.devices > 1 and not plan.gpus:
-            raise UserError(f"compute.devices={plan.devices}: this machine has not that many free GPUs for a run")
+            raise UserError(f"compute.devices={plan.devices}: this machine does not have that many free GPUs")
         return LocalPool(plan)
     if options.runner == "ray":
         from vmil.experiments.ray_pool import RayPool

@@ -1,4 +1,4 @@
-"""Which number is none, and since when: what a person needs to know of a NaN."""
+"""Which number is non-finite (NaN or inf), and since when: what a person needs to know about it."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def tensors_of(batch: object) -> dict[str, Tensor]:
 def _sentence(
     name: str, update: int, values: Tensor, norms: list[str], batch: Mapping[str, Tensor], learner: nn.Module
 ) -> str:
-    """`the model loss is nan at update 7; its batch holds such numbers in action`."""
+    """`the model loss is not finite at update 7 (it is nan); the batch contains non-finite values in: action`."""
     loss, *sizes = values.tolist()
     if math.isfinite(loss):
         culprits = [norm.partition("/")[0] for norm, size in zip(norms, sizes, strict=True) if not math.isfinite(size)]
@@ -122,9 +122,9 @@ def _sentence(
         what = f"the {name} loss is not finite at update {update} (it is {loss:g})"
     fields = [field for field, tensor in batch.items() if _poisoned(tensor)]
     if fields:
-        return f"{what}; its batch holds such numbers in {', '.join(fields)}"
+        return f"{what}; the batch contains non-finite values in: {', '.join(fields)}"
     weights = next((key for key, weight in learner.named_parameters() if _poisoned(weight)), None)
-    return f"{what}; its batch is sound, " + ("and so are the weights" if weights is None else f"but not {weights}")
+    return f"{what}; the batch is finite, " + ("and so are the weights" if weights is None else f"but not {weights}")
 
 
 def _poisoned(tensor: Tensor) -> bool:

@@ -128,7 +128,7 @@ def _train(config: Config, parts: Parts, run_dir: Path, checkpoint: Path | None)
     parts.tracker.tags(tags | {"demos": parts.data.digest, "demonstrations": str(len(chosen))})
     if parts.data.pace.spent:
         log.info(
-            "nothing is left to do: training.frames=%d are collected; a larger number goes on", config.training.frames
+            "all training.frames=%d frames are collected; raise training.frames to continue", config.training.frames
         )
     parts.trainer.fit(parts.learner, datamodule=parts.data, ckpt_path=checkpoint, weights_only=True)
     if not _saved(parts.trainer):
