@@ -261,5 +261,5 @@ def test_states_of_another_task_are_refused():
 
 
 def test_a_camera_that_does_not_exist_is_named():
-    with pytest.raises(UserError, match=r"env\.camera=5 does not exist in baoding: it has above\."):
+    with pytest.raises(UserError, match=r"env\.camera=5 does not exist in baoding: it has above$"):
         BaodingEnv(EnvConfig(**{**vars(SHORT), "camera": "5"}), 0)

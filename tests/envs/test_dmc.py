@@ -203,7 +203,7 @@ def test_poisoned_action_is_named(env: DMCEnv) -> None:
 
 
 def test_missing_camera_is_named() -> None:
-    message = "env.camera=2 does not exist in walker: it has 0 (side), 1 (back)."
+    message = "env.camera=2 does not exist in walker: it has 0 (side), 1 (back)"
     with pytest.raises(UserError, match=re.escape(message)):
         make_env(EnvConfig(camera="2"), 0)
 

@@ -44,7 +44,7 @@ def test_names_of_tasks(name: str, task: tuple[str, str]) -> None:
 def test_wrong_names_get_the_nearest_right_one(wrong: str, nearest: str) -> None:
     with pytest.raises(UserError) as caught:
         make_env(EnvConfig(name=wrong), 0)
-    assert str(caught.value) == f"Unknown env.name {wrong!r}: did you mean {nearest!r}?"
+    assert str(caught.value) == f"unknown env.name {wrong!r}: did you mean {nearest!r}?"
 
 
 def test_sizes() -> None:

@@ -270,7 +270,7 @@ def test_a_task_whose_states_cannot_be_drawn_is_refused_before_anything_is_recor
 
 
 def test_recording_refuses_what_cannot_be_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match="Only 0 of 20 episodes return at least 1000"):
+    with pytest.raises(UserError, match="only 0 of 20 episodes return at least 1000"):
         _record(tmp_path / "poor", 2, min_return=1000.0)
     _record(tmp_path, 2)
     with pytest.raises(UserError, match=r"already holds demo_00\.npz of another recording"):

@@ -196,7 +196,7 @@ def revisit(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pictures (T, H, W, 3) uint8 and joint angles (T, 24) float32 of recorded states (T, 111)."""
     if states.ndim != 2 or states.shape[1] != STATE_SIZE:
-        raise UserError(f"Recorded states of shape {states.shape} are not baoding's: (any, {STATE_SIZE}) expected.")
+        raise UserError(f"recorded states of shape {states.shape} are not baoding's: (any, {STATE_SIZE}) expected")
     hand = Hand()
     renderer = open_renderer(hand, config)
     images, joints = [], []

@@ -40,7 +40,7 @@ def find_camera(config: EnvConfig, model: mujoco.MjModel, views: Mapping[str, Vi
     if wanted.isdecimal() and int(wanted) < model.ncam:
         return int(wanted)
     listed = [*own, *(f"{index} ({name or 'unnamed'})" for index, name in enumerate(names))]
-    raise UserError(f"env.camera={wanted} does not exist in {config.name}: it has {', '.join(listed) or 'none'}.")
+    raise UserError(f"env.camera={wanted} does not exist in {config.name}: it has {', '.join(listed) or 'none'}")
 
 
 def aim(camera: mujoco.MjvCamera, wanted: Camera) -> None:

@@ -142,11 +142,11 @@ def revisit(
 def _check_recorded(control: Any, name: str, states: np.ndarray) -> None:
     size = len(control.physics.get_state())
     if states.ndim != 2 or states.shape[1] != size:
-        raise UserError(f"Recorded states of shape {states.shape} are not {name}'s: (any, {size}) expected.")
+        raise UserError(f"recorded states of shape {states.shape} are not {name}'s: (any, {size}) expected")
     if _scene(control, seed=0) != _scene(control, seed=1):
         raise UserError(
             f"{name} draws its scene anew in each episode, which physics states do not hold: "
-            "its demonstrations must come as images."
+            "its demonstrations must come as images"
         )
 
 
@@ -198,7 +198,7 @@ def _play(control: Any, name: str, states: np.ndarray, actions: np.ndarray, repe
         if not _leads_to(control, action, repeat, state):
             raise UserError(
                 f"{name} observes forces, for which its demonstrations are played again, but with this MuJoCo their "
-                "actions do not lead from state to state: env.proprio=true needs demonstrations recorded with it."
+                "actions do not lead from state to state: env.proprio=true needs demonstrations recorded with it"
             )
         physics.set_state(state)  # but the solver's warm start, on which forces depend too, stays as it is
         mujoco.mj_step1(physics.model.ptr, physics.data.ptr)

@@ -51,7 +51,7 @@ def choose_backend() -> str:
     """
     wanted = os.environ.get("MUJOCO_GL", "").strip().lower()
     if wanted and wanted not in BACKENDS:
-        raise UserError(f"MUJOCO_GL={wanted!r} cannot render here: unset it or choose one of {', '.join(BACKENDS)}.")
+        raise UserError(f"MUJOCO_GL={wanted!r} cannot render here: unset it or choose one of {', '.join(BACKENDS)}")
     if _found(wanted) is None:
         report = _find_working(wanted)
         wanted = report.name
@@ -89,13 +89,12 @@ def _find_working(wanted: str) -> BackendReport:
     busy = any(report.timed_out for report in failed)
     if wanted:
         raise _unusable(wanted, report.error, busy)
-    reasons = "; ".join(f"{report.name}: {report.error.rstrip('.')}" for report in failed)
-    raise UserError(f"No headless OpenGL works on this machine ({reasons}): {_advice(busy)}.")
+    reasons = "; ".join(f"{report.name}: {report.error}" for report in failed)
+    raise UserError(f"no headless OpenGL works on this machine ({reasons}): {_advice(busy)}")
 
 
 def _unusable(backend: str, reason: str, busy: bool = False) -> UserError:
-    said = f"MUJOCO_GL={backend} does not render here ({reason.rstrip('.')})"
-    return UserError(f"{said}: unset it, or {_advice(busy)}.")
+    return UserError(f"MUJOCO_GL={backend} does not render here ({reason}): unset it, or {_advice(busy)}")
 
 
 def _advice(busy: bool) -> str:
@@ -200,7 +199,7 @@ class Renderer:
         except UserError:
             raise
         except Exception as error:
-            raise UserError(f"OpenGL ({self._backend}) stopped rendering: {first_line(error).rstrip('.')}.") from error
+            raise UserError(f"OpenGL ({self._backend}) stopped rendering: {first_line(error)}") from error
 
     def _draw(self) -> np.ndarray:
         mujoco = self._mujoco

@@ -32,7 +32,7 @@ def _suite_names() -> tuple[str, ...]:
 
 def _unknown(name: str, known: list[str]) -> str:
     nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-    return f"Unknown env.name {name!r}: did you mean {nearest!r}?"
+    return f"unknown env.name {name!r}: did you mean {nearest!r}?"
 
 
 def import_suite() -> Any:

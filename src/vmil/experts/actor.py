@@ -97,7 +97,7 @@ def load_actor(path: Path) -> tuple[nn.Sequential, ActorSpec]:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             if "actor" not in metadata:
-                raise UserError(f"{path} is no expert's actor: its metadata has no entry 'actor'.")
+                raise UserError(f"{path} is no expert's actor: its metadata has no entry 'actor'")
             fields = json.loads(metadata["actor"])
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (a file, not a dict)
         spec = ActorSpec(**{**fields, "obs_keys": tuple(fields["obs_keys"])})

@@ -39,7 +39,7 @@ class PolicyPlanner:
         """curve: of its training. UserError if the file is not an actor of the hand."""
         net, spec = load_actor(actor)
         if spec != hand_spec(spec.hidden):
-            raise UserError(f"{actor} is an actor for {spec.domain}-{spec.task}, or of another version of the hand's.")
+            raise UserError(f"{actor} is an actor for {spec.domain}-{spec.task}, or of another version of the hand's")
         self._policy = deterministic_policy(net, spec)
         self.curve = curve
 

@@ -170,7 +170,7 @@ class PPOAgent:
     def load(self, state: dict[str, Any]) -> None:
         """Take up what `state` returned; UserError when it belongs to another seed."""
         if state["seed"] != self.seed:
-            raise UserError(f"The checkpoint is of seed {state['seed']}, not of seed {self.seed}.")
+            raise UserError(f"the checkpoint is of seed {state['seed']}, not of seed {self.seed}")
         self.policy.load_state_dict(state["policy"])
         self.value.load_state_dict(state["value"])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -92,7 +92,7 @@ def _next_good(expert: Expert, recipe: Recipe, first: int, kept: int) -> Episode
         if episode.scores.get("success", 1.0) and (recipe.min_return is None or episode.total >= recipe.min_return):
             return episode
     wanted = "succeed" if recipe.min_return is None else f"return at least {recipe.min_return:g}"
-    raise UserError(f"Only {kept} of {TRIES * recipe.count} episodes {wanted}.")
+    raise UserError(f"only {kept} of {TRIES * recipe.count} episodes {wanted}")
 
 
 def run_episode(expert: Expert, seed: int, action_noise: float = 0.0) -> Episode:
@@ -133,7 +133,7 @@ def _free_paths(directory: Path, count: int) -> list[Path]:
 
 
 def _taken(path: Path, other: str = "recording") -> UserError:
-    return UserError(f"{path.parent} already holds {path.name} of another {other}: choose another directory.")
+    return UserError(f"{path.parent} already holds {path.name} of another {other}: choose another directory")
 
 
 def _recorded(path: Path, env: EnvConfig, expert: Expert, recipe: Recipe) -> Episode:

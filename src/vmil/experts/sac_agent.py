@@ -178,7 +178,7 @@ class SACAgent:
         """Take up what `state` returned; UserError when it belongs to another task, seed or size."""
         if (state["seed"], ActorSpec(**state["spec"])) != (self.seed, self.spec):
             raise UserError(
-                f"The checkpoint is of seed {state['seed']}, {state['spec']}, not of seed {self.seed}, {self.spec}."
+                f"the checkpoint is of seed {state['seed']}, {state['spec']}, not of seed {self.seed}, {self.spec}"
             )
         entropy = self.loss.target_entropy.clone()  # a buffer; not what it was stopped with
         self.loss.load_state_dict(state["loss"])

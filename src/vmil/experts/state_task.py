@@ -31,7 +31,7 @@ def describe_task(domain: str, task: str, hidden: int, action_repeat: int) -> Ac
     actions = env.action_spec()
     env.close()
     if not (np.all(actions.minimum == -1) and np.all(actions.maximum == 1)):
-        raise UserError(f"{domain}-{task} cannot be learnt by this expert: its actions are not in [-1, 1].")
+        raise UserError(f"{domain}-{task} cannot be learnt by this expert: its actions are not in [-1, 1]")
     return ActorSpec(domain, task, tuple(observation), obs_dim, int(actions.shape[0]), hidden, action_repeat)
 
 

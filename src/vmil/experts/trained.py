@@ -31,7 +31,7 @@ class TrainedExpert:
         net, self._spec = load_actor(actor_path)
         domain, task = self._spec.domain, self._spec.task
         if dmc_task(env_name) != (domain, task):
-            raise UserError(f"{actor_path} is an actor for {domain}-{task}, not for {env_name}.")
+            raise UserError(f"{actor_path} is an actor for {domain}-{task}, not for {env_name}")
         self._policy = deterministic_policy(net, self._spec)
         self._path = actor_path
         self.begin(0)
