@@ -32,7 +32,7 @@ def _fake_probe(monkeypatch: pytest.MonkeyPatch, working: set[str], busy: bool =
 
     def probe(name: str) -> BackendReport:
         tried.append(name)
-        return BackendReport(name, name in working, None, f"no {name}.", f"{name}'s own", timed_out=busy)
+        return BackendReport(name, name in working, None, f"no {name}", f"{name}'s own", timed_out=busy)
 
     monkeypatch.setattr(rendering, "probe_backend", probe)
     return tried

@@ -81,7 +81,7 @@ def probe_backend(name: str, timeout: float = 60.0) -> BackendReport:
     if "frame_ms" in said:
         return BackendReport(name, True, float(said["frame_ms"]), "", said.get("renderer", ""))
     lines = [line.strip() for line in errors.splitlines() if line.strip()]
-    return BackendReport(name, False, None, lines[-1] if lines else f"exit code {child.returncode}")
+    return BackendReport(name, False, None, lines[-1].rstrip(".") if lines else f"exit code {child.returncode}")
 
 
 def _patiently(child: subprocess.Popen[str], timeout: float) -> tuple[str, str]:
