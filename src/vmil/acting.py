@@ -15,9 +15,9 @@ from vmil.world_model.rssm import State
 
 
 class ActionNoise:
-    """What is added to collected actions: Gaussian, of scale std(), correlated in time, its scale drawn per episode.
+    """Noise added to collected actions: Gaussian of scale std(), correlated in time, its scale drawn per episode.
 
-    e_t = ρ e_{t−1} + √(1 − ρ²) ε_t, ε ~ N(0, 1), started where the process rests, so that its scale is 1 throughout
+    e_t = ρ e_{t−1} + √(1 − ρ²) ε_t, ε ~ N(0, 1), stationary from the start, so that its scale is 1 throughout
     (Uhlenbeck & Ornstein 1930, in discrete time); times std() · u, u ~ U(1 − spread, 1 + spread) for each episode.
     White noise, the default, is largely averaged away by a body's inertia; correlated noise moves it.
     """
@@ -30,7 +30,7 @@ class ActionNoise:
         self._scale: Tensor | None = None  # (N, 1)
 
     def __call__(self, action: Tensor, is_first: Tensor) -> Tensor:
-        """Noise for actions (N, A), begun anew in the rows where `is_first` (N,)."""
+        """Noise for actions (N, A), restarted in the rows where `is_first` (N,)."""
         fresh, first = torch.randn_like(action), is_first.to(action.device)[:, None]
         if self._drift is None or self._scale is None or len(self._drift) != len(action):
             first = torch.ones_like(first)
@@ -44,9 +44,9 @@ class ActionNoise:
 
 
 class ActingPolicy:
-    """Acts in N environments in lock-step; remembers its latent states and last actions, forgets them where `is_first`.
+    """Acts in N environments in lock-step; keeps its latent states and last actions, and resets them where `is_first`.
 
-    Weights are shared with the learner: what is learnt acts at once. With `deterministic` both the latent state and the
+    Weights are shared with the learner: an update acts at once. With `deterministic` both the latent state and the
     action are the distributions' modes; else both are sampled and `noise` is added to the action.
     """
 
@@ -81,14 +81,14 @@ class ActingPolicy:
         return action.to(image.device)
 
     def networks(self) -> dict[str, nn.Module]:
-        """What acting needs of the learner, by name: neither decoder nor critic nor discriminator ever acts."""
+        """The networks needed to act, by name: never the decoder, the critic or the discriminator."""
         found: dict[str, nn.Module] = {"encoder": self.model.encoder, "rssm": self.model.rssm, "actor": self.actor}
         if self.model.proprio_encoder is not None:
             found["proprio_encoder"] = self.model.proprio_encoder
         return found
 
     def portable(self) -> PortableActing:
-        """A copy that another process can be sent, with the weights and the exploration noise of now."""
+        """A copy that can be sent to another process, with the current weights and exploration noise."""
         return PortableActing(self)
 
     def _act(self, state: State, is_first: Tensor) -> Tensor:
@@ -105,7 +105,7 @@ class ActingPolicy:
 
 
 class PortableActing(nn.Module):
-    """An acting policy apart from its learner, on the CPU; its state is all that it acts by, the noise's scale too."""
+    """An acting policy separate from its learner, on the CPU; its state is all it acts by, the noise scale included."""
 
     std: Tensor
 
@@ -115,7 +115,7 @@ class PortableActing(nn.Module):
         moved = next(actor.parameters()).device.type != "cpu"
         self.model = copy.deepcopy(model).cpu().requires_grad_(False)
         self.actor = copy.deepcopy(actor).cpu().requires_grad_(False)
-        self.model.bf16 = model.bf16 and not moved  # what a GPU has, the processor beside it may not
+        self.model.bf16 = model.bf16 and not moved  # the CPU may lack the bf16 that the GPU has
         self.register_buffer("std", torch.tensor(policy.noise.std(), dtype=torch.float64))
         noise = ActionNoise(self._std, correlation=policy.noise.correlation, spread=policy.noise.spread)
         self._policy = ActingPolicy(self.model, self.actor, deterministic=policy.deterministic, noise=noise)
@@ -125,7 +125,7 @@ class PortableActing(nn.Module):
         return self._policy(image, proprio, is_first)
 
     def keep(self, trace: list[tuple[Tensor, Tensor]]) -> None:
-        """Has (feat, action) of every step added to the list."""
+        """Makes every step append its (feat, action) to the list."""
         self._policy.trace = trace
 
     def _std(self) -> float:

@@ -1,4 +1,4 @@
-"""Which algorithms there are: the one place that knows them all."""
+"""The available algorithms: the one place that knows them all."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def make_learner(config: Config, action_size: int, proprio_size: int) -> ImitationModule:
-    """What `config.learner` names, untrained; imports only that one. proprio_size: of the vector observation, or 0."""
+    """The learner that `config.learner` names, untrained; imports only that one. proprio_size: 0 without a vector."""
     if config.learner == "vmil":
         from vmil.training.vmil import VMIL
 

@@ -14,7 +14,7 @@ from vmil.config import keys
 from vmil.config.errors import NonFiniteError, StoppedError, UserError
 from vmil.config.sources import presets
 
-CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)  # files that a person asked for
+CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)  # about files that the user named
 MISUSED, INTERRUPTED, STOPPED = 2, 130, 143  # exit codes besides; the shell's for Ctrl-C and SIGTERM
 
 

@@ -44,7 +44,7 @@ def examine(write: Callable[[str], object]) -> bool:
                 # What training chooses, which MUJOCO_GL may forbid though another backend works.
                 chosen |= what == "rendering with" and not finding.startswith("nothing")
                 write(f"{what:<20} {finding}")
-        except Exception as error:  # noqa: BLE001  a doctor that faints at the first wound is of no use
+        except Exception as error:  # noqa: BLE001  one check that fails must not hide the others
             write(f"{check.__name__.strip('_'):<20} cannot be examined: {error!r}")
     refused = "MUJOCO_GL names another than what works" if renders else "no OpenGL backend renders"
     write("ready" if renders and chosen else f"not ready: {refused}, so nothing can be trained from pixels")

@@ -13,7 +13,7 @@ from vmil.world_model.rssm import RSSM, State
 
 
 class Dream(NamedTuple):
-    """N trajectories of H steps, z_0 … z_H, with the history that leads gradients back to the actor."""
+    """N trajectories of H steps, z_0 … z_H, with the graph that carries gradients back to the actor."""
 
     feat: Tensor  # (H+1, N, F)
     action: Tensor  # (H, N, A)
@@ -26,7 +26,7 @@ class Dream(NamedTuple):
 
 
 class DreamNoise(NamedTuple):
-    """All the chance in a dream, drawn beforehand."""
+    """All the randomness in a dream, drawn beforehand."""
 
     action: Tensor  # (H, N, A)
     latent: Tensor  # (H, N, ·)

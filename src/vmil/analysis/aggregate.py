@@ -1,4 +1,4 @@
-"""Several seeds as one curve: mean, interquartile mean, and the bootstrap's opinion of both (Agarwal et al. 2021)."""
+"""Several seeds as one curve: mean, interquartile mean and its bootstrap interval (Agarwal et al. 2021)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vmil.config.errors import UserError
 
 Floats = NDArray[np.float64]
 RESAMPLES = 2000
-LAST_SHARE = 0.2  # of a run's frames, whose evaluations make its final score
+LAST_SHARE = 0.2  # of a run's frames: the evaluations in them make its final score
 
 
 class Band(NamedTuple):
@@ -28,10 +28,10 @@ class Band(NamedTuple):
 
 
 def align(curves: Sequence[Curve], axis: Axis) -> tuple[Floats, Floats]:
-    """Curves on common moments: x (N,) and values (S, N), from where all have begun to where the first ends.
+    """Curves at common moments: x (N,) and values (S, N), from where all have begun to where the first ends.
 
-    Moments are those of all the curves; between its own readings a curve is taken to be straight. Evaluated at the same
-    frames, as seeds of one experiment are, nothing is interpolated.
+    The moments are those of all the curves; between its own readings a curve is interpolated linearly. Seeds of one
+    experiment are evaluated at the same frames, and need no interpolation.
     """
     if not curves:
         raise ValueError("no curve to align")
@@ -44,7 +44,7 @@ def align(curves: Sequence[Curve], axis: Axis) -> tuple[Floats, Floats]:
 
 
 def interquartile_means(scores: Floats) -> Floats:
-    """Mean over seeds (S, …) without the lowest and the highest ⌊S/4⌋, at each of the other places."""
+    """Mean over seeds (S, …) without the lowest and the highest ⌊S/4⌋, at every other index."""
     from scipy.stats import trim_mean
 
     trimmed: Floats = np.asarray(trim_mean(scores, 0.25, axis=0), np.float64)
@@ -92,7 +92,7 @@ def band(runs: Sequence[Run], metric: str, axis: Axis, resamples: int = RESAMPLE
 def final_score(run: Run, metric: str | None = None, budget: int | None = None) -> float | None:
     """Mean of the evaluations in the last fifth of a run's frames, at least the last one; None: never evaluated.
 
-    budget: frames of which later evaluations do not count; None: all that the run came to.
+    budget: frames after which evaluations do not count; None: the whole run counts.
     """
     curve = run.curve(metric or run.score)
     end = run.card.frames if budget is None else min(budget, run.card.frames)
@@ -105,7 +105,7 @@ def final_score(run: Run, metric: str | None = None, budget: int | None = None) 
 
 
 def common_budget(runs: Sequence[Run]) -> int | None:
-    """The frames of the last evaluation of the run that ends first, where all can be compared; None: none has any."""
+    """The frames of the last evaluation of the run that ends first, where all can be compared; None: no run has one."""
     curves = [curve for curve in (run.curve(run.score) for run in runs) if curve is not None]
     return min((int(curve.frames[-1]) for curve in curves), default=None)
 

@@ -18,7 +18,7 @@ SUFFIXES = (".png", ".pdf")
 
 
 def all_figures() -> dict[str, Draw]:
-    """Name → how it is drawn; None from it: not measured yet."""
+    """Name → the function that draws it, which returns None if it is not measured yet."""
     found: dict[str, Draw] = {}
     for env in TASKS:
         found[f"figure3_{env}"] = partial(learning_curves, env=env)

@@ -1,4 +1,4 @@
-"""The few pictures of a run that its reader wants to see, in fewer bytes."""
+"""The few pictures of a run that are worth publishing, in fewer bytes."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from PIL import Image
 T = TypeVar("T")
 
 OPEN_LOOP = "open_loop.png"
-PREDICTION, HISTOGRAM = "model_open_loop", "reward_histogram"  # how a run's own pictures begin
-HISTOGRAMS = 3  # of the reward: the first, one amid, the last
-COLOURS = 64  # a third of the bytes, and nothing that an eye would miss
+PREDICTION, HISTOGRAM = "model_open_loop", "reward_histogram"  # prefixes of a run's own pictures
+HISTOGRAMS = 3  # of the reward: the first, one in the middle, the last
+COLOURS = 64  # a third of the bytes, with no visible loss
 
 
 def evenly(series: Sequence[T], count: int) -> list[T]:
@@ -25,7 +25,7 @@ def evenly(series: Sequence[T], count: int) -> list[T]:
 
 
 def copy_pictures(pictures: Mapping[str, Path], out: Path) -> None:
-    """Of a run's pictures, by their names in it: the last open-loop prediction and a few reward histograms."""
+    """A run's last open-loop prediction and a few of its reward histograms, by their names in the run."""
     predictions = sorted(name for name in pictures if name.startswith(PREDICTION))
     if predictions:
         _shrink(pictures[predictions[-1]], out / OPEN_LOOP)

@@ -25,7 +25,7 @@ def open_loop_picture(results: Results, env: str) -> Path | None:
 
 
 def reward_histograms(results: Results, env: str) -> list[Path]:
-    """Histograms of the reward that the dreams of one run got, in order of time."""
+    """Histograms of the rewards in the dreams of one run, in order of time."""
     found = results.longest_with(f"{HISTOGRAM}_*.png", env)
     return found[1] if found else []
 
@@ -66,7 +66,7 @@ def latent_overlap(results: Results, env: str) -> Figure | None:
 
 
 def opinions(results: Results, env: str) -> Figure | None:
-    """What D makes of the expert's and of the agent's own transitions at the end; None: no states were published."""
+    """How D rates the expert's and the agent's own transitions at the end; None: no states were published."""
     known = _with_latents(results, env)
     if not known:
         return None
@@ -85,9 +85,9 @@ def opinions(results: Results, env: str) -> Figure | None:
 
 
 def discriminator(results: Results, env: str) -> Figure | None:
-    """D over time: how sure it is, whether it knows the agent or only the dream, what reward it gives.
+    """D over time: how confident it is, whether it recognises the agent or only the dream, what reward it gives.
 
-    What has no D, such as SQIL, is left out; where nothing is dreamt, as in DAC, D's opponent is the replay itself.
+    Algorithms without D, such as SQIL, are left out; without dreams, as in DAC, D's opponent is the replay itself.
     """
     figure, (sure, right, reward) = plots.panels(3)
     drawn = False

@@ -1,4 +1,4 @@
-"""What a trained model and its discriminator make of expert and agent: states in two dimensions, and D's opinion."""
+"""How a trained model and its discriminator see expert and agent: states in two dimensions, and D's logits."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def project(states: NDArray[np.floating]) -> NDArray[np.float64]:
     centred = np.asarray(states, np.float64) - np.mean(states, 0, dtype=np.float64)
     _, _, directions = np.linalg.svd(centred, full_matrices=False)
     plane = centred @ directions[:2].T
-    signs = np.sign((plane**3).sum(0))  # else the picture could be turned from one machine to the next
+    signs = np.sign((plane**3).sum(0))  # else the picture could be mirrored from one machine to the next
     return np.asarray(plane * np.where(signs == 0, 1, signs), np.float64)
 
 
@@ -84,7 +84,7 @@ def write_latents(points: Sequence[LatentPoint], path: Path) -> None:
 
 
 def read_latents(path: Path) -> list[LatentPoint]:
-    """What `write_latents` wrote; UserError if it is something else."""
+    """Reads what `write_latents` wrote; UserError if it is something else."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))

@@ -26,7 +26,7 @@ PARTS = {
 
 
 def measured(results: Results) -> list[str]:
-    """What each run is, how long it was, how it ended, on which machine, and what must be known of it."""
+    """What each run is, how long it was, how it ended, on which machine, and what a reader must know about it."""
     lines = []
     for run in sorted(results.runs, key=lambda run: (run.card.env, run.card.algo, run.card.variant, run.card.seed)):
         card, score = run.card, final_score(run)
@@ -44,7 +44,7 @@ def measured(results: Results) -> list[str]:
 def learning_curves(results: Results, env: str, metric: str | None = None) -> Figure | None:
     """A task's score against frames, against hours, and beside what others published; None: not measured.
 
-    metric: another one than the score, which is then set beside neither expert nor others.
+    metric: drawn instead of the score, and then compared with neither expert nor others.
     """
     runs = [run for algo in results.algorithms(env) for run in results.standing(env, algo)]
     if not runs:
@@ -107,7 +107,7 @@ def _published(panel: Axes, results: Results, env: str, metric: str) -> None:
 
 
 def data_regimes(results: Results, env: str) -> Figure | None:
-    """Final score against the number of demonstrations; None: not measured with two different numbers."""
+    """Final score against the number of demonstrations; None: not measured for two different numbers."""
     figure, [panel] = plots.panels(1)
     counted: list[Run] = []
     for algo in results.algorithms(env):
@@ -183,7 +183,7 @@ def ablations(results: Results, env: str, algo: str) -> Figure | None:
 
 
 def tries(results: Results, env: str) -> Figure | None:
-    """What was tried on a task beside the grids, each against the preset of its time; None: nothing was."""
+    """What was tried on a task outside the grids, each against the preset at that time; None: nothing was."""
     tried = [run for run in results.select(env) if not (_part(run.card.variant) or run.card.variant[:5] == "demos")]
     groups = {algo: [run for run in tried if run.card.algo == algo] for algo in results.algorithms(env)}
     groups = {algo: own for algo, own in groups.items() if any(run.card.variant != BASE for run in own)}

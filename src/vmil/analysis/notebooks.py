@@ -51,7 +51,7 @@ def execute_all(path: str | None = None, source: str | None = None) -> Iterator[
     """Runs notebooks in place, one after the other; yields each when it is done.
 
     Raises:
-        UserError: there is none, a cell raised, or nbclient is not installed.
+        UserError: there are none, a cell raised, or nbclient is not installed.
     """
     where = Path(path) if path else checkout_dir() / "notebooks"
     found = sorted(where.glob("*.ipynb")) if where.is_dir() else [where]
@@ -63,7 +63,7 @@ def execute_all(path: str | None = None, source: str | None = None) -> Iterator[
 
 
 def from_here(source: str) -> str:
-    """A source of results as a kernel finds it, which stands beside its notebook and not where this process does."""
+    """A source of results as a kernel finds it, whose working directory is its notebook's and not this process's."""
     if source == MLFLOW:
         return usual_store()
     return source if "://" in source else str(given_path("source", source).resolve())

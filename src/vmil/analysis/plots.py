@@ -39,7 +39,7 @@ def colour(algo: str) -> str:
 
 
 def style(algo: str) -> Any:
-    """An algorithm's kind of line, where colours are taken."""
+    """An algorithm's line style, where colours are already used."""
     return STYLES.get(algo, "-")
 
 
@@ -56,7 +56,7 @@ def panels(count: int, width: float = 4.4, height: float = 3.4, share_y: bool = 
 def draw_seeds(
     panel: Axes, runs: Sequence[Run], metric: str, axis: Axis, hue: str, text: str, linestyle: Any = "-"
 ) -> bool:
-    """Draws one metric of one group of seeds; whether there was anything to draw.
+    """Draws one metric of one group of seeds; returns whether there was anything to draw.
 
     Thin: each seed. Thick: their interquartile mean, up to where the first seed ends; dashed: their mean; shaded: the
     95 % bootstrap interval. A single seed is one line, and the label says so.
@@ -66,7 +66,7 @@ def draw_seeds(
         x = SCALE[axis] * curve.moments(axis)
         label = f"{text} ({len(seen)} seeds)" if together is None and number == 0 else None
         panel.plot(x, curve.values, color=hue, linewidth=0.8, alpha=0.6, marker=".", markersize=3, label=label)
-    if together is None:  # such as hours on machines of which one is slower than the other was at its end
+    if together is None:  # in hours, say, if a slow machine's first reading comes after a fast one's last
         return bool(seen)
     x = SCALE[axis] * together.x
     seeds = f"{together.seeds} seed{'s' if together.seeds > 1 else ''}"
@@ -83,7 +83,7 @@ def draw_seeds(
 def draw_points(
     panel: Axes, x: Sequence[float], scores: Sequence[Sequence[float]], hue: str, text: str, line: bool = False
 ) -> None:
-    """Each seed as a dot, the interquartile mean as a bar across, its 95 % interval where there are seeds for one."""
+    """Each seed as a dot, the interquartile mean as a bar across, its 95 % interval where there are enough seeds."""
     middles = [float(interquartile_means(np.array(each)[:, None])[0]) for each in scores]
     for at, each, middle in zip(x, scores, middles, strict=True):
         panel.plot([at] * len(each), each, ".", color=hue, alpha=0.5)
@@ -110,7 +110,7 @@ def name_axes(panel: Axes, axis: Axis, metric: str) -> None:
 
 
 def apart(places: Sequence[float], gap: float) -> list[float]:
-    """Rising places (shares of an axis), moved up as little as keeps a gap between any two, but none above 1."""
+    """Increasing positions (shares of an axis), moved up just enough to keep a gap between any two, none above 1."""
     moved: list[float] = []
     for place in places:
         moved.append(max(place, moved[-1] + gap) if moved else place)

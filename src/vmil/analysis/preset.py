@@ -1,4 +1,4 @@
-"""Whether a run is its preset, and if not, what makes it another one."""
+"""Whether a run is its preset, and if not, what sets it apart."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ from vmil.config.runs import BASE
 from vmil.config.schema import DemosConfig
 from vmil.data.demos import available_demos
 
-NO_SETTINGS = ("run.", "tracking.", "compute.")  # say nothing of the result
+NO_SETTINGS = ("run.", "tracking.", "compute.")  # do not affect the result
 NAMED_BY_MAKE = ("env.name", "algo", "seed", "demos.cache_dir")
-# How long it runs, when it is looked at, who plays its episodes, and what a variant of its own is kept for.
+# How long it runs, when it is evaluated, who plays its episodes, and what has a variant of its own.
 STILL_THE_PRESET = re.compile(
     r"training\.(frames|eval_\w+|background_evaluation|(checkpoint|image_log)_every_frames)"
     r"|collector\.(backend|workers|timeout)|debug\.use_ground_truth_reward"
 )
 UNKNOWN = "unknown"  # the variant of runs of a task or an algorithm that this vmil does not have
-LONGEST = 60  # characters of a variant that is called by its settings
+LONGEST = 60  # characters of a variant that is named after its settings
 
 
 def changed_settings(settings: Mapping[str, object], env: str, algo: str) -> dict[str, object]:
-    """Those of a run's flat settings that its presets do not give, which `make train` would have to be told."""
+    """Those of a run's flat settings that its presets do not give, and that `make train` would have to be given."""
     usual = flatten(load_config([f"env={env}", f"algo={algo}"]))
     return {
         key: settings[key]
         for key, value in usual.items()
         if key in settings
-        and str(settings[key]) != str(value)  # MLflow keeps words
+        and str(settings[key]) != str(value)  # MLflow stores strings
         and key not in NAMED_BY_MAKE
         and not key.startswith(NO_SETTINGS)
     }
 
 
 def unnamed_changes(settings: Mapping[str, object], env: str, algo: str) -> list[str]:
-    """The key=value by which a run of these settings, which has no name of its own, is not its preset any more.
+    """The key=value settings that make a run without a name of its own differ from its preset.
 
     UserError for a task or an algorithm that this vmil does not have.
     """
     if _named(settings) != BASE:
         return []
-    own = set() if _ships_demos(env) else {"demos.path"}  # a task without any is given some
+    own = set() if _ships_demos(env) else {"demos.path"}  # a task that ships none must be given some
     return [
         f"{key}={_where(key, value)}"
         for key, value in changed_settings(settings, env, algo).items()
@@ -55,9 +55,9 @@ def unnamed_changes(settings: Mapping[str, object], env: str, algo: str) -> list
 
 
 def variant_by(settings: Mapping[str, object], env: str, algo: str) -> str:
-    """What figures call a run with these settings (a configuration's, or MLflow's words); its preset only if it is.
+    """What figures call a run with these settings (a configuration's, or MLflow's strings); its preset only if it is.
 
-    Seeds of one variant are drawn as one, so that two runs which were changed otherwise have other variants.
+    Seeds of one variant are drawn as one, so two runs with different changes get different variants.
     """
     try:
         changes = ", ".join(unnamed_changes(settings, env, algo))
@@ -74,7 +74,7 @@ def _named(settings: Mapping[str, object]) -> str:
 
 
 def _where(key: str, value: object) -> object:
-    """Of a directory of demonstrations only the name: elsewhere it lies elsewhere."""
+    """Only the name of a directory of demonstrations: its path differs between machines."""
     return Path(str(value)).name if key == "demos.path" else value
 
 

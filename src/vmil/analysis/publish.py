@@ -1,4 +1,4 @@
-"""A finished run beside the notebooks: its card, what figures need of its numbers, a few small pictures."""
+"""Publishes a finished run beside the notebooks: its card, the numbers that figures need, a few small pictures."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ LATENTS = "latents.csv"
 
 
 def publish_run(run_dir: Path, options: PublishOptions) -> Path:
-    """Writes a run's directory of `notebooks/results`, in place of an earlier one of its name; gives its path.
+    """Writes a run's directory in `notebooks/results`, replacing an earlier one of its name; returns its path.
 
     Raises:
         UserError: the run has no numbers yet, its files are damaged, or it is not its preset and has no name.
@@ -85,7 +85,7 @@ def publish_run(run_dir: Path, options: PublishOptions) -> Path:
 
 
 def _refuse_to_overwrite(out: Path, name: str) -> None:
-    """A run of an experiment is called like what is published of it: with `out=runs` it would be replaced."""
+    """A run of an experiment has the name of what is published of it: with `out=runs` it would be replaced."""
     if not name.strip() or "/" in name or name in (".", ".."):
         raise UserError(f"name={name} is not a directory name; its parent is out")
     place = out / name
@@ -95,7 +95,7 @@ def _refuse_to_overwrite(out: Path, name: str) -> None:
 
 
 def make_card(run_dir: Path, config: Config, points: Sequence[Point], options: PublishOptions) -> Card:
-    """What is to be known of a run, from its own files."""
+    """The card of a run, from its own files."""
     record = read_record(run_dir)
     tags = record.get("tags")
     last = max(point.seconds for point in points)
@@ -129,9 +129,9 @@ def _variant(config: Config) -> str:
 
 
 def make_command(config: Config) -> str:
-    """The `make train` that gives this configuration, with every setting that the presets do not.
+    """The `make train` command that gives this configuration, with every setting that the presets do not give.
 
-    Of a directory of demonstrations only the name is told: elsewhere it lies elsewhere.
+    Only the name of a directory of demonstrations is given: its path differs between machines.
     """
     if config.demos.path is not None:
         config = replace(config, demos=replace(config.demos, path=Path(config.demos.path).name))
@@ -144,7 +144,7 @@ def make_command(config: Config) -> str:
 
 
 def thin(points: Sequence[Point], readings: int = READINGS) -> list[Point]:
-    """The metrics that are kept, each at most `readings` times, evenly and with both ends; evaluations whole."""
+    """The metrics to keep, each with at most `readings` evenly spaced readings and both ends; evaluations in full."""
     kept: list[Point] = []
     for name in dict.fromkeys(point.name for point in points):
         if not any(name.startswith(each) if each.endswith("/") else name == each for each in KEPT):

@@ -1,4 +1,4 @@
-"""Runs as the figures need them: who they are, and their curves; from committed files or from MLflow.
+"""Runs as the figures need them: what they are, and their curves; from committed files or from MLflow.
 
 A committed run is a directory of `notebooks/results`: `run.yaml` says what it is (`Card`), `metrics.csv` is the run's
 own, thinned, and beside them lie the few pictures and tables that `publish` adds.
@@ -34,19 +34,19 @@ Axis = Literal["frames", "hours"]
 
 
 class ResultsError(UserError):
-    """A file of results that is not what it should be."""
+    """A malformed file of results."""
 
 
 @dataclass(frozen=True)
 class Card:
-    """What a run is, what made it, and what a reader must know of it."""
+    """What a run is, what made it, and what a reader must know about it."""
 
     env: str
     algo: str
-    variant: str  # what its settings change of the preset; base: nothing that matters
+    variant: str  # what its settings change in the preset; base: nothing that matters
     seed: int
     demos: int  # demonstrations that it imitates
-    frames: int  # environment frames that it came to
+    frames: int  # environment frames that it reached
     hours: float  # wall-clock
     status: str  # FINISHED, KILLED or FAILED, as the tracker says; RUNNING: published before its end
     expert_return: float | None  # mean return of its demonstrations
@@ -101,10 +101,10 @@ class Results:
     runs: tuple[Run, ...]  # one for each task, algorithm, variant and seed
     references: tuple[Reference, ...]
     source: str
-    shorter: tuple[Run, ...] = ()  # in whose place one of `runs` stands, which came further
+    shorter: tuple[Run, ...] = ()  # each replaced by one of `runs` that got further
 
     def select(self, env: str | None = None, algo: str | None = None, variant: str | None = None) -> list[Run]:
-        """The runs of a task, algorithm and variant; None: of any."""
+        """The runs of a task, algorithm and variant; None: any."""
         wanted = {"env": env, "algo": algo, "variant": variant}
         return [
             run
@@ -182,7 +182,7 @@ def read_published(directory: Path) -> list[Run]:
 
 
 def longest(runs: Sequence[Run]) -> list[Run]:
-    """One run for each task, algorithm, variant and seed: the one that came furthest, so that no seed counts twice."""
+    """One run for each task, algorithm, variant and seed: the one that got furthest, so that no seed counts twice."""
     best: dict[tuple[str, str, str, int], Run] = {}
     for run in runs:
         key = (run.card.env, run.card.algo, run.card.variant, run.card.seed)
@@ -192,7 +192,7 @@ def longest(runs: Sequence[Run]) -> list[Run]:
 
 
 def variant_of(named: str, true_reward: bool) -> str:
-    """A run's variant as it was named; what learnt from the environment's reward imitates nobody, and is never base."""
+    """A run's variant as named; a run that learnt from the environment's reward is not imitation, and is never base."""
     return TRUE_REWARD if true_reward and named == BASE else named
 
 
@@ -203,7 +203,7 @@ def read_card(path: Path) -> Card:
             raise ResultsError(f"{path} is larger than {MAX_CARD_BYTES >> 10} KiB and is no card of a run")
         text = path.read_text(encoding="utf-8")
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            raise ResultsError(f"{path} cannot be read (aliases are not allowed)")  # of aliases: without end to print
+            raise ResultsError(f"{path} cannot be read (aliases are not allowed)")  # with aliases, endless to print
         content = yaml.safe_load(text)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ResultsError(f"{path} cannot be read ({first_line(error)})") from error

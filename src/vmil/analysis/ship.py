@@ -44,9 +44,9 @@ class Provenance:
 
 
 def ship_run(run_dir: Path, make_learner: LearnerFactory, options: ShipOptions, episodes: int) -> Path:
-    """Writes the policy of the run's last checkpoint, in place of an earlier one; gives its directory.
+    """Writes the policy of the run's last checkpoint, replacing an earlier one; returns its directory.
 
-    It is scored as it was written: read back, over `episodes` episodes.
+    What is scored, over `episodes` episodes, is the written file, read back.
 
     Raises:
         UserError: no checkpoint, too large, or the place is taken by other files.

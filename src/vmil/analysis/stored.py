@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 CLOCK = "run/seconds"
 CACHE = Path("~/.cache/vmil/mlflow")  # pictures, by run
 SHOWN = "shown"
-TOY = "debug"  # MLflow's experiment of `make smoke` (conf/compute/debug.yaml): it proves that all runs, and no more
+TOY = "debug"  # MLflow's experiment of `make smoke` (conf/compute/debug.yaml), which proves only that everything runs
 
 
 def read_mlflow(uri: str | None = None) -> list[Run]:
@@ -52,20 +52,20 @@ def read_mlflow(uri: str | None = None) -> list[Run]:
 
     try:
         runs = [read(run) for run in store.stored_runs(address) if {"env", "algo"} <= set(run.tags)]
-    except Exception as error:  # what a server, a driver or a database raises
+    except Exception as error:  # whatever a server, a driver or a database raises
         reason = shown(first_line(error))
         raise UserError(f"MLflow at {shown(address)} cannot be read: {reason}") from error
     return [run for run in runs if run is not None]
 
 
 def usual_store() -> str:
-    """Where `make train` tracks runs: from here if there are any, else from the checkout, as in an open notebook."""
+    """Where `make train` tracks runs: below this directory if it has any, else in the checkout, as for a notebook."""
     here = Path("runs")
     return tracking_uri(TrackingConfig(), here if here.is_dir() else checkout_dir() / "runs")
 
 
 def fetch_pictures(address: str, run_id: str) -> Path | None:
-    """A directory of the pictures that figures show of a run, kept for the next time; None: there are none."""
+    """A directory with the pictures of a run that figures show, cached for the next time; None: there are none."""
     from vmil.tracking.stored import fetch_picture, stored_pictures
 
     place = CACHE.expanduser() / run_id
@@ -82,7 +82,7 @@ def fetch_pictures(address: str, run_id: str) -> Path | None:
         shutil.rmtree(place / SHOWN, ignore_errors=True)
         (place / SHOWN).mkdir()
         copy_pictures(fetched, place / SHOWN)
-    except Exception as error:  # noqa: BLE001  what a server or a disk raises: curves are drawn all the same
+    except Exception as error:  # noqa: BLE001  whatever a server or a disk raises: curves are drawn anyway
         log.warning("the pictures of run %s cannot be had: %s", run_id, error)
         return None
     return place / SHOWN
@@ -94,7 +94,7 @@ def wanted_metric(name: str) -> bool:
 
 
 def timed(histories: Mapping[str, list[tuple[int, float]]]) -> tuple[Point, ...]:
-    """Readings with their wall-clock, from the run's own clock at the rounds around: MLflow's counts pauses too."""
+    """Readings with wall-clock interpolated from the run's own clock: MLflow's counts pauses too."""
     clock = histories.get(CLOCK, [])
     if not clock:
         return ()
@@ -125,7 +125,7 @@ def _card(params: Mapping[str, str], tags: Mapping[str, str], status: str, point
 
 
 def expert_return(points: tuple[Point, ...]) -> float | None:
-    """The demonstrations' mean return, as the evaluations imply it; None if none was normalised."""
+    """The demonstrations' mean return, as implied by the evaluations; None if none was normalised."""
     returns = {point.frames: point.value for point in points if point.name == "eval/return"}
     shares = {point.frames: point.value for point in points if point.name == "eval/normalised"}
     known = [returns[at] / share for at, share in shares.items() if at in returns and share > 0 and returns[at] > 0]

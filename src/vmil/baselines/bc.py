@@ -1,9 +1,9 @@
 """Behaviour cloning from pixels: regression of the expert's actions on stacked, randomly shifted frames.
 
-Encoder, stack and shifts are DrQ's, so that the comparison is of what is learnt from and not of what is looked with.
+Encoder, stack and shifts are DrQ's, so that the methods differ in what they learn from and not in how they see.
 Nothing is collected: a round is `training.updates_per_epoch` updates on the demonstrations, after which the clock moves
-on by `training.frames_per_epoch` frames that nobody played. So a curve of it has points where the other methods' have
-theirs, though it means something against wall-clock and updates only.
+on by `training.frames_per_epoch` frames that nobody played. So its curve has points where those of the other methods
+do, but is meaningful only against wall-clock and updates.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from vmil.learner.recorded import RecordedModule
 
 
 class BC(RecordedModule):
-    """Encoder and actor, of whose distribution only the mode is taught and used."""
+    """Encoder and actor, of whose distribution only the mode is trained and used."""
 
     def __init__(self, config: Config, action_size: int, proprio_size: int) -> None:
         super().__init__(config)
@@ -38,13 +38,13 @@ class BC(RecordedModule):
         self.means.add({"actor/loss": loss.detach(), "actor/cloning_error": error.detach().abs().mean()})
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """One for all."""
+        """One optimiser for everything."""
         return torch.optim.Adam(self.parameters(), lr=self.config.bc.lr, fused=True)
 
     def exploration_policy(self) -> StackPolicy:
-        """Asked for by the run, and never made to act."""
+        """The run asks for it, but it never acts."""
         return self.evaluation_policy()
 
     def evaluation_policy(self) -> StackPolicy:
-        """Acts for the score."""
+        """The policy that is evaluated."""
         return StackPolicy(self.encoder, self.actor, self.config.pixels.frame_stack, deterministic=True)

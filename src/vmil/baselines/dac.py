@@ -23,11 +23,11 @@ from vmil.discriminator.network import Discriminator
 from vmil.discriminator.reward import reward_from_logit
 from vmil.learner.module import Part
 
-D_OPTIMIZER = 3  # behind DrQ's own
+D_OPTIMIZER = 3  # after DrQ's own
 
 
 class DAC(DrQ):
-    """DrQ whose reward is what a discriminator of (feature, action) says."""
+    """DrQ whose reward comes from a discriminator of (feature, action)."""
 
     def __init__(self, config: Config, action_size: int, proprio_size: int) -> None:
         super().__init__(config, action_size, proprio_size)
@@ -37,7 +37,7 @@ class DAC(DrQ):
         )
 
     def learn(self, batch: Batch) -> None:
-        """One update: who is who, then DrQ on the agent's own transitions with the answer as reward."""
+        """One update: the discriminator, then DrQ on the agent's own transitions with its output as reward."""
         if self.config.debug.use_ground_truth_reward:
             super().learn(batch)
             return
@@ -48,7 +48,7 @@ class DAC(DrQ):
 
     @torch.no_grad()
     def judged(self, step: Transitions) -> tuple[Tensor, Tensor]:
-        """What D reads of the expert's and of the agent's rows, each (·, F + P + A), without history."""
+        """D's input for the expert's and for the agent's rows, each (·, F + P + A), detached."""
         seen = step.observation.views(1, self.config.pixels.shift)
         feat = self.critic.feat(self.critic.encoder(seen.image), seen.proprio)
         inputs = torch.cat([feat, step.action], -1)

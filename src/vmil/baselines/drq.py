@@ -32,7 +32,7 @@ UNCLIPPED = math.inf  # DrQ clips no gradient; their norms are logged all the sa
 
 
 class DrQ(RecordedModule):
-    """Critic with encoder, its slow copy, actor, temperature; what the reward is, a descendant says."""
+    """Critic with encoder, its slow copy, actor, temperature; subclasses define the reward."""
 
     def __init__(self, config: Config, action_size: int, proprio_size: int) -> None:
         super().__init__(config)
@@ -57,13 +57,13 @@ class DrQ(RecordedModule):
         return self.updates % c.actor_every == 0, self.updates % c.target_every == 0
 
     def reward(self, step: Transitions) -> Tensor:
-        """What the critic is told, (N,): the environment's own, which debug.use_ground_truth_reward alone lets in."""
+        """The critic's reward, (N,): the environment's own, which only debug.use_ground_truth_reward lets in."""
         if step.reward is None:
             raise RuntimeError("DrQ itself imitates nobody: without the environment's reward it has none")
         return step.reward
 
     def improve(self, step: Transitions, reward: Tensor) -> None:
-        """One step of the critic; every few, one of actor and temperature, and of the slow critic."""
+        """One step of the critic; every few updates also one of actor and temperature, and one of the slow critic."""
         c, (acts, follows) = self.config.drq, self.kind()
         self.note_reward(reward)
         seen = step.observation.views(c.views, self.config.pixels.shift)  # (M·N, …)
@@ -87,7 +87,7 @@ class DrQ(RecordedModule):
             return soft_target(reward, step.terminated, value, entropy, self.temperature.value, c.discount)
 
     def fit_critic(self, seen: Observation, step: Transitions, target: Tensor) -> None:
-        """Both values towards the target on M views of the observation (equation 3); this teaches the encoder too."""
+        """Fits both values to the target on M views of the observation (equation 3); this trains the encoder too."""
         c = self.config.drq
         with self.stopwatch.stage("critic", self.device):
             feat = self.critic.feat(self.critic.encoder(seen.image), seen.proprio)
@@ -97,7 +97,7 @@ class DrQ(RecordedModule):
         self.means.add(metrics)
 
     def fit_actor(self, seen: Observation) -> None:
-        """The policy towards higher soft values on one view; the encoder learns nothing from it."""
+        """Moves the policy towards higher soft values on one view; the encoder learns nothing from it."""
         with self.stopwatch.stage("actor", self.device):
             with frozen(self.critic):
                 maps = self.critic.encoder(seen.image)
@@ -121,11 +121,11 @@ class DrQ(RecordedModule):
         return [torch.optim.Adam(part.parameters(), lr=self.config.drq.lr, fused=True) for part in parts]
 
     def exploration_policy(self) -> StackPolicy:
-        """Acts for the collector, by samples of the policy."""
+        """The policy that collects, by sampling."""
         return self._policy(deterministic=False)
 
     def evaluation_policy(self) -> StackPolicy:
-        """Acts for the score, by the policy's mode."""
+        """The policy that is evaluated, by its mode."""
         return self._policy(deterministic=True)
 
     def _policy(self, deterministic: bool) -> StackPolicy:

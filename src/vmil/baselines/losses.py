@@ -23,7 +23,7 @@ def soft_target(
 
 
 def critic_loss(value: Tensor, target: Tensor) -> tuple[Tensor, Metrics]:
-    """Σᵢ mean_{m,n} (Qᵢ(s_m, a) − y)², for values (2, M, N) and targets (N,) without history."""
+    """Σᵢ mean_{m,n} (Qᵢ(s_m, a) − y)², for values (2, M, N) and detached targets (N,)."""
     loss = (value - target).square().mean((1, 2)).sum()
     return loss, {"critic/loss": loss.detach(), "critic/value": value.detach().mean()}
 

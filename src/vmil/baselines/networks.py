@@ -34,7 +34,7 @@ class Encoder(nn.Module):
         first = cast(nn.Conv2d, self.layers[0])
         with torch.autocast(image.device.type, dtype=torch.bfloat16, enabled=self.bf16):
             bytes_ = rearrange(image.to(torch.bfloat16 if self.bf16 else torch.float32), "n h w c -> n c h w")
-            # Weights are fewer than pixels: it is they that are divided by 255.
+            # There are fewer weights than pixels, so the weights are divided by 255.
             maps: Tensor = self.layers[1:](F.conv2d(bytes_, first.weight / 255.0, first.bias, first.stride))
         return rearrange(maps, "n c h w -> n (h w c)").float()
 
@@ -72,7 +72,7 @@ class Actor(nn.Module):
 
 
 class Critic(nn.Module):
-    """Encoder, bottleneck and two action values; it alone teaches the encoder."""
+    """Encoder, bottleneck and two action values; it alone trains the encoder."""
 
     def __init__(self, config: PixelsConfig, image_size: int, action: int, proprio: int, bf16: bool) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ class Temperature(nn.Module):
 
     @property
     def value(self) -> Tensor:
-        """α, without history."""
+        """α, detached."""
         return self.log.detach().exp()
 
 

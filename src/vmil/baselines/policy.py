@@ -11,7 +11,7 @@ from vmil.baselines.networks import Actor, Encoder
 
 
 class StackPolicy:
-    """Acts in N environments in lock-step on the last `stack` frames of each; begins anew where `is_first`.
+    """Acts in N environments in lock-step on the last `stack` frames of each; starts over where `is_first`.
 
     At an episode's start the first frame stands for those before it, as in training. Weights are the learner's own.
     With `deterministic` it acts by the distribution's mode, else by samples of it.
@@ -31,11 +31,11 @@ class StackPolicy:
         return action.to(image.device)
 
     def networks(self) -> dict[str, nn.Module]:
-        """What acting needs of the learner, by name: no critic ever acts."""
+        """The networks needed to act, by name: never a critic."""
         return {"encoder": self.encoder, "actor": self.actor}
 
     def portable(self) -> PortableStacks:
-        """A copy that another process can be sent, with the weights of now."""
+        """A copy that can be sent to another process, with the current weights."""
         return PortableStacks(self)
 
     def _remember(self, image: Tensor, is_first: Tensor) -> Tensor:
@@ -47,14 +47,14 @@ class StackPolicy:
 
 
 class PortableStacks(nn.Module):
-    """A policy on stacks apart from its learner, on the CPU; its state is all that it acts by."""
+    """A policy on stacks separate from its learner, on the CPU; its state is all that it acts by."""
 
     def __init__(self, policy: StackPolicy) -> None:
         super().__init__()
         moved = next(policy.actor.parameters()).device.type != "cpu"
         self.encoder = copy.deepcopy(policy.encoder).cpu().requires_grad_(False)
         self.actor = copy.deepcopy(policy.actor).cpu().requires_grad_(False)
-        self.encoder.bf16 = policy.encoder.bf16 and not moved  # what a GPU has, the processor beside it may not
+        self.encoder.bf16 = policy.encoder.bf16 and not moved  # the CPU may lack the bf16 that the GPU has
         self._policy = StackPolicy(self.encoder, self.actor, policy.stack, policy.deterministic)
 
     def forward(self, image: Tensor, proprio: Tensor | None, is_first: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from vmil.baselines.transitions import Transitions
 
 
 class SQIL(DrQ):
-    """DrQ with SQIL's labels for a reward."""
+    """DrQ with SQIL's labels as the reward."""
 
     def reward(self, step: Transitions) -> Tensor:
         """One in the expert's rows and zero in the agent's, (N,)."""

@@ -19,11 +19,11 @@ class Observation(NamedTuple):
     proprio: Tensor | None  # (N, P), now
 
     def rows(self, which: slice) -> Observation:
-        """Some of them."""
+        """The given rows."""
         return Observation(self.image[which], None if self.proprio is None else self.proprio[which])
 
     def views(self, count: int, pad: int) -> Observation:
-        """`count` times the same, one after the other, each stack moved by its own random shift: (count · N, …)."""
+        """`count` copies, one after the other, each stack moved by its own random shift: (count · N, …)."""
         if pad == 0:
             image = self.image.repeat(count, 1, 1, 1)
         else:

@@ -55,7 +55,7 @@ class TanhNormal:
 class ClippedNormal:
     """A normal around a mean in (−1, 1), clipped to [−1, 1] with the unclipped sample's gradient (DreamerV3's actor).
 
-    The clip matters here more than for Dreamer: a discriminator would know the policy by its actions beyond ±1.
+    The clip matters here more than for Dreamer: a discriminator would recognise the policy by its actions beyond ±1.
     """
 
     def __init__(self, mean: Tensor, std: Tensor) -> None:
@@ -100,7 +100,7 @@ class Actor(nn.Module):
         self.min_std, self.max_std = min_std, max_std
         self.net = MLP(
             feat, 2 * action, layers, units, act, norm
-        ).with_zero_head()  # at first mean 0, init_std, anywhere
+        ).with_zero_head()  # at first mean 0 and init_std in every state
         if kind == "tanh_normal":
             self.raw_init_std = math.log(math.expm1(init_std))
         elif kind == "clipped_normal":

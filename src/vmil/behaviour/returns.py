@@ -29,7 +29,7 @@ def discount_weights(horizon: int, discount: float, like: Tensor) -> Tensor:
 
 
 def _quantiles(values: Tensor, *levels: float) -> list[Tensor]:
-    """Quantiles with linear interpolation, each (); unlike torch's it takes its levels from no tensor."""
+    """Quantiles with linear interpolation, each (); unlike torch's it needs no tensor of levels."""
     ordered, last = values.flatten().sort().values, values.numel() - 1
     places = [level * last for level in levels]
     return [torch.lerp(ordered[int(place)], ordered[min(int(place) + 1, last)], place % 1.0) for place in places]
@@ -39,9 +39,9 @@ class ReturnRange(nn.Module):
     """A running 5–95 % range by which returns are divided (DreamerV3, eq. 7), without its floor of 1.
 
     DreamerV3 takes the range of the returns. Between an expert's states and a beginner's those differ by far more than
-    any action can change, which drowns the actor's signal; the range of advantages G − V is that of what actions do.
-    Returns that end with the dream also differ by the steps that are left of it, which V(z) cannot know: with
-    `behaviour.bootstrap=none` that makes most of the range.
+    any action can change, which drowns the actor's signal; the range of advantages G − V measures what actions do.
+    Returns that end with the dream also differ by how many of its steps are left, which V(z) cannot know: with
+    `behaviour.bootstrap=none` that accounts for most of the range.
     """
 
     range: Tensor
@@ -55,7 +55,7 @@ class ReturnRange(nn.Module):
 
     @torch.no_grad()
     def update(self, kind: Normalise, returns: Tensor, value: Tensor) -> Tensor:
-        """Takes in returns and the values that foretold them (same shape); gives the scale to divide by, ()."""
+        """Takes in returns and the values that predicted them (same shape); returns the scale to divide by, ()."""
         if kind == "none":
             return returns.new_ones(())
         if kind == "returns":

@@ -36,9 +36,9 @@ def apart(work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
 
 
 def peak_memory() -> int:
-    """Bytes of memory that this process has held at most.
+    """Peak memory of this process in bytes.
 
-    Linux keeps in ru_maxrss what the parent held when it forked; VmHWM is the process's own.
+    On Linux ru_maxrss includes what the parent held when it forked; VmHWM is the process's own.
     """
     status = Path("/proc/self/status")
     if status.is_file():
@@ -51,14 +51,14 @@ def peak_memory() -> int:
 
 @dataclass(frozen=True)
 class Peak:
-    """Bytes at most."""
+    """Peak memory in bytes."""
 
     process: int
-    gpu: int | None  # what torch took of it; None: there is none
+    gpu: int | None  # what torch reserved of it; None: there is no GPU
 
 
 def update_peak(config: Config, action: int, proprio: int) -> Peak:
-    """Of this process once it has made some updates, the one that is recorded as a graph included."""
+    """Peak memory of this process after some updates, including the one that is recorded as a graph."""
     from vmil.training.assembly import prepare_torch
 
     prepare_torch(config)
@@ -70,7 +70,7 @@ def update_peak(config: Config, action: int, proprio: int) -> Peak:
 
 
 def measure_memory(table: Table, paper: dict[str, Config], run: Config, sizes: tuple[int, int]) -> None:
-    """What updates take at most, libraries included, replay excluded."""
+    """Peak memory of updates, libraries included, replay excluded."""
     action, proprio = sizes
     cases = [(name, config, 0) for name, config in paper.items()]
     cases.append((f"{run.algo} {run.training.batch_size}x{run.training.batch_length}", run, proprio))
@@ -83,7 +83,7 @@ def measure_memory(table: Table, paper: dict[str, Config], run: Config, sizes: t
 
 @dataclass(frozen=True)
 class Pace:
-    """Of whole rounds of a run: collection, updates, logging."""
+    """Speed and memory of whole rounds of a run: collection, updates, logging."""
 
     frames: tuple[float, ...]  # a second, in each round
     updates: tuple[float, ...]
@@ -121,9 +121,9 @@ def train_rounds(config: Config, rounds: int) -> Pace:
 
 
 def measure_end_to_end(table: Table, run: Config, rounds: int) -> None:
-    """Frames and updates a second of a run as it is, and its memory.
+    """Frames and updates per second of the run as configured, and its memory.
 
-    One whose workers play while it learns is run by turns too, and says how much faster it is.
+    A run whose workers play while it learns is also run by turns, to say how much faster it is.
     """
     overlapping = run.collector.overlap
     pace = apart(train_rounds, run, rounds)

@@ -20,7 +20,7 @@ class Times:
 
     @property
     def median(self) -> float:
-        """Which a disturbed repeat does not move."""
+        """The median, which one disturbed repeat does not move."""
         return statistics.median(self.seconds)
 
 

@@ -1,4 +1,4 @@
-"""That our update and the reference's are the same: losses and gradients, in fp32, from the same weights and noise."""
+"""Checks that our update equals the reference's: losses and gradients, in fp32, from the same weights and noise."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def make_reference(learner: LooseLearner) -> Reference:
 
 
 def in_reference_layout(learner: LooseLearner, read: Read) -> dict[str, Tensor]:
-    """What `read` says of each of the learner's weights, under the reference's names and in its layouts."""
+    """`read` of each of the learner's weights, under the reference's names and in its layouts."""
     model, rssm = learner.world_model, learner.world_model.rssm
     found: dict[str, Tensor] = {}
 
@@ -129,7 +129,7 @@ def full_precision() -> Iterator[None]:
 
 @contextmanager
 def untuned() -> Iterator[None]:
-    """PyTorch's own choice of number formats, with which a plain program runs."""
+    """PyTorch's default number formats, with which a plain program runs."""
     matmul = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:

@@ -1,4 +1,4 @@
-"""The arithmetic of an update, and how fast this machine could do nothing else."""
+"""The arithmetic of an update, and how fast this machine could do it if it did nothing else."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LONGEST = 0.5  # seconds of a product, beyond which larger matrices are left out
 
 
 class FlopCount(TorchDispatchMode):
-    """Counts what is multiplied and added inside it, by operation, after torch's own formulas.
+    """Counts the multiplications and additions inside it, by operation, with torch's own formulas.
 
     `FlopCounterMode` itself also follows modules, by hooks that forbid the discriminator's double backward.
     """
@@ -56,7 +56,7 @@ class Flops:
 
 
 def count_flops(config: Config, action: int) -> Flops:
-    """Of the reference's update: the mathematics', whatever a faster form of it skips or fuses."""
+    """FLOPs of the reference's update: those of the mathematics, whatever a faster form skips or fuses."""
     learner, batch = prepared(config, action, 0)
     reference = make_reference(learner)
     with FlopCount() as counter:

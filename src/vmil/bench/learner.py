@@ -19,7 +19,7 @@ OPTIMISER = "optimiser"  # the stage that this module adds to the learner's own
 
 
 class LooseLearner(VMIL):
-    """VMIL that holds its own optimisers, on the device that the configuration means."""
+    """VMIL that holds its own optimisers, on the configured device."""
 
     def __init__(self, config: Config, action_size: int, proprio_size: int = 0) -> None:
         super().__init__(config, action_size, proprio_size)
@@ -60,7 +60,7 @@ class LooseLearner(VMIL):
 
 
 def noise_batch(config: Config, action_size: int, proprio_size: int, device: torch.device) -> Batch:
-    """A batch of the configured size, (T, B, …), that is there already; the run's share of it is the expert's."""
+    """A batch of noise of the configured size, (T, B, …), on the device; the run's share of it is the expert's."""
     training = config.training
     shape = (training.batch_length, training.batch_size)
     generator = torch.Generator().manual_seed(config.seed)

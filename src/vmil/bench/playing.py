@@ -58,7 +58,7 @@ def picture_times(config: EnvConfig, repeats: int) -> Times:
 
 
 def _draw(env: EpisodicEnv) -> float:
-    """Takes one random step, a new episode where the last is over; the seconds that drawing took of it."""
+    """Takes one random step, in a new episode if the last is over; returns the seconds spent drawing."""
     before = env.render_seconds
     if env.over:
         env.reset()
@@ -132,7 +132,7 @@ def measure_collection(table: Table, config: Config, warmup: int, repeats: int) 
 
 
 def measure_workers(table: Table, config: Config, warmup: int, repeats: int) -> None:
-    """Whole episodes by processes beside this one, as many as there are cores, and by half as many, and so on."""
+    """Whole episodes by worker processes: as many as there are cores, half as many, and so on."""
     info, cores = env_info(config.env), min(MOST_WORKERS, allowed_cores())
     learner, _ = prepared(config, info.action_size, info.proprio_size)
     for workers in [count for count in (1, 2, 4, MOST_WORKERS) if count <= cores]:

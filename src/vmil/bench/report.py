@@ -51,7 +51,7 @@ def milliseconds(part: str, what: str, seconds: Sequence[float], note: str = "")
 
 
 def rate_row(part: str, what: str, times: Times, count: float, note: str = "") -> Row:
-    """How many of `count` things done in each repeat there are in a second."""
+    """A rate per second, where each repeat does `count` things."""
     rates = [count / seconds for seconds in times.seconds]
     return Row(part, what, count / times.median, "1/s", min(rates), max(rates), len(rates), note)
 
@@ -79,7 +79,7 @@ class Table:
 
 
 def _short(value: float) -> str:
-    """Three or more digits that say something."""
+    """At least three significant digits."""
     digits = next((digits for limit, digits in ((100, 0), (10, 1), (1, 2)) if abs(value) >= limit), 3)
     return f"{value:,.{digits}f}"
 
@@ -114,7 +114,7 @@ def introduction(machine: Mapping[str, object]) -> str:
 
 
 def writable(path: Path) -> Path:
-    """The path, once its directory is there; UserError before hours are spent on what cannot be kept."""
+    """The path, with its directory made; UserError before hours are spent on results that cannot be kept."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

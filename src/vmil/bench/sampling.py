@@ -45,7 +45,7 @@ def noise_episode(info: EnvInfo, index: int) -> TensorDict:
 
 @contextmanager
 def empty_replay(config: Config, info: EnvInfo, episodes: int) -> Iterator[Replay]:
-    """Room for that many where a run would keep them; UserError if they fit nowhere."""
+    """An empty replay for that many, where a run would keep it; UserError if it fits nowhere."""
     steps = episodes * info.steps_per_episode
     size = steps * step_bytes(info)
     taken = Footprint(size, 0)

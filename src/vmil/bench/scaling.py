@@ -1,4 +1,4 @@
-"""How cost grows: time against size, and the power of the size that it grows with."""
+"""How cost grows: time against size, as a power of the size."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vmil.config.schema import Config
 
 PART = "scaling"
 FACTORS = (1, 2, 4)
-LIMIT = 1.1  # of the power: what is above grows worse than linearly, beyond what repeats differ by
+LIMIT = 1.1  # of the power: above it growth is worse than linear, by more than repeats differ
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ def _position(stage: str) -> int:
 
 @dataclass(frozen=True)
 class Findings:
-    """What the other parts of the table, and the exit code, ask of this one."""
+    """What the other parts of the table, and the exit code, need from this one."""
 
     equal: bool  # ours and the reference
     seconds: dict[str, float]  # of an update of the paper's sizes, by batch

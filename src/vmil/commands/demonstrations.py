@@ -45,7 +45,7 @@ def _env(overrides: Sequence[str]) -> str:
 
 
 def import_demos(overrides: Sequence[str]) -> int:
-    """Convert demonstrations of another maker, and verify them."""
+    """Convert demonstrations from other software, and verify them."""
     options, config = with_config(ImportOptions, overrides, ("env",))
     prepare_opengl(config)
     from vmil.experts import import_demos as command

@@ -1,4 +1,4 @@
-"""Many runs and what came of them: experiment, publish, figures, notebooks, ui."""
+"""Many runs and their results: experiment, publish, figures, notebooks, ui."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def experiment(overrides: Sequence[str]) -> int:
-    """Work off a grid of runs, resuming what was stopped and skipping what is done."""
+    """Run a grid of runs, resuming what was stopped and skipping what is done."""
     options, rest = split(ExperimentOptions, overrides)
     from vmil.experiments.run import run_experiment
 

@@ -10,14 +10,14 @@ from typing import NamedTuple
 
 
 class Driver(NamedTuple):
-    """What the NVIDIA driver says of itself."""
+    """What the NVIDIA driver reports."""
 
     gpus: int
-    cuda: int  # the newest major version of CUDA that it knows, besides all older ones
+    cuda: int  # the newest major version of CUDA that it supports, besides all older ones
 
 
 def cuda_present() -> bool:
-    """Whether a GPU is here, a CUDA build of torch, and a driver that knows its CUDA."""
+    """Whether there is a GPU, a CUDA build of torch, and a driver that supports its CUDA."""
     built, driver = torch_cuda(), nvidia_driver()
     return built is not None and driver is not None and driver.gpus > 0 and driver.cuda >= built
 

@@ -5,7 +5,7 @@ from typing import Any
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an exception says; of one that says nothing, its class."""
+    """The first line of an exception's message; without a message, its class."""
     return (str(error).strip() or repr(error)).splitlines()[0]
 
 
@@ -16,7 +16,7 @@ class UserError(Exception):
 class StoppedError(BaseException):
     """The run was asked to end (SIGTERM, Ctrl-C) and has saved itself; ends the command with exit code 143.
 
-    As KeyboardInterrupt it is no failure of what it comes in the middle of, such as OpenGL's start, and no `Exception`.
+    Being a KeyboardInterrupt and no `Exception`, it is not taken for a failure of what it interrupts, such as OpenGL.
     """
 
 

@@ -1,4 +1,4 @@
-"""What each learner reads of the configuration, and what its definition leaves no choice of."""
+"""What each learner reads from the configuration, and what its definition fixes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def unread(learner: LearnerKind) -> set[str]:
 
 
 def collects(config: Config) -> bool:
-    """Whether the agent acts while it learns; behaviour cloning does not, and its frames are the clock alone."""
+    """Whether the agent acts while it learns; behaviour cloning does not, and its frames are only a clock."""
     return config.learner != "bc"
 
 
@@ -74,7 +74,7 @@ def _fixed(config: Config) -> dict[str, Scalar]:
         return {"training.batch_length": stack, "training.pretrain_updates": 0, "training.demo_fraction": 1.0}
     # A transition: a stack, its action, and the frame that follows.
     transition: dict[str, Scalar] = {"training.batch_length": stack + 1, "training.pretrain_updates": 0}
-    if true_reward:  # plain DrQ, which knows of no expert
+    if true_reward:  # plain DrQ, which has no expert
         return transition | {"training.demo_fraction": 0.0}
     if config.learner == "sqil_drq":  # "balanced" is part of the method
         return transition | {"training.demo_fraction": 0.5}

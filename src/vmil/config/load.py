@@ -1,7 +1,7 @@
 """From schema, `conf/*.yaml` and the command line to one validated `Config`.
 
 Later wins: schema.py ← default.yaml ← env/<env>.yaml ← algo/<algo>.yaml ← algo/<algo>/<env>.yaml ←
-compute/<compute>.yaml ← key=value. An algorithm has a file for a task where that wants other settings of it;
+compute/<compute>.yaml ← key=value. An algorithm has a file for a task that needs other settings of it;
 `compute` follows `algo` because its `debug` preset must shrink whatever the algorithm asks for.
 """
 
@@ -25,14 +25,14 @@ from vmil.config.schema import Config
 from vmil.config.sources import SELECTORS, Setting, check_key, presets, read_yaml
 
 T = TypeVar("T")
-FIXED = re.compile(r"seed|learner|env\..+")  # what a run is from its first frame to its last
+FIXED = re.compile(r"seed|learner|env\..+")  # fixed from a run's first frame to its last
 
 
 def load_config(overrides: Sequence[str] = (), *, preset: bool = True, learns: bool = True) -> Config:
     """The configuration that `overrides` (`env=walker`, `seed=1`, `world_model.deter=256`, ...) ask for.
 
-    Without `preset` no algo/*.yaml is read: what the schema says stands. Without `learns` the rules of training are not
-    checked, as where only the task is read. Raises `UserError`, one sentence, for an
+    Without `preset` no algo/*.yaml is read: the schema's defaults stand. Without `learns` the rules of training are not
+    checked, as when only the task is read. Raises `UserError`, one sentence, for an
     unknown key, value or preset and for anything `validate.check` refuses.
     """
     chosen, dotlist = split_selectors(overrides)
@@ -123,7 +123,7 @@ def parse_dotlist(schema: type, dotlist: Sequence[str]) -> dict[str, Setting]:
 
 
 def _parse_value(raw: str, hint: Any) -> object:
-    """What a command line's text says in YAML; a text leaf keeps every character of it (`run.name=007`, `a #1`)."""
+    """What a command line's text means in YAML; a text leaf keeps every character of it (`run.name=007`, `a #1`)."""
     is_text = hint is str or str in get_args(hint)
     if is_text and raw not in ("null", "~"):
         return raw

@@ -62,7 +62,7 @@ def shipped_policies(package: Path) -> list[str]:
 
 
 def find_pretrained(which: str) -> Path:
-    """The directory of a trained policy: that which came with vmil for that task, or what `make ship` wrote elsewhere.
+    """The directory of a trained policy: the one that came with vmil for that task, or one that `make ship` wrote.
 
     Raises `UserError` naming those that came with vmil when there is none.
     """

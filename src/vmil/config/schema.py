@@ -27,7 +27,7 @@ ScoreName = Literal["return", "success"]
 
 @dataclass
 class EnvConfig:
-    """What the agent lives in and how its camera sees it."""
+    """The agent's environment and how its camera sees it."""
 
     name: str = "walker"  # walker | cheetah | sawyer | baoding | dmc:<domain>-<task> | counting
     image_size: int = 64  # pixels, square; VMIL needs 64, DrQ was published with 84
@@ -81,8 +81,8 @@ class DiscriminatorConfig:
     activation: Activation = "elu"
     next_state: bool = True  # read (z, a, z') rather than (z, a) [VMIL]
     spectral_norm: bool = False  # [own]
-    action_scale: float = 1.0  # multiplies actions in D's input, against hundreds of latents' numbers [own]
-    prior_next_state: bool = False  # replayed z' from the prior: alike is then a dream's first step, not those after it
+    action_scale: float = 1.0  # multiplies actions in D's input, next to hundreds of latent numbers [own]
+    prior_next_state: bool = False  # draw replayed z' from the prior, as in a dream's first step (not its later ones)
     penalty: Penalty = "input"  # gradient penalty on D's input [VMIL], by its weights [V-MAIL's code], or none
     penalty_scale: float = 1.0  # λ; [B] takes 10
     penalty_target: float = 0.0  # gradient norm aimed at: 1 is WGAN-GP's, 0 is R1's
@@ -102,7 +102,7 @@ class BehaviourConfig:
     """Actor and critic, trained on-policy inside the model."""
 
     horizon: int = 15  # H, agent steps [D1]
-    detach_actor_input: bool = False  # no gradient through the states that the actor is shown in a dream; [D1]: none
+    detach_actor_input: bool = False  # stop gradients at the states that the actor sees in a dream, as [D1] does
     discount: float = 0.99  # γ [D1]
     lam: float = 0.95  # λ of the return [D1]
     bootstrap: Bootstrap = "value"  # value: λ-return ends in V(z_H); none: Monte-Carlo sum of rewards [V-MAIL's code]
@@ -127,7 +127,7 @@ class BehaviourConfig:
     eps: float = 1e-5
     clip: float = 100.0
     slow_critic: float = 0.0  # per-update share by which the target critic follows; 0: no target critic [D1]; 0.02 [D3]
-    actor_average: float = 0.0  # per-update share by which the evaluated actor follows the trained one; 0: is that one
+    actor_average: float = 0.0  # per-update share by which the evaluated actor follows the trained one; 0: the same one
     cloning: float = 0.0  # weight of −log π(expert action | expert posterior) at the start [own]
     cloning_decay_updates: float = 8_000.0  # e-folding time of that weight, in updates; 0: constant
     cloning_floor: float = 0.0  # share of the weight that is kept for good
@@ -142,13 +142,13 @@ class TrainingConfig:
     """Budget, pace and batches; everything a person reads counts frames."""
 
     frames: int = 60_000  # environment frames in all
-    frames_per_epoch: int = 1000  # frames of a round, of all who collect; a multiple of a collected episode
-    episode_frames: int = 0  # frames after which a collected episode is broken off at the latest; 0: as it is scored
+    frames_per_epoch: int = 1000  # frames of a round, all collectors together; a multiple of a collected episode
+    episode_frames: int = 0  # frames after which a collected episode is cut off; 0: as long as a scored one
     updates_per_epoch: int = 120  # training steps of a round, spread over its episodes
     seed_frames: int = 0  # frames of uniformly random actions before the policy acts; no updates are made for them
     pretrain_updates: int = 1200  # training steps on the demonstrations alone
     batch_size: int = 16  # sequences
-    batch_length: int = 50  # agent steps per sequence; baselines: one transition, and set by pixels.frame_stack
+    batch_length: int = 50  # agent steps per sequence; baselines: one transition, set by pixels.frame_stack
     demo_fraction: float = 0.25  # share of the sequences that are the expert's, at least one
     opening_share: float = 0.0  # share of the sequences that begin where their episode does; the rest anywhere [own]
     replay_frames: int = 500_000  # capacity; the oldest episodes go first
@@ -167,21 +167,21 @@ class CollectorConfig:
 
     backend: CollectorBackend = "direct"  # in the learner's process, in processes beside it, or on a Ray cluster
     workers: int = 1  # episodes played at once, each by a worker of its own; direct: 1
-    overlap: bool = False  # play the next episodes while learning from the last, by the policy from before; not direct
-    timeout: float = 600.0  # seconds in which workers must have begun, or played an episode; then they count as hung
+    overlap: bool = False  # play the next episodes, by the policy from before, while learning from the last; not direct
+    timeout: float = 600.0  # seconds for workers to start, or to play an episode; after that they count as hung
 
 
 @dataclass
 class ComputeConfig:
-    """What the machine gives."""
+    """What the machine provides."""
 
     device: Device = "auto"
-    devices: int = 1  # of each node that learn together, a process each; training.batch_size is that of each
+    devices: int = 1  # per node, learning together, one process each; training.batch_size is per device
     nodes: int = 1  # machines that learn together
     precision: Precision = "auto"  # of convolutions and, on CPUs, dreams; auto: bf16 where native; fp32 on CUDA is TF32
-    graphs: When = "never"  # record updates as CUDA graphs; auto: on CUDA. Not yet seen on a GPU
+    graphs: When = "never"  # record updates as CUDA graphs; auto: on CUDA. Not yet tested on a GPU
     replay: ReplayPlace = "auto"  # where replay and demonstrations lie; auto: on a GPU with three times that free
-    threads: int = 0  # torch CPU threads; 0: as many as this process may use cores, shared among its devices
+    threads: int = 0  # torch CPU threads; 0: one per core this process may use, shared among its devices
 
 
 @dataclass
@@ -232,5 +232,5 @@ class Config:
     run: RunConfig = field(default_factory=RunConfig)
     debug: DebugConfig = field(default_factory=DebugConfig)
     algo: str = "vmil_plus"  # the preset this run started from: a name in conf/algo
-    learner: LearnerKind = "vmil"  # which method that preset sets the knobs of
+    learner: LearnerKind = "vmil"  # the method whose knobs that preset sets
     seed: int = 0

@@ -61,8 +61,8 @@ class DemosOptions:
 
     env: str = "walker"
     count: int | None = None  # null: as many as a run on this task imitates, demos.count
-    seed: int = 0  # episode i, of all that are tried, starts from seed + i: sets whose seeds lie nearer overlap
-    min_return: float | None = None  # episodes below are left out; where a task knows success, failures always are
+    seed: int = 0  # attempt i starts from seed + i: sets whose seeds are closer than that overlap
+    min_return: float | None = None  # episodes below it are left out; where a task defines success, failures always are
     action_noise: float = 0.0  # Gaussian, on the expert's actions: shows how to come back from small errors
     actor: str | None = None  # a trained expert's; null: the one trained here with this seed, else the shipped one
     out: str | None = None  # null: <root>/demos-<env>-s<seed>
@@ -76,7 +76,7 @@ class PlannedExpertOptions(HandPolicyConfig, LearnedConfig, PlannerConfig):
     env: str = "baoding"
     seed: int = 0
     eval_episodes: int = 10
-    note: str = ""  # for the card, what a reader must know: a training that began with other code
+    note: str = ""  # for the card, what a reader must know, such as training that began with other code
     out: str | None = None  # null: <root>/expert-<env>-s<seed>
     root: str = "runs"
 
@@ -121,7 +121,7 @@ class UiOptions:
     root: str = "runs"
     uri: str | None = None  # null: as tracking.uri
     port: int = 5000
-    host: str = "127.0.0.1"  # the interface it listens on; any other lets others in, who need no password
+    host: str = "127.0.0.1"  # the interface it listens on; any other lets others in, without a password
 
 
 RunnerKind = Literal["local", "ray"]
@@ -129,7 +129,7 @@ RunnerKind = Literal["local", "ray"]
 
 @dataclass(frozen=True)
 class ExperimentOptions:
-    """Which grid of runs to work off, and how; every other key=value goes to each of its runs."""
+    """Which grid of runs to run, and how; every other key=value goes to each of its runs."""
 
     name: str = "figure3"  # a file in conf/experiment
     seeds: str = "0"  # whole numbers, separated by spaces
@@ -137,14 +137,14 @@ class ExperimentOptions:
     algo: str | None = None  # only these algorithms of the grid; null: all
     budget: int | None = None  # environment frames of each run; null: as its preset says
     runner: RunnerKind = "local"  # local: processes of this machine; ray: a Ray cluster, $RAY_ADDRESS or a local one
-    jobs: int = 0  # runs at once; 0: what cores, memory and GPUs carry
-    retries: int = 1  # how often a run that fails, other than by a wrong setting, is taken up again
+    jobs: int = 0  # runs at once; 0: as many as cores, memory and GPUs allow
+    retries: int = 1  # how often a run that fails, other than by a wrong setting, is retried
     root: str = "runs"
 
 
 @dataclass(frozen=True)
 class PublishOptions:
-    """Which run's numbers to put beside the notebooks, and what to say of it."""
+    """Which run's numbers to put beside the notebooks, and what to say about it."""
 
     run: str = "latest"
     root: str = "runs"
@@ -152,20 +152,20 @@ class PublishOptions:
     out: str | None = None  # null: notebooks/results of the checkout
     variant: str | None = None  # null: run.variant
     machine: str | None = None  # null: this machine, in words
-    note: str = ""  # what a reader must know: stopped early, changed code
+    note: str = ""  # what a reader must know, such as stopped early, changed code
     latents: bool = True  # filter some episodes with the checkpoint, for the pictures of the latent space
 
 
 @dataclass(frozen=True)
 class ShipOptions:
-    """Which run's policy to make a shipped one, and what to say of it."""
+    """Which run's policy to ship, and what to say about it."""
 
     run: str = "latest"
     root: str = "runs"
     out: str | None = None  # null: the task's place in this package, vmil/assets/<env>/pretrained
     episodes: int | None = None  # for the card, ten at least; null: ten, or training.eval_episodes where that is more
     machine: str | None = None  # that it was trained on; null: this one, in words
-    note: str = ""  # what a reader must know: a schedule that was changed midway
+    note: str = ""  # what a reader must know, such as a schedule that was changed midway
 
 
 @dataclass(frozen=True)

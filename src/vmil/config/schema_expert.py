@@ -22,7 +22,7 @@ class ExpertConfig(PPOConfig):
     collect_frames: int = 100
     """Frames between two bursts of updates; must divide `eval_every`. Source: Spinning Up, `update_every`."""
     updates_per_step: float = 0.5
-    """Updates per agent step. Source: ours; an update costs ten steps here, so half the paper's 1 is sooner done."""
+    """Updates per agent step. Source: ours; an update costs ten steps here, so half the paper's 1 is faster."""
     batch_size: int = 256
     """Transitions per update. Source: the SAC paper, table 1."""
     hidden: int = 256

@@ -20,9 +20,9 @@ class PlannerConfig:
     """How each control step is planned."""
 
     method: Method = "mppi"
-    """What chooses the actions: a plan, anew at every control step, or a policy that PPO taught in the simulator."""
+    """What chooses the actions: a plan, remade at every control step, or a policy that PPO trained in the simulator."""
     dynamics: Dynamics = "simulator"
-    """What foresees the effect of actions: MuJoCo itself, or networks trained on what the planner has lived through."""
+    """What predicts the effect of actions: MuJoCo itself, or networks trained on the planner's own experience."""
     horizon: int = 5
     """Control steps planned ahead. Source: ours; the paper's 7 tracks worse at the same cost."""
     samples: int = 256
@@ -31,12 +31,12 @@ class PlannerConfig:
     """Rounds of sampling around the improved plan, per control step."""
     kappa: float | None = None
     """Inverse temperature of the weights, per unit of cost; null: 60 through the simulator, where 20 tracks worse with
-    so few samples, and 20 through an ensemble, whose errors 60 falls for. Source: ours."""
+    so few samples, and 20 through an ensemble, whose errors 60 exploits. Source: ours."""
     beta: float = 0.6
     """Share of new noise: n_t = β u_t + (1 - β) n_{t-1}; 1 is white noise."""
     sigma: float | None = None
     """Standard deviation of the noise u; null: 0.6 through the simulator, where the paper's 0.9 tracks worse with so
-    few samples, and 0.3 through an ensemble, whose first rollouts end in a second with 0.6. Source: ours."""
+    few samples, and 0.3 through an ensemble, whose first rollouts end within a second at 0.6. Source: ours."""
     fine_share: float = 0.1
     """Share of the samples that are drawn with the finer noise. Source: ours."""
     fine_sigma: float | None = None
@@ -51,15 +51,15 @@ FITTED: dict[Dynamics, dict[str, float]] = {
     "simulator": {"kappa": 60.0, "sigma": 0.6, "fine_sigma": 0.27},
     "learned": {"kappa": 20.0, "sigma": 0.3, "fine_sigma": 0.15},
 }
-"""What these are where nothing is said."""
+"""Their defaults, by the dynamics."""
 
 
 @dataclass(frozen=True)
 class LearnedConfig:
-    """How the ensemble is trained; nothing of it is read with dynamics=simulator."""
+    """How the ensemble is trained; none of it is read with dynamics=simulator."""
 
     rounds: int = 30
-    """Times that rollouts are collected and the ensemble is trained on all there are."""
+    """Rounds of collecting rollouts and training the ensemble on all of them so far."""
     rollouts: int = 40
     """Episodes per round; one ends at its time limit or when the task is lost. The first round acts at random."""
     updates: int = 1000

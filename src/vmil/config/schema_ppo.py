@@ -1,4 +1,4 @@
-"""Settings of PPO from state (Schulman et al. 2017, arXiv:1707.06347): from a given actor on, or from nothing."""
+"""Settings of PPO from state (Schulman et al. 2017, arXiv:1707.06347): from a given actor, or from scratch."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ class PPOConfig:
     ppo_rate: float = 7e-5
     """Adam's step size for the actor. Source: ours, what holds an iteration's KL near 0.01 here (the paper: 3e-4)."""
     ppo_critic_rate: float = 1e-3
-    """Adam's step size for the critic, which starts from nothing. Source: ours."""
+    """Adam's step size for the critic, which starts from scratch. Source: ours."""
     ppo_std: float = 0.15
     """Initial standard deviation of the actions before tanh, learnt from there on. Source: ours."""
     ppo_last_std: float = 0.0
-    """What it may be at the end; a bound falls to it from `ppo_std`, linearly in frames; 0: no bound. Source: ours."""
+    """Its upper bound at the end, which falls from `ppo_std` linearly in frames; 0: no bound. Source: ours."""
     ppo_clip: float = 0.2
-    """How far a probability ratio counts from 1. Source: the PPO paper, table 3."""
+    """How far from 1 a probability ratio is clipped. Source: the PPO paper, table 3."""
     ppo_kl: float = 0.03
-    """KL from the policy that collected at which an iteration leaves the actor alone. Source: Spinning Up, doubled."""
+    """KL from the collecting policy at which an iteration stops updating the actor. Source: Spinning Up, doubled."""
     ppo_lambda: float = 0.95
     """λ of the advantages. Source: the PPO paper, table 3."""
     ppo_warmup: int = 10
@@ -49,7 +49,7 @@ PPO_NAMES = tuple(item.name for item in fields(PPOConfig) if item.name.startswit
 
 @dataclass(frozen=True)
 class HandPolicyConfig(PPOConfig):
-    """PPO of the hand, from nothing; a frame is a control step."""
+    """PPO for the hand, from scratch; a frame is a control step."""
 
     discount: float = 0.96
     """Discount per control step: it looks 2.5 s ahead. Source: ours."""
@@ -60,9 +60,9 @@ class HandPolicyConfig(PPOConfig):
     ppo_reference: str | None = None
     """Directory of recordings (demo_*.npz) that episodes may start in; null: the planner's, which came with vmil."""
     ppo_reference_share: float = 0.7
-    """Of the episodes, begin in a state of the recordings. Source: DeepMimic (arXiv:1804.02717), section 6.1."""
+    """Share of the episodes that begin in a recorded state. Source: DeepMimic (arXiv:1804.02717), section 6.1."""
     ppo_off_target: float = 0.06
-    """Metres from its target at which a ball counts as lost: else it is parked, in safety. Source: DeepMimic, 6.2."""
+    """Metres from its target at which a ball counts as lost: else the policy parks it. Source: DeepMimic, 6.2."""
     ppo_frames: int = 6_000_000
     """Budget [environment frames], the light ones included. Source: ours."""
     ppo_envs: int = 64

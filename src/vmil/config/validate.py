@@ -1,4 +1,4 @@
-"""What neither types nor ranges can say: the rules that tie two settings."""
+"""What neither types nor ranges can say: the rules that relate two settings."""
 
 from __future__ import annotations
 

@@ -40,6 +40,6 @@ def read_archive(path: Path) -> dict[str, Any]:
             raise ValueError("it holds no dict")
     except FileNotFoundError:
         raise
-    except Exception as error:  # damaged archives raise what they like
+    except Exception as error:  # damaged archives can raise anything
         raise ValueError(f"'{path}' cannot be read: {first_line(error)}") from error
     return content

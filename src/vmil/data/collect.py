@@ -17,7 +17,7 @@ from vmil.envs.episodes import EpisodicEnv
 
 
 class Policy(Protocol):
-    """What acts: stateful, N environments at once, forgetting its state in the rows where `is_first`."""
+    """What acts: stateful, N environments at once, resetting its state in the rows where `is_first`."""
 
     def __call__(self, image: Tensor, proprio: Tensor | None, is_first: Tensor) -> Tensor:
         """(N, H, W, 3) uint8, (N, P) float32 or None, (N,) bool -> actions (N, A) float32 in [-1, 1]."""
@@ -50,11 +50,11 @@ class Collects(Protocol):
         ...
 
     def overlap(self, random: bool | None) -> None:
-        """The learner is about to learn: what can be played beside it may begin. None: no more is wanted."""
+        """Says that the learner is about to learn: episodes may begin beside it. None: no more are wanted."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """Which episode comes next, and what is random."""
+        """Which episode comes next, and the random states."""
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -170,7 +170,7 @@ class EpisodeCollector:
         return episode
 
     def overlap(self, random: bool | None) -> None:
-        """Does nothing: acting alone, the learner's process plays and learns by turns."""
+        """Does nothing: a single process takes turns playing and learning."""
 
     def _open_episode(self) -> None:
         """Before each episode's reset: TorchRL's own extra resets must not shift which initial state comes next."""

@@ -1,4 +1,4 @@
-"""TorchRL's workers, held so that who waits for them can be interrupted, and need not wait for ever."""
+"""TorchRL's workers, held so that waiting for them can be interrupted, and never lasts for ever."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from vmil.envs.episodes import EpisodicEnv
 from vmil.envs.rendering import FOUND
 
 T = TypeVar("T")
-_LOOK_EVERY = 0.2  # seconds between two looks for a wish to stop
+_LOOK_EVERY = 0.2  # seconds between two checks for a request to stop
 _END_WITHIN = 20.0  # seconds that TorchRL is given to notice that its workers are gone
 
-APART = {  # how a worker collects, wherever it is
+APART = {  # how a worker collects, wherever it runs
     "compact_obs": True,  # next observations are not stored twice
     "use_buffers": False,  # with buffers TorchRL tries the policy out
     "auto_register_policy_transforms": False,
@@ -53,11 +53,11 @@ class Job:
 
 
 class Crew:
-    """`workers` of them, which play that many episodes at a time.
+    """`workers` workers, which play that many episodes at a time.
 
-    All that TorchRL does for them happens in one thread of its own: neither a signal to the main thread nor its
-    patience depends on calls into TorchRL that may never return, the learner can go on meanwhile, and the workers end
-    with that thread.
+    All calls into TorchRL are made in a thread of their own: the main thread, which can be interrupted and gives up
+    after a time, never depends on calls that may not return, the learner can go on meanwhile, and the workers end with
+    that thread.
     """
 
     def __init__(self, config: CollectorConfig, job: Job, player: Player) -> None:
@@ -86,7 +86,7 @@ class Crew:
         meanwhile: called several times a second; it may raise.
 
         Raises:
-            LostWorkersError: see there.
+            LostWorkersError: a worker died, hung or could not begin.
         """
         assert self._starting is not None
         assert self._playing is not None
@@ -94,7 +94,7 @@ class Crew:
         try:
             self._await(self._starting, "begin", meanwhile)
             return self._await(playing, "play an episode", meanwhile)
-        except BaseException:  # in whatever state the workers are: nothing is left behind
+        except BaseException:  # whatever state the workers are in, nothing is left behind
             self.kill()
             raise
 
@@ -108,7 +108,7 @@ class Crew:
         self.kill()
 
     def kill(self) -> None:
-        """Ends them at once, and those that were about to begin."""
+        """Ends them at once, including those that are about to begin."""
         if self._config.backend == "ray":
             self._leave_ray()
         self._orders.put(None)
@@ -118,7 +118,7 @@ class Crew:
                 if type(child).__module__.startswith("torchrl."):  # not one that evaluates, begun after this crew
                     child.kill()
                     child.join()
-            # TorchRL waits without end for a dead worker to say that it has its weights: it is told so in its place.
+            # TorchRL waits for ever for a dead worker to confirm its weights: this confirms them in its place.
             for queue in getattr(self._weights, "_ack_queues", {}).values():
                 queue.put("updated")
             self._thread.join(_LOOK_EVERY)
@@ -167,7 +167,7 @@ class Crew:
             self._collector = Collector(environments, self._player, **common, **APART, **local)
         elif self._config.backend == "ray":
             remote = {
-                "total_frames": sys.maxsize,  # here −1 does not mean without end
+                "total_frames": sys.maxsize,  # here −1 does not mean unlimited
                 "collector_kwargs": [dict(APART) for _ in environments],
                 "remote_configs": {"num_cpus": 1, "num_gpus": 0, "runtime_env": {"env_vars": _surroundings()}},
                 "weight_sync_schemes": {},  # see _play
@@ -175,9 +175,7 @@ class Crew:
             self._collector = Collector(environments, self._player, **common, **remote)
         else:
             raise ValueError(f"no workers in backend {self._config.backend!r}")
-        warnings.filterwarnings(
-            "ignore", message="RayCollector iteration started before weight"
-        )  # as is meant, see _play
+        warnings.filterwarnings("ignore", message="RayCollector iteration started before weight")  # intended, see _play
         self._rollouts = iter(self._collector)
 
     def _play(self, state: dict[str, Tensor]) -> TensorDictBase:
@@ -186,7 +184,7 @@ class Crew:
             self._collector.update_policy_weights_(self._player)
         else:
             # TorchRL's scheme for Ray opens torch.distributed's default group, which belongs to the learners of several
-            # GPUs, and sends no kernel that is laid out channels-last.
+            # GPUs, and cannot send kernels that are channels-last.
             self._collector.map_fn("obey", [(state,)] * self._config.workers)
         return next(self._rollouts)
 
@@ -223,5 +221,5 @@ class Crew:
 
 
 def _surroundings() -> dict[str, str]:
-    """What a worker elsewhere must find before it imports mujoco."""
+    """The environment variables that a worker elsewhere must have before it imports mujoco."""
     return {name: value for name, value in os.environ.items() if name in ("MUJOCO_GL", FOUND)}

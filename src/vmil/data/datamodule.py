@@ -35,13 +35,13 @@ class VMILDataModule(lightning.LightningDataModule):
 
     Epoch 0 pre-trains on the demonstrations alone (if `training.pretrain_updates`); every other one collects
     `training.frames_per_epoch` frames with `policy` and yields `training.updates_per_epoch` batches, whose leading
-    columns are the expert's: after each episode its share of them, so that the next one is played by whoever has learnt
-    from it. replay_dir: where checkpoints put the episodes; None: checkpoints hold no replay.
+    columns are the expert's: after each episode its share of them, so that the next one is played by a policy that has
+    learnt from it. replay_dir: where checkpoints put the episodes; None: checkpoints hold no replay.
     `on_collect(frames)` is called after every agent step with the frames collected so far.
 
     rank: where several processes learn together, each has its own seed, replay and share of the demonstrations, and
     collects its part of a round; `frames` counts those of all. ahead: whether the next batch is drawn while one is
-    learnt from; None: where it has to travel to a GPU.
+    learnt from; None: if it has to travel to a GPU.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class VMILDataModule(lightning.LightningDataModule):
     # ---- Lightning's hooks
 
     def setup(self, stage: str = "fit") -> None:
-        """Opens the environment and loads the demonstrations; UserError if either cannot be had."""
+        """Opens the environment and loads the demonstrations; UserError if either is unavailable."""
         if self._gathering is not None:
             return
         config, seed = self.config, self.seed
@@ -112,7 +112,7 @@ class VMILDataModule(lightning.LightningDataModule):
         self.close()
 
     def close(self) -> None:
-        """Closes the environment; may be called twice. A checkpoint can still be taken, nothing be collected."""
+        """Closes the environment; may be called twice. A checkpoint can still be taken, but nothing collected."""
         if self._gathering is not None:
             self._gathering.collector.close()
             self.draws.close()
@@ -167,7 +167,7 @@ class VMILDataModule(lightning.LightningDataModule):
     def epoch(self) -> Iterator[Batch]:
         """Finishes the epoch that a checkpoint interrupted, or else begins the next: collects, then yields batches.
 
-        What is owed is part of the state, so that a run saved within an epoch neither collects nor trains twice.
+        Batches still owed are part of the state, so that a run saved within an epoch neither collects nor trains twice.
         """
         pace = self.pace
         if pace.owed == 0:
@@ -195,7 +195,7 @@ class VMILDataModule(lightning.LightningDataModule):
             self.on_collect(frames)
 
     def peek(self) -> Batch:
-        """A batch as the next one will be made, which changes none of those to come; of the expert alone at first."""
+        """A batch like the next one, without changing any of those to come; of the expert alone at first."""
         return self.draws.peek(self.experts if self.replay.episodes else self.config.training.batch_size)
 
     # ---- checkpoint
@@ -203,7 +203,7 @@ class VMILDataModule(lightning.LightningDataModule):
     def state_dict(self) -> dict[str, Any]:
         """Counters, random states and the replay's manifest; writes new episodes to `replay_dir` first.
 
-        Of several ranks it is all of theirs, and all must ask. UserError on all of them if one cannot write.
+        With several ranks it is that of all, and all must call it. UserError on all of them if one cannot write.
         """
         return self._own_state() if self.rank.count == 1 else states_of_all(self._own_state)
 
@@ -223,7 +223,7 @@ class VMILDataModule(lightning.LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continues exactly; UserError if the replay's files or the demonstrations are not those of the checkpoint.
 
-        Lightning's call changes nothing if the same state was taken back before, and nothing has been done since.
+        Lightning's call changes nothing if the same state was restored before, and nothing has been done since.
         """
         if self._gathering is None:
             self._pending = state_dict

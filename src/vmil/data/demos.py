@@ -31,7 +31,7 @@ from vmil.envs.tasks import COUNTING, find_task
 
 log = logging.getLogger(__name__)
 
-CACHE_FORMAT = 2  # raise it when the same settings draw other pixels or give other vectors
+CACHE_FORMAT = 2  # raise it when the same settings give other pixels or vectors
 
 
 def available_demos(env: str, demos: DemosConfig) -> list[Path]:

@@ -21,10 +21,10 @@ class _Ahead(NamedTuple):
 
 
 class Draws:
-    """Draws from demonstrations and replay, whose random states are those of the batches taken, and no further.
+    """Draws from demonstrations and replay, whose random states advance with the batches taken, and no further.
 
     pinned: batches lie in page-locked memory. ahead: `begin` draws in a thread; without, it does nothing. Whoever reads
-    or sets the sources' random states, or changes what they hold, calls `discard` before.
+    or sets the sources' random states, or changes what they hold, must call `discard` first.
     """
 
     def __init__(self, config: Config, demos: Replay, replay: Replay, pinned: bool, ahead: bool) -> None:
@@ -45,20 +45,20 @@ class Draws:
         return batch
 
     def begin(self, experts: int) -> None:
-        """Draws what the next `take` of as many experts gives; only while nothing comes between that changes it."""
+        """Draws ahead what the next `take` of as many experts returns; only if nothing in between would change it."""
         if self._thread is None or self._ahead is not None:
             return
         self._ahead = _Ahead(experts, self._states(), self._thread.submit(self._draw, experts))
 
     def discard(self) -> None:
-        """Takes back what was drawn ahead: it is drawn again, the same, when it is asked for."""
+        """Undoes the draw ahead: the same batch is drawn again when it is asked for."""
         if self._ahead is not None:
             wait([self._ahead.batch])
             self._set_states(self._ahead.before)
             self._ahead = None
 
     def peek(self, experts: int) -> Batch:
-        """A batch as the next one will be made, which changes none of those to come."""
+        """A batch like the next one, without changing any of those to come."""
         self.discard()
         states = self._states()
         try:
@@ -67,7 +67,7 @@ class Draws:
             self._set_states(states)
 
     def close(self) -> None:
-        """Takes back what was drawn ahead and ends the thread; batches can still be taken."""
+        """Undoes the draw ahead and ends the thread; batches can still be taken."""
         self.discard()
         if self._thread is not None:
             self._thread.shutdown()
@@ -87,7 +87,7 @@ class Draws:
 def make_draws(config: Config, demos: Replay, replay: Replay, ahead: bool | None = None) -> Draws:
     """What suits the machine: batches that have to travel to a GPU are pinned and, unless `ahead` says no, drawn ahead.
 
-    Elsewhere there is nothing to gain: on the processor cores are busy learning, on the device a draw is one launch.
+    Elsewhere there is nothing to gain: on a CPU the cores are busy learning, on the device a draw is one launch.
     """
     travels = replay.device is None and computes_on_gpu(config)
     return Draws(config, demos, replay, pinned=travels, ahead=travels if ahead is None else ahead)

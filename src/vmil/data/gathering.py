@@ -35,7 +35,7 @@ class Gathering:
         self.tally = Tally()
 
     def earned(self) -> bool:
-        """Whether one more of the round's batches can be made, and may be; UserError if none ever can."""
+        """Whether one more of the round's batches can and may be made now; UserError if none ever can."""
         if not self._pace.earned:
             return False
         if self._pace.goal == 0 or not collects(self._config) or self._can_slice():
@@ -47,8 +47,8 @@ class Gathering:
     def play(self, on_frames: Callable[[int], None]) -> dict[str, float]:
         """Plays an episode, or as many as there are workers to play at once; returns the round's metrics so far.
 
-        `on_frames(frames)` hears after every agent step of the frames that all ranks have collected so far; what it
-        raises breaks the episode off.
+        `on_frames(frames)` is called after every agent step with the frames that all ranks have collected so far; an
+        exception that it raises breaks the episode off.
         """
         pace, started, own, before = self._pace, time.perf_counter(), 0, self._pace.frames
         if not collects(self._config):
@@ -87,7 +87,7 @@ class Gathering:
         return self._pace.frames < self._config.training.seed_frames
 
     def _can_slice(self) -> bool:
-        """Whether a sequence fits into an episode of the replay, of every rank's: they go on together."""
+        """Whether a sequence fits into an episode of every rank's replay: the ranks go on together."""
         if self._sliceable is None:
             ends = sees_stacks(self._config)
             fits = any(shelf.length + (ends and shelf.terminated) >= self._shortest for shelf in self._replay.shelves)
@@ -95,7 +95,7 @@ class Gathering:
         return self._sliceable
 
     def _episode(self, random: bool) -> TensorDict:
-        """The next one. If the run is asked to stop it is broken off, and the resumed run plays it from its start."""
+        """The next episode. If the run is asked to stop, it is broken off; the resumed run plays it from its start."""
         own, shared = self.collector.state_dict(), global_states()
         try:
             return self.collector.collect_episode(random)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 Stream = Literal["replay", "demos", "random actions"]
-_NUMBERS: dict[Stream, int] = {"replay": 1, "demos": 2, "random actions": 3}  # which only have to differ, and to stay
+_NUMBERS: dict[Stream, int] = {"replay": 1, "demos": 2, "random actions": 3}  # arbitrary, but distinct and fixed
 
 
 def stream_seed(seed: int, stream: Stream) -> int:
@@ -18,7 +18,7 @@ def stream_seed(seed: int, stream: Stream) -> int:
 
 
 def global_states() -> dict[str, Any]:
-    """The processor's and every GPU's."""
+    """The states of the CPU's and every GPU's generator."""
     return {
         "cpu": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
@@ -26,7 +26,7 @@ def global_states() -> dict[str, Any]:
 
 
 def set_global_states(states: Mapping[str, Any]) -> None:
-    """Goes on from there, on as many GPUs as there are."""
+    """Restores them, on as many GPUs as there are."""
     torch.set_rng_state(states["cpu"].cpu())
     for index, state in enumerate(states["cuda"][: torch.cuda.device_count()]):
         torch.cuda.set_rng_state(state.cpu(), index)

@@ -13,7 +13,7 @@ from vmil.data.transition import Window
 
 
 def gather_windows(windows: Sequence[Window], length: int, keys: Sequence[str]) -> dict[str, Tensor]:
-    """What `stack_windows` gives, (T, B, ...) contiguous, made on the device where the windows' stores lie.
+    """What `stack_windows` returns, (T, B, ...) contiguous, made on the device where the windows' stores lie.
 
     One read per key and store. The indices travel there while the device is still busy: nothing waits for it.
     """

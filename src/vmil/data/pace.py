@@ -24,8 +24,8 @@ class Pace:
         self.owed = config.training.pretrain_updates  # batches that the running round has yet to yield
         self.length = self.owed  # batches of the running round in all
         self.rounds = int(self.owed > 0)  # begun, pre-training among them
-        self.size = 0  # frames of the running round; a resumed run may ask for other ones from the next on
-        self.asked = 0  # frames that those asked for; where episodes end early they collect more
+        self.size = 0  # frames of the running round; a resumed run may ask for another size from the next round on
+        self.asked = 0  # frames that the rounds so far asked for; where episodes end early they collect more
         self.wave = 0  # episodes still to be played before learning goes on, of those that are played at once
 
     @property
@@ -36,7 +36,7 @@ class Pace:
 
     @property
     def overdrawn(self) -> bool:
-        """Whether a round was begun that the budget does not ask for."""
+        """Whether a round beyond the budget was begun."""
         return self.asked - self._training.frames_per_epoch >= self._training.frames
 
     @property
@@ -58,7 +58,7 @@ class Pace:
     def earned(self) -> bool:
         """Whether the round's frames so far allow for one more of its batches.
 
-        Not while a wave of episodes is unfinished, as after a stop: a run that nothing stops learns after the last.
+        Not while a wave of episodes is unfinished, as after a stop: an uninterrupted run learns after the last of them.
         """
         with_it = self.length - self.owed + 1
         collected = self.size - self.missing
@@ -80,7 +80,7 @@ class Pace:
         return min(self._training.seed_frames, max(0, self._training.frames - self._training.frames_per_epoch))
 
     def begin_wave(self) -> None:
-        """As many episodes as there are workers to play at once, or what a stop has left of them."""
+        """As many episodes as there are workers to play at once, or those that a stop has left unplayed."""
         self.wave = self.wave or self._collector.workers
 
     def state_dict(self) -> dict[str, int]:

@@ -38,7 +38,7 @@ def make_collector(config: Config, env_seed: int, seed: int, policy: LearnerPoli
 
 
 class Played(NamedTuple):
-    """An episode that a worker has played, and what it says of it."""
+    """An episode that a worker has played, and its report."""
 
     episode: TensorDict
     report: Report
@@ -47,9 +47,9 @@ class Played(NamedTuple):
 class ParallelCollector:
     """As `EpisodeCollector`, but `config.workers` episodes are played at once: a wave.
 
-    Episode i starts from the environment's i-th initial state and is random by (seed, i) alone, whoever plays it and
-    beside whichever others: what is collected does not depend on the number of workers. For that, an episode that was
-    played ahead counts only if the policy is still what it was; else it is played again.
+    Episode i starts from the environment's i-th initial state and its random numbers derive from (seed, i) alone,
+    whoever plays it and whichever others are played: what is collected does not depend on the number of workers. So an
+    episode that was played ahead counts only if the policy has not changed since; else it is played again.
 
     With `config.overlap` a wave is played while the learner learns from the one before, by the policy from before that
     learning. Which policy that was is part of the state: a resumed run has the same wave played by it.
@@ -71,14 +71,14 @@ class ParallelCollector:
         self._config, self._job, self._seed, self._proprio = config, job, seed, proprio
         self._crew: Crew | None = None
         self._ahead: deque[Played] = deque()
-        self._player: dict[str, Tensor] | None = None  # the state of who plays the episodes ahead
-        self._begun = False  # whether the crew is at them
+        self._player: dict[str, Tensor] | None = None  # the state of the player of the episodes ahead
+        self._begun = False  # whether the crew is playing them
 
     def collect_episode(self, random: bool = False) -> TensorDict:
         """The next whole episode (time,).
 
         Raises:
-            NonFiniteError: an observation, a reward or an action in it is none.
+            NonFiniteError: an observation, a reward or an action in it is non-finite (NaN or inf).
             UserError: workers were lost twice in a row.
         """
         self._choose_player(random)
@@ -90,7 +90,7 @@ class ParallelCollector:
         return episode
 
     def overlap(self, random: bool | None) -> None:
-        """The learner is about to learn: if so configured, the next wave begins, by the policy as it is now.
+        """Says that the learner is about to learn: if so configured, the next wave begins, by the current policy.
 
         random: as in `collect_episode`; None: no more episodes are wanted.
         """
@@ -103,13 +103,13 @@ class ParallelCollector:
             self._begin()
 
     def state_dict(self) -> dict[str, Any]:
-        """Which episode comes next and, if that was settled before the learner went on, who plays it."""
+        """Which episode comes next and, if that was fixed before the learner went on, the policy that plays it."""
         settled = self._config.overlap and self._player is not None
         return {"episode": self.episode, **({"player": self._player} if settled else {})}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continues where `state_dict` was taken."""
-        if self._begun:  # with something else
+        if self._begun:  # playing other episodes
             self._end_crew()
         self.episode, self._player = state["episode"], state.get("player")
         self._ahead.clear()
@@ -131,12 +131,12 @@ class ParallelCollector:
         return player
 
     def _choose_player(self, random: bool) -> None:
-        """Keeps to who was chosen before the learner went on, or whose weights are still the policy's."""
+        """Keeps the player that was chosen before the learner went on, or whose weights are still the policy's."""
         if self._config.overlap and self._player is not None and bool(self._player["orders"][1]) == random:
             return
         state = self._new_player(random).state_dict()
         if self._player is None or not _same(state, self._player):
-            if self._begun:  # by another
+            if self._begun:  # with another player
                 self._end_crew()
             self._ahead.clear()
             self._player = state

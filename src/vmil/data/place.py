@@ -25,7 +25,7 @@ def computes_on_gpu(config: Config) -> bool:
 def replay_device(config: Config, footprint: Footprint) -> torch.device | None:
     """The GPU on which replay and demonstrations lie; None: they lie with the host. UserError as `fits`.
 
-    It is the one that this rank learns on, and no other is touched; none is where the configuration leaves no choice.
+    It is the one that this rank learns on; no other is touched, and none at all if the configuration leaves no choice.
     """
     wish = config.compute.replay
     if wish == "host":
@@ -66,5 +66,5 @@ def make_replay(
     size = estimate(config, info)
     scratch = choose_scratch(size, replay_dir, config.compute.devices) if place is None else None
     if scratch is None and replay_dir is not None:
-        shutil.rmtree(replay_dir / SCRATCH, ignore_errors=True)  # what a killed process left, of a time with less room
+        shutil.rmtree(replay_dir / SCRATCH, ignore_errors=True)  # left by a killed process that had less room
     return Replay(replay_steps(config), info.frames_per_step, seed, scratch, place)

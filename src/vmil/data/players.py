@@ -54,9 +54,9 @@ class Player(TensorDictModuleBase):
 
 @dataclass(frozen=True)
 class Report:
-    """What a worker says of the episode that it played.
+    """A worker's report on the episode that it played.
 
-    failure: a number in it that is none, and where; evidence: what it was found in, by name.
+    failure: a non-finite (NaN or inf) number in it, and where; evidence: what it was found in, by name.
     """
 
     scores: dict[str, float] = field(default_factory=dict)
@@ -98,7 +98,7 @@ def _with_report(rollout: TensorDictBase, report: Report) -> TensorDictBase:
 
 
 def settle_in(parent: int | None = None) -> None:
-    """First thing in a worker process: Ctrl-C and a closed terminal are its parent's affair, whom it does not outlive.
+    """Called first in a worker process: it leaves Ctrl-C and a closed terminal to its parent, and ends with its parent.
 
     parent: its pid, if known: it may have died while this process was starting.
     """

@@ -1,6 +1,6 @@
 """Processes that learn together, one for each device: which of them this is, and what they tell each other.
 
-Alone, nothing is sent and every function gives back what it got.
+With a single process nothing is sent, and every function returns what it was given.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ALONE = Rank()
 
 
 def rank_of(config: Config, environment: Mapping[str, str] | None = None) -> Rank:
-    """This process among those of the run, by what Lightning, torchrun or srun said when they started it."""
+    """This process among those of the run, as Lightning, torchrun or srun numbered it when they started it."""
     known = os.environ if environment is None else environment
     count = config.compute.devices * config.compute.nodes
     if count == 1:
@@ -75,7 +75,7 @@ def together() -> int:
 
 
 def gathered(value: T) -> list[T]:
-    """Every rank's value, in their order; all must ask."""
+    """Every rank's value, in rank order; all ranks must call it."""
     if together() == 1:
         return [value]
     values: list[T | None] = [None] * together()
@@ -84,7 +84,7 @@ def gathered(value: T) -> list[T]:
 
 
 def anyone(wishes: bool, device: torch.device) -> bool:
-    """Whether one of the ranks wishes it; all must ask."""
+    """Whether any of the ranks wishes it; all ranks must call it."""
     if together() == 1:
         return wishes
     flag = torch.tensor([float(wishes)], device=device)
@@ -107,7 +107,7 @@ def average_(tensors: Iterable[Tensor]) -> None:
 
 
 def states_of_all(make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Every rank's state, for one checkpoint; all must ask. UserError on all of them if one cannot make its own."""
+    """Every rank's state, for one checkpoint; all must call it. UserError on all of them if one cannot make its own."""
     state: dict[str, Any] = {}
     problem = ""
     try:
@@ -122,7 +122,7 @@ def states_of_all(make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def own_state(state: dict[str, Any], rank: Rank) -> dict[str, Any]:
-    """What this rank put there; UserError if there were more of them, or fewer."""
+    """What this rank put there; UserError if the number of ranks was another."""
     states: list[dict[str, Any]] = state.get("ranks", [state])
     if len(states) != rank.count:
         raise UserError(

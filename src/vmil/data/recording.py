@@ -56,7 +56,7 @@ class Recording:
 
 
 def read_recording(path: Path) -> Recording:
-    """Reads one demo_*.npz; UserError in one sentence if it is not a whole, sound demonstration."""
+    """Reads one demo_*.npz; UserError in one sentence if it is not a complete, valid demonstration."""
     payload = read_bounded(path)
     try:
         arrays, meta = _unpack(payload)
@@ -64,7 +64,7 @@ def read_recording(path: Path) -> Recording:
         raise UserError(f"{path} is no demonstration: {error.args[0]}") from error
     except UserError as error:
         raise UserError(f"{path} {error}") from error
-    except Exception as error:  # a damaged archive raises what it likes: zlib, struct, tokenize, memory
+    except Exception as error:  # a damaged archive can raise anything: zlib, struct, tokenize, memory
         raise UserError(f"{path} is corrupt or truncated") from error
     recording = Recording(path=path, digest=hashlib.sha256(payload).hexdigest(), meta=meta, **arrays)
     _check_arrays(recording)

@@ -130,7 +130,7 @@ class Replay:
     def stack(
         self, windows: Sequence[Window], length: int, keys: Sequence[str], pinned: bool = False
     ) -> dict[str, Tensor]:
-        """The slices' steps, (T, B, ...) and contiguous, made where this replay lies; so must the others they are of.
+        """The slices' steps, (T, B, ...) and contiguous, made where this replay lies; others' must lie there too.
 
         pinned: with the host, in page-locked memory.
         """
@@ -153,7 +153,7 @@ class Replay:
                 write_tensors(_file(directory, shelf.episode), self._read(shelf), self._digest(shelf))
                 self._written.add(shelf.episode)
         self._needed.append({shelf.episode for shelf in self.shelves})
-        for episode in _stored(directory) - set().union(*self._needed):  # also what a killed process left
+        for episode in _stored(directory) - set().union(*self._needed):  # leftovers of a killed process too
             _file(directory, episode).unlink(missing_ok=True)
             self._written.discard(episode)
 
@@ -169,7 +169,7 @@ class Replay:
     def load(self, directory: Path, manifest: dict[str, Any]) -> None:
         """Restores what `save` wrote and `state_dict` described; only files that it lists are read.
 
-        Everything lies where it was if the capacity is the same, else it is put anew from the oldest on.
+        Everything lies where it was if the capacity is the same, else it is laid out anew from the oldest on.
         Raises UserError if a file is missing, corrupt or not the one that was saved.
         """
         _check_manifest(manifest)

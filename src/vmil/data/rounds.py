@@ -11,14 +11,14 @@ from vmil.data.transition import Batch
 
 
 class Plan(Protocol):
-    """What `Rounds` needs of the data module."""
+    """What `Rounds` needs from the data module."""
 
     @property
     def round_length(self) -> int:
         """Batches of the running or next epoch."""
 
     def epoch(self) -> Iterator[Batch]:
-        """Goes through it."""
+        """The batches of that epoch, one by one."""
 
 
 class Rounds(IterableDataset[Batch]):

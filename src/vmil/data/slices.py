@@ -22,7 +22,7 @@ class Shelf:
 
 
 class EpisodeWriter(RoundRobinWriter):
-    """Puts each episode in one piece and clears away, whole, whatever lies there: the oldest."""
+    """Writes each episode in one piece and evicts, whole, whatever lies there: the oldest."""
 
     def __init__(self) -> None:
         super().__init__()

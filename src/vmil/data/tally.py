@@ -1,4 +1,4 @@
-"""What a round of collection amounts to, kept across a stop in its middle."""
+"""Totals of a round of collection, kept across a stop in the middle of it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 class Tally:
     """Returns, successes and seconds of the episodes that the running round has collected so far."""
 
-    returns: list[float] = field(default_factory=list)  # a score, in no batch
+    returns: list[float] = field(default_factory=list)  # for scores only, in no batch
     successes: list[float] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)  # by `time/<stage>`
 
@@ -23,11 +23,11 @@ class Tally:
         self.add_seconds(seconds)
 
     def add_seconds(self, seconds: Mapping[str, float]) -> None:
-        """Takes in what was spent on more than one of them."""
+        """Takes in the time spent on several of them together."""
         self.seconds = dict(Counter(self.seconds) + Counter(seconds))
 
     def metrics(self) -> dict[str, float]:
-        """collect/return, collect/success if there is such a thing, and time/*."""
+        """collect/return, collect/success if the task has it, and time/*."""
         means = {"collect/return": self.returns, "collect/success": self.successes}
         return {**self.seconds, **{name: sum(each) / len(each) for name, each in means.items() if each}}
 

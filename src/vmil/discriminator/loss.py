@@ -41,8 +41,8 @@ def input_penalty(discriminator: nn.Module, expert: Tensor, policy: Tensor, targ
 def weight_penalty(discriminator: nn.Module, expert: Tensor, policy: Tensor, target: float) -> Tensor:
     """(‖∂E[l(x)]/∂ψ‖ − target)² over all weights ψ of D, on mixtures x as above: V-MAIL's code (`vmail.py`: _train).
 
-    That differentiates where its paper means the input. The last bias alone makes the norm 1, so that at target 1 it
-    drives the mean logit's gradient by every other weight to 0, whatever D's slope is.
+    That differentiates by weights where its paper means the input. The last bias alone makes the norm 1, so that at
+    target 1 it drives the mean logit's gradient by every other weight to 0, whatever D's slope is.
     """
     weights = [weight for weight in discriminator.parameters() if weight.requires_grad]
     mean = discriminator(_mixtures(expert, policy)).mean()
@@ -52,7 +52,7 @@ def weight_penalty(discriminator: nn.Module, expert: Tensor, policy: Tensor, tar
 
 
 def _mixtures(expert: Tensor, policy: Tensor) -> Tensor:
-    """Each row a random mixture of an expert's (N, I) and a policy's (M, I), without history: (min(N, M), I)."""
+    """Each row a random mixture of an expert's (N, I) and a policy's (M, I), detached: (min(N, M), I)."""
     rows = min(len(expert), len(policy))
     share = torch.rand(rows, 1, dtype=expert.dtype, device=expert.device)
     return torch.lerp(policy[:rows], expert[:rows], share).detach()
@@ -82,7 +82,7 @@ def discriminator_loss(
     penalty_scale: float,
     penalty_target: float,
 ) -> tuple[Tensor, Metrics]:
-    """Cross-entropy on noisy inputs plus the scaled penalty; expert (N, I) and policy (M, I) carry no history.
+    """Cross-entropy on noisy inputs plus the scaled penalty; expert (N, I) and policy (M, I) are detached.
 
     For the penalty's mixtures the policy's rows are drawn at random, so that unequal N and M lose nothing on average.
     """

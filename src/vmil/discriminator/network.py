@@ -20,7 +20,7 @@ class Triples(NamedTuple):
     next_feat: Tensor  # (…, F) z_{t+1}
 
     def detach(self) -> Triples:
-        """The same values, without their history."""
+        """The same values, detached."""
         return Triples(*(part.detach() for part in self))
 
     def flat(self) -> Triples:
@@ -32,7 +32,7 @@ class Discriminator(nn.Module):
     """An MLP on [z, c · a, z'] (or [z, c · a], as the successor's code has it).
 
     A penalty on the input's gradient, or noise on the input, is shared by all its numbers. The few of the action weigh
-    little among hundreds of the latents', where filter and dream differ anyhow: `action_scale` c > 1 makes the slope
+    little among the hundreds of the latents, where filter and dream differ anyway: `action_scale` c > 1 makes the slope
     over actions, which is what a policy learns from, cheaper by that factor.
     """
 
@@ -57,7 +57,7 @@ class Discriminator(nn.Module):
 
     @torch.no_grad()
     def spectator(self) -> Discriminator:
-        """A copy on the CPU that judges as this one does now: it never learns, and unlike spectral norm it pickles."""
+        """A frozen copy on the CPU that judges as this one does now; unlike spectral norm it can be pickled."""
         copy = Discriminator(*self._sizes, next_state=self.next_state, spectral=False, action_scale=self.action_scale)
         with only_read(self):
             for ours, its in zip(_linears(self.net), _linears(copy.net), strict=True):

@@ -39,7 +39,7 @@ class Hand:
     """The physics of one hand with its balls, without a camera: put, hold, step, read."""
 
     def __init__(self, model: mujoco.MjModel | None = None) -> None:
-        """`model`: another than the task's own, which hands may share; a control step is 0.1 s in any."""
+        """`model`: one to use instead of the task's own, which hands may share; a control step is 0.1 s in any."""
         self.model = build_model() if model is None else model
         import mujoco
 
@@ -92,7 +92,7 @@ class Hand:
 
     @property
     def ball_velocities(self) -> Floats:
-        """Of the centres (2, 3) in the world, metres per second."""
+        """Velocities (2, 3) of the centres in the world, metres per second."""
         return np.stack([self.data.qvel[24:27], self.data.qvel[30:33]])
 
     @property
@@ -130,7 +130,7 @@ class BaodingEnv(EpisodicEnv):
 
     def _advance(self, action: np.ndarray) -> Outcome:
         reward = sum(self._control(action) for _ in range(self.config.action_repeat))
-        return Outcome(reward, terminated=False)  # a drop ends nothing: an episode's length says nothing of its success
+        return Outcome(reward, terminated=False)  # a drop ends nothing: an episode's length must not reveal success
 
     def _control(self, action: np.ndarray) -> float:
         sound = self.hand.control(action)

@@ -91,9 +91,9 @@ def build_model(timestep: float = TIMESTEP, light: bool = False) -> mujoco.MjMod
     """Compile the scene: 24 hinge joints with one position actuator each, two free balls, two target markers.
 
     `light` is for planning: without dry friction in the joints and the solver's pass against slip, a physics step costs
-    a third less, and a timestep of 0.005 s still holds.
+    a third less, and a timestep of 0.005 s is still stable.
     """
-    choose_backend()  # mujoco settles on an OpenGL when it is imported
+    choose_backend()  # mujoco settles on an OpenGL backend when it is imported
     import mujoco
 
     directory = hand_directory()
@@ -101,7 +101,7 @@ def build_model(timestep: float = TIMESTEP, light: bool = False) -> mujoco.MjMod
     meshes = {path.name: path.read_bytes() for path in (directory / "resources" / "meshes").glob("*.stl")}
     spec: Any = mujoco.MjSpec.from_string(_SKELETON, include=includes, assets=meshes)
     for part in (*spec.sensors, *spec.actuators, *spec.materials, *spec.textures):
-        if part.name not in ("MatViz", "MatColl"):  # what the hand is painted with
+        if part.name not in ("MatViz", "MatColl"):  # the hand's textures and colours
             part.delete()
     spec.option.timestep = timestep
     spec.visual.quality.shadowsize, spec.visual.quality.offsamples = 1024, 4  # theirs, 4096 and 8, draw 3 times as long
@@ -137,7 +137,7 @@ def _add_balls(spec: Any) -> None:
         ball.add_freejoint(name=name)
         ball.add_geom(type=sphere, size=(BALL_RADIUS, 0, 0), mass=BALL_MASS, condim=4, rgba=(*colour, 1))
     for name, colour in zip(TARGETS, TARGET_COLOURS, strict=True):
-        marker = spec.worldbody.add_body(name=name, mocap=True)  # moved by hand, touches nothing
+        marker = spec.worldbody.add_body(name=name, mocap=True)  # moved by code, touches nothing
         marker.add_geom(type=sphere, size=(TARGET_RADIUS, 0, 0), contype=0, conaffinity=0, rgba=(*colour, 1))
 
 

@@ -19,7 +19,7 @@ Floats = NDArray[np.float64]
 PERIOD = 60  # control steps per revolution
 PHASES = (3 * np.pi / 4, -np.pi / 4)  # of each target at t = 0
 CENTRE, RADII = (0.005, 0.055), (0.02, 0.036)  # of the targets' ellipse: x and z in the palm frame
-TOLERANCE = 0.025  # in the plane: a ball this close to its target is on it
+TOLERANCE = 0.025  # in the plane: a ball this close to its target is on target
 SHARE_ON_TARGET = 0.75  # of the control steps, for success
 DROP_HEIGHT = 0.06  # above the table: a ball whose centre is lower was dropped
 

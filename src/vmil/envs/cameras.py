@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class View:
-    """A camera that stands still in the world, whatever the model says."""
+    """A camera that is fixed in the world, whatever the model defines."""
 
     lookat: tuple[float, float, float]  # the point in the middle of the picture [m]
     distance: float  # from there [m]

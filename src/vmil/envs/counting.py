@@ -31,7 +31,7 @@ class CountingEnv(EpisodicEnv):
     """Counts agent steps in its pixels; proprio is (episode, time); the reward is 0 and only the time limit ends it."""
 
     def __init__(self, config: EnvConfig, seed: int) -> None:
-        """Needs neither simulator nor OpenGL; `seed` changes nothing that is seen."""
+        """Needs neither simulator nor OpenGL; `seed` changes nothing visible."""
         super().__init__(config, seed, ACTION_SIZE, PROPRIO_SIZE)
 
     def _begin(self) -> None:

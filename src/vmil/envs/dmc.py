@@ -30,7 +30,7 @@ def action_map(control: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def proprio_vector(control: Any) -> np.ndarray:
-    """The task's own observation of the present, flattened in its own order: (P,) float32."""
+    """The task's own observation of the current state, flattened in its own order: (P,) float32."""
     observation = control.task.get_observation(control.physics)
     return np.concatenate([np.ravel(value) for value in observation.values()]).astype(np.float32)
 
@@ -123,7 +123,7 @@ def revisit(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pictures (T, H, W, 3) uint8 and vector observations (T, P) float32 of recorded states (T, S).
 
-    actions: (T - 1, A), from state to state. Of a task that feels forces the vectors are right only with them.
+    actions: (T - 1, A), from state to state. For a task that senses forces the vectors are right only with them.
     UserError if the states are another task's, or the task draws its scene anew in each episode.
     """
     control = load_task(task.domain, task.task)
@@ -178,7 +178,7 @@ def _feels_forces(control: Any) -> bool:
 
 
 def _visit(control: Any, states: np.ndarray) -> Iterator[None]:
-    """Make one state after another the present."""
+    """Set one state after another."""
     for state in states:
         control.physics.set_state(state)
         control.physics.forward()
@@ -206,7 +206,7 @@ def _play(control: Any, name: str, states: np.ndarray, actions: np.ndarray, repe
 
 
 def _leads_to(control: Any, action: np.ndarray, repeat: int, state: np.ndarray) -> bool:
-    """Take an agent step as the environment does; whether it ends in this state."""
+    """Take an agent step as the environment does; returns whether it ends in this state."""
     from dm_control.rl.control import PhysicsError
 
     centre, half = action_map(control)

@@ -27,7 +27,7 @@ class Outcome(NamedTuple):
 
     reward: float  # summed over the repeated frames; for scores only
     terminated: bool  # the task ended, as opposed to the time limit
-    broken: bool = False  # the simulator did, which says nothing of the task: the episode is cut off here
+    broken: bool = False  # the simulator broke down, which says nothing about the task: the episode is cut off here
 
 
 class EpisodicEnv(EnvBase):
@@ -95,11 +95,11 @@ class EpisodicEnv(EnvBase):
 
     @abstractmethod
     def _look(self) -> tuple[np.ndarray, np.ndarray | None]:
-        """Draw the present: (H, W, 3) uint8 and, if `config.proprio`, (P,) float32."""
+        """Draw the current state: (H, W, 3) uint8 and, if `config.proprio`, (P,) float32."""
 
     @abstractmethod
     def physics_state(self) -> np.ndarray:
-        """Copy what `factory.render_states` needs to draw the present again: (S,) float64."""
+        """Copy what `factory.render_states` needs to draw the current state again: (S,) float64."""
 
     def _episode_scores(self) -> dict[str, float]:
         """What the episode scored besides its return, now that it is over: a number for each of `SCORES`."""
@@ -142,7 +142,7 @@ class EpisodicEnv(EnvBase):
     def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
         try:
             outcome = self.advance(tensordict["action"].detach().cpu().numpy())
-        except NonFiniteError as error:  # what was seen before it
+        except NonFiniteError as error:  # the evidence includes what was seen before it
             error.evidence |= {key: tensordict[key] for key in ("image", "proprio") if key in tensordict}
             raise
         content = self._observe()

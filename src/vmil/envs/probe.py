@@ -59,7 +59,7 @@ class BackendReport:
 def probe_backend(name: str, timeout: float = 60.0) -> BackendReport:
     """Render small pictures with one backend in a child process.
 
-    It is given up once it has been still for `timeout` seconds, that is, has used next to no processor time, or after
+    It is given up once it has been idle for `timeout` seconds, that is, has used next to no processor time, or after
     ten times as long: on a machine that is busy with other work it is slow, and not broken.
     """
     environment = dict(os.environ, MUJOCO_GL=name)

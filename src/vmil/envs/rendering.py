@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 BACKENDS: tuple[str, ...] = ("egl", "osmesa", "glfw") if sys.platform == "linux" else ("glfw",)
 INSTALL_HINT = "install libegl1 and libgl1-mesa-dri (or libosmesa6), for example with `apt-get install`"
-FOUND = "VMIL_OPENGL"  # the environment variable by which a process tells its children what it saw drawing here
+FOUND = "VMIL_OPENGL"  # the environment variable by which a process tells its children what renders here
 
 
 def probe_backends() -> list[BackendReport]:
@@ -61,7 +61,7 @@ def choose_backend() -> str:
 
 
 def renderer_name() -> str:
-    """What draws the pictures, which another one draws a little differently: the chosen backend and OpenGL's name."""
+    """What draws the pictures, as renderers differ slightly: the chosen backend and OpenGL's name for the renderer."""
     backend = choose_backend()
     return f"{backend} {_found(backend)}"
 
@@ -73,7 +73,7 @@ def prepare_rendering(env: EnvConfig) -> None:
 
 
 def _found(backend: str) -> str | None:
-    """What draws there, as this process or one that started it has seen on this machine; None if none has."""
+    """The renderer behind it, as this process or a parent has found on this machine; None if neither has."""
     host, _, seen = os.environ.get(FOUND, "").partition("\t")
     name, _, renderer = seen.partition("\t")
     return renderer if backend and (host, name) == (platform.node(), backend) else None
@@ -176,7 +176,7 @@ class Renderer:
     def _open_anew(self) -> None:
         """Leave a context that failed as it is, and open another in its place."""
         for broken in (self._gl, self._context):
-            # For ever: freeing what is broken may end the process, and would delete by number in the new context.
+            # Kept for ever: freeing a broken context may end the process, and would delete by number in the new one.
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(broken))
         self._closed = True  # until opened
         self._open()

@@ -54,7 +54,7 @@ def physics_of(task: Any) -> np.ndarray:
 
 
 def put_back(task: Any, state: np.ndarray) -> None:
-    """Make a recorded `physics_of` the present."""
+    """Set a recorded `physics_of` as the current state."""
     import mujoco
 
     model, data = task.model, task.data
@@ -117,7 +117,7 @@ class SawyerEnv(EpisodicEnv):
         return Outcome(reward, terminated=False)
 
     def _blown_up(self) -> bool:
-        """Whether MuJoCo met a number that is none, upon which it resets the scene by itself."""
+        """Whether MuJoCo met a non-finite (NaN or inf) number, upon which it resets the scene by itself."""
         if not self._diverged and self._task.data.warning.number[4:7].any():  # bad position, velocity, acceleration
             log.warning("sawyer, episode %d, step %d: the simulation is unstable", self.episode, self.time)
             self._diverged, self._inserted = True, False

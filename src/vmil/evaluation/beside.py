@@ -1,4 +1,4 @@
-"""An evaluation in a process of its own, while the one that asked for it goes on learning."""
+"""An evaluation in a process of its own, while the process that asked for it goes on learning."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vmil.evaluation.rollout import Rollout, evaluate
 
 
 class Examinee(Protocol):
-    """A policy that another process can be sent, and what it has to say of its own episodes."""
+    """A policy that can be sent to another process, with its own metrics of its episodes."""
 
     def __call__(self, image: Tensor, proprio: Tensor | None, is_first: Tensor) -> Tensor:
         """As `Policy`."""
@@ -31,7 +31,7 @@ class Examinee(Protocol):
 
 @dataclass(frozen=True)
 class Job:
-    """An evaluation, whole: it gives the same in any process of the same machine."""
+    """A complete evaluation: it gives the same result in any process of the same machine."""
 
     examinee: Examinee
     make_env: Callable[[int], EnvBase]
@@ -55,11 +55,11 @@ class Beside:
         self._job: Job | None = None
 
     def start(self, job: Job) -> None:
-        """Begins; the last one must have been taken."""
+        """Begins an evaluation; the result of the last one must have been taken."""
         assert self._job is None
         try:
             self._result = self._send(job)
-        except BrokenProcessPool:  # it was ended while it had nothing to do, as by who needed its memory
+        except BrokenProcessPool:  # it was killed while idle, for its memory perhaps
             self.close()
             self._result = self._send(job)
         self._job = job
@@ -73,7 +73,7 @@ class Beside:
         return self._pool.submit(_run, pickle.dumps(job), torch.get_float32_matmul_precision())
 
     def wait(self, seconds: float = 0.0) -> bool:
-        """Whether it is done, or is so within that time."""
+        """Whether it is done, now or within that time."""
         assert self._result is not None
         try:
             self._result.exception(timeout=seconds)
@@ -82,7 +82,7 @@ class Beside:
         return True
 
     def take(self, on_step: Callable[[int], None]) -> tuple[Rollout, dict[str, float]]:
-        """What came of it; where its process was lost, it is made in this one, unless `on_step` raises."""
+        """Its result; if its process was lost, it is made in this one, unless `on_step` raises."""
         assert self._result is not None
         assert self._job is not None
         result, job, self._result, self._job = self._result, self._job, None, None

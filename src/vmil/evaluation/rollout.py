@@ -16,7 +16,7 @@ from torchrl.envs import EnvBase
 from vmil.data.collect import Policy, one_thread
 from vmil.envs.episodes import EpisodicEnv
 
-# Evaluation draws its start states from seeds that no training run of a usual seed touches.
+# Evaluation draws its start states from seeds that no training run with a usual seed touches.
 SEED_OFFSET = 10_000
 SIDE_BY_SIDE = 5  # environments open at once: the textures of one scene can take 150 MB
 
@@ -93,7 +93,7 @@ def _gathered(episodes: list[dict[str, float]]) -> dict[str, list[float]]:
 def _open(envs: list[EnvBase], make_env: Callable[[int], EnvBase], seeds: list[int]) -> None:
     """Makes `envs` hold an environment for each seed, about to begin its first episode.
 
-    One of ours is used again, which is sooner done than opening another: its episodes depend on seed and index alone.
+    Environments of ours are reused, which is faster than opening others: episodes depend on seed and index alone.
     """
     used = [env for env in envs if isinstance(env, EpisodicEnv)][: len(seeds)]
     for env in envs:

@@ -1,1 +1,1 @@
-"""The paper's comparisons: grids of ordinary runs, worked off side by side."""
+"""The paper's comparisons: grids of ordinary runs, side by side."""

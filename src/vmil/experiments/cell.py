@@ -1,4 +1,4 @@
-"""What is on disk of a cell, and the command that makes the rest of it."""
+"""What a cell has on disk, and the command that completes it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from vmil.tracking.record import read_record
 from vmil.tracking.tracker import CSV_NAME
 
 Standing = Literal["fresh", "begun", "done"]
-# What may be asked anew of a run that is resumed: it changes its machine and its tracking, not its result.
+# What may change when a run is resumed: it concerns its machine and its tracking, not its result.
 ANEW = re.compile(r"compute\..+|tracking(\.kind|\.uri|\.system_metrics)?|demos\.cache_dir")
-DEVICE = ("compute.device", "compute.precision", "compute.graphs", "compute.replay")  # said anew at every resume
+DEVICE = ("compute.device", "compute.precision", "compute.graphs", "compute.replay")  # set anew at every resume
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Place:
 
 
 def standing(cell: Cell, place: Place) -> Standing:
-    """How far the cell is.
+    """How far the cell has got.
 
     Raises:
         UserError: a run of its name was made with other settings.
@@ -87,7 +87,7 @@ def in_use(run_dir: Path) -> bool:
 
 
 def command(cell: Cell, place: Place, threads: int) -> list[str]:
-    """The process that brings the cell to its end: `train`, or `resume` where there is a checkpoint."""
+    """The command that brings the cell to its end: `train`, or `resume` where there is a checkpoint."""
     chosen = any(item.startswith("compute.threads=") for item in cell.settings)
     own = [f"compute.threads={threads}"] if threads and not chosen else []
     own += [] if place.uri is None else [f"tracking.uri={place.uri}"]
@@ -101,7 +101,7 @@ def command(cell: Cell, place: Place, threads: int) -> list[str]:
 
 
 def _anew(cell: Cell) -> list[str]:
-    """This machine's device, as it may have begun on another, and what was asked for of what a begun run takes."""
+    """This machine's device, as the run may have begun on another, and what was asked for that a begun run takes."""
     settings = keys.flatten(cell.config)
     device = [f"{key}={settings[key]}" for key in DEVICE]
     asked = [item for item in cell.settings if ANEW.fullmatch(item.partition("=")[0])]

@@ -52,7 +52,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Request:
-    """What a person asks of a grid: which part of it, how often, how long, and with which settings besides."""
+    """What a person asks of a grid: which part of it, how often, how long, and with which other settings."""
 
     seeds: tuple[int, ...]
     env: tuple[str, ...] = ()  # empty: all
@@ -82,7 +82,7 @@ def read_grid(name: str) -> list[Block]:
 
 
 def expand(name: str, request: Request) -> list[Cell]:
-    """Every run of an experiment, all of the first seed first; raises UserError for what no run could be made of."""
+    """Every run of an experiment, all of the first seed first; raises UserError if no run could be made of it."""
     for item in request.overrides:
         if OWN.fullmatch(item.partition("=")[0]):
             raise UserError(f"{item.partition('=')[0]} is set by the experiment itself: leave it out")
@@ -107,7 +107,7 @@ def expand(name: str, request: Request) -> list[Cell]:
 
 
 def essence(config: Config) -> dict[str, keys.Scalar]:
-    """What makes a run this run: every setting but its place, its machine and its budget."""
+    """What identifies a run: every setting but its place, its machine and its budget."""
     return {key: value for key, value in keys.flatten(config).items() if not APART.fullmatch(key)}
 
 
@@ -119,7 +119,7 @@ def _cells(block: Block, seed: int, request: Request, source: str) -> Iterator[C
             seen: list[dict[str, keys.Scalar]] = []
             for variant, own in block.variants.items():
                 cell = _cell(env, algo, variant, seed, own, request, source)
-                if essence(cell.config) not in seen:  # else the preset is so already
+                if essence(cell.config) not in seen:  # else it equals the preset
                     seen.append(essence(cell.config))
                     yield cell
 

@@ -45,7 +45,7 @@ class Elsewhere:
         return None if in_use(self._run_dir) else LOOK_AGAIN
 
     def stop(self) -> None:
-        """Leaves it to who makes it."""
+        """Does nothing: it belongs to the process that makes it."""
         self._left = True
 
     kill = stop

@@ -12,13 +12,13 @@ from vmil.data.cluster import join_cluster
 from vmil.data.machine import CORES
 from vmil.experiments.resources import Plan
 
-LOOK_EVERY = 1.0  # seconds between two looks for a wish to stop
+LOOK_EVERY = 1.0  # seconds between two checks for a request to stop
 
 
 def run_to_end(
     command: list[str], log: str, wish: str, environment: dict[str, str], directory: str | None = None
 ) -> int:
-    """Runs a command on the node that it was sent to; its exit code.
+    """Runs a command on the node that it was sent to; returns its exit code.
 
     A file `wish` that holds `soon` asks the process to end, `now` kills it. `ray.cancel` would be shorter, but it
     reports the end before the process has written its checkpoint.
@@ -29,7 +29,7 @@ def run_to_end(
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
-            cwd=directory,  # a cluster's workers stand where `ray start` was called: `runs` would be another one there
+            cwd=directory,  # a cluster's workers run where `ray start` was called: `runs` would be another one there
             env={**os.environ, **environment},  # Ray has set CUDA_VISIBLE_DEVICES to this task's GPU
             start_new_session=True,
         )
@@ -91,7 +91,7 @@ class RayPool:
 
     def start(self, command: list[str], log: Path) -> Task:
         """Sends a command to the cluster; its output is appended to `log`."""
-        # Retried by who called, as for any other pool: it must look anew at what the run has written.
+        # Retried by the caller, as for any other pool: it must look again at what the run has written.
         remote = self._ray.remote(num_cpus=self._cores, num_gpus=self._share, max_retries=0)(run_to_end)
         log = log.resolve()
         log.parent.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ from vmil.experiments.grid import Cell
 
 GIB = 1024**3
 DEMOS = 50  # demonstrations of a run that takes all there are, at most: no task ships more
-PROCESS_BYTES = 2 * GIB  # one learning process without its replay: networks, optimisers, libraries; 1.5 GB were seen
+PROCESS_BYTES = 2 * GIB  # one learning process without its replay: networks, optimisers, libraries; measured: 1.5 GB
 WORKER_BYTES = GIB  # a process that plays: libraries, a simulator, a policy; ours, on the safe side
 GPU_BYTES = 8 * GIB  # one run's share of a GPU without its replay: a guess on the safe side, for the largest preset
 RUNS_PER_GPU = 4  # more of them wait for each other's kernels; ours
@@ -67,7 +67,7 @@ class Plan:
 
 
 def make_plan(machine: Machine, cells: Sequence[Cell], jobs: int = 0) -> Plan:
-    """Shares the machine among the cells: as many at once as cores, memory and GPUs carry, or `jobs`.
+    """Shares the machine among the cells: as many at once as cores, memory and GPUs allow, or `jobs`.
 
     Raises:
         UserError: a run would need several machines.

@@ -1,4 +1,4 @@
-"""An experiment from start to end: expand, share the machine out, work off, account for it in MLflow."""
+"""An experiment from start to end: expand the grid, share the machine out, run all, record it in MLflow."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from vmil.experiments.table import View, make_view, summary
 from vmil.tracking.address import shown, tracking_uri, uri_to_tell
 from vmil.tracking.tracker import RunStatus
 
-POLL = 1.0  # seconds between two looks at the runs
+POLL = 1.0  # seconds between two checks of the runs
 
 
 class Pool(Protocol):
@@ -44,11 +44,11 @@ class Pool(Protocol):
         """Starts a command whose output is appended to `log`."""
 
     def close(self) -> None:
-        """Lets go of it."""
+        """Releases it."""
 
 
 def run_experiment(options: ExperimentOptions, overrides: Sequence[str]) -> bool:
-    """Works off an experiment; whether every run of it is done at the end.
+    """Runs an experiment; returns whether every run of it is done at the end.
 
     Raises:
         UserError: no such experiment, or a grid that no run could be made of.
@@ -85,7 +85,7 @@ def make_jobs(cells: Sequence[Cell], place: Place) -> list[Job]:
     def is_done(cell: Cell) -> bool:
         try:
             return standing(cell, place) == "done"
-        except UserError:  # said when its turn comes, as its failure
+        except UserError:  # reported when its turn comes, as its failure
             return False
 
     return [Job(cell, "done" if is_done(cell) else "waiting") for cell in cells]
@@ -205,7 +205,7 @@ def listening() -> Iterator[Callable[[], Haste]]:
         return "now" if received.count(signal.SIGINT) > 1 else "soon"
 
     heard = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as `nohup` has it
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under `nohup`
         heard.append(signal.SIGHUP)
     before = {which: signal.signal(which, note) for which in heard}
     try:

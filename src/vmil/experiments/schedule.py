@@ -1,4 +1,4 @@
-"""Working off a list of runs: start as many as fit, look after them, let none stop the others."""
+"""Works through a list of runs: start as many as fit, look after them, let none stop the others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ State = Literal["waiting", "running", "stopping", "stopped", "failed", "done"]
 Haste = Literal["no", "soon", "now"]  # to stop: not at all, with checkpoints, or at once
 
 MISUSED, INTERRUPTED, STOPPED = 2, 130, 143  # exit codes of `vmil train` (see cli.py)
-LOOK_AGAIN = 75  # somebody else's run has ended: no attempt of ours (sysexits.h calls it a temporary failure)
+LOOK_AGAIN = 75  # another process's run has ended: not an attempt of ours (sysexits.h calls it a temporary failure)
 
 
 class Handle(Protocol):
@@ -38,7 +38,7 @@ class Job:
     state: State = "waiting"
     line: str = ""  # the last thing it said, or why it failed
     attempts: int = 0
-    fell: str = ""  # how its last attempt ended, if that was not the end of it
+    fell: str = ""  # how its last attempt ended, if it is to be retried
     handle: Handle | None = None
 
 
@@ -56,12 +56,12 @@ def work_off(
     """Runs every waiting job, at most `slots` at once, until all have ended or a stop is asked for and obeyed.
 
     Args:
-        start: starts a job; None: nothing is left to do of it. What it raises fails this job only.
+        start: starts a job; None: nothing is left to do for it. What it raises fails this job only.
         said: the last line of a job's output.
         haste: whether to stop.
         show: called after every look at the jobs.
         pause: waits between two looks.
-        retries: how often a job is taken up again that ended neither well nor by a person's mistake.
+        retries: how often a job is retried that failed other than by a person's mistake.
     """
     with _attended(jobs):
         while True:
@@ -118,7 +118,7 @@ def _look_after(job: Job, said: Callable[[Job], str], haste: Haste, retries: int
         job.state = "done"
     elif haste != "no":
         job.state = "stopped"
-    elif code in (MISUSED, INTERRUPTED, STOPPED) or job.attempts > retries:  # again would end the same, or was meant
+    elif code in (MISUSED, INTERRUPTED, STOPPED) or job.attempts > retries:  # a retry is no use, or was not meant
         job.state = "stopped" if code in (INTERRUPTED, STOPPED) else "failed"
         job.line = job.line or f"ended with exit code {code} and said nothing"
     else:

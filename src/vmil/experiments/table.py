@@ -34,7 +34,7 @@ class View(Protocol):
         """Called after every look at them."""
 
     def close(self, jobs: Sequence[Job]) -> None:
-        """The last word."""
+        """Called once at the end."""
 
 
 def make_view(title: str, console: Console) -> View:

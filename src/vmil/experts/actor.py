@@ -105,7 +105,7 @@ def load_actor(path: Path) -> tuple[nn.Sequential, ActorSpec]:
         net.load_state_dict(weights)
     except UserError:
         raise
-    except Exception as error:  # of a damaged file any kind may come
+    except Exception as error:  # a damaged file can raise anything
         raise UserError(f"{path} is damaged, or no expert's actor") from error
     return net.eval(), spec
 

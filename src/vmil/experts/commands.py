@@ -94,7 +94,7 @@ def _expert(options: DemosOptions, known: Path) -> Expert:
 
 
 def _chosen(options: DemosOptions) -> tuple[str, ...]:
-    """What was said that decides which expert is recorded, as `key=value`."""
+    """The given options that decide which expert is recorded, as `key=value`."""
     others = {"env", "seed", "count", "min_return", "action_noise", "out"}
     default = type(options)()
     given = {item.name: getattr(options, item.name) for item in fields(options) if item.name not in others}

@@ -18,7 +18,7 @@ def observe(env: BaodingEnv) -> Floats:
 
 
 class BaodingTask:
-    """Baoding as PDDM sees it; an episode is over once a ball is lost, for nothing is to be learnt from the rest."""
+    """Baoding as PDDM sees it; an episode is over once a ball is lost, as the rest teaches nothing."""
 
     observation_size, action_size = 36, ACTION_SIZE
 
@@ -39,7 +39,7 @@ class BaodingTask:
         return observe(self.env), self.env.over or self.env.lost
 
     def cost(self, futures: Floats, first_step: int) -> Floats:
-        """As the simulator's planner pays: (...) of (..., H, 36)."""
+        """The cost of the simulator's planner: (...) of (..., H, 36)."""
         balls = futures[..., 24:30].reshape(*futures.shape[:-1], 2, 3)
         return cost(futures[..., :2], balls, first_step)
 

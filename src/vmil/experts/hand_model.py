@@ -1,4 +1,4 @@
-"""What foresees baoding: many copies of the hand in MuJoCo, and the cost of what they would do."""
+"""The forward model of baoding: many copies of the hand in MuJoCo, and the cost of what they would do."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The expert of baoding that does not plan: a policy that PPO taught in the simulator, and its training.
+"""The expert of baoding that does not plan: a policy that PPO trained in the simulator, and its training.
 
-MPPI's actions are noise to a good part: a network that sees the true state explains a quarter of their variance, and a
-clone of them loses the balls within two seconds. This expert acts alike in like states, which can be imitated.
+MPPI's actions are largely noise: a network that sees the true state explains a quarter of their variance, and a clone
+of them loses the balls within two seconds. This expert acts alike in similar states, which can be imitated.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def train_hand_policy(
 
 
 def timid_net(practice: HandPractice) -> nn.Sequential:
-    """An actor that holds still to begin with: whoever flails loses the balls, and learns nothing else."""
+    """An actor that holds still at first: one that flails loses the balls, and learns nothing else."""
     net = make_actor_net(practice.spec)
     last = net[-1]
     assert isinstance(last, nn.Linear)

@@ -51,7 +51,7 @@ def observe(positions: Floats, velocities: Floats, step: NDArray[np.int64]) -> F
 
 
 def tracking_reward(errors: Floats) -> Floats:
-    """Reward (...) in [0, 1] of distances (..., 2) from the targets: the near count most, being on both much."""
+    """Reward (...) in [0, 1] of distances (..., 2) from the targets: near balls count most, both on target much."""
     near, far = (np.exp(-((errors / scale) ** 2)).mean(axis=-1) for scale in (NEAR, FAR))
     reward: Floats = 0.5 * near + 0.2 * far + 0.3 * (errors <= TOLERANCE).all(axis=-1)
     return reward

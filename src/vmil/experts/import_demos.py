@@ -1,4 +1,4 @@
-"""`make import-demos`: another maker's demonstrations, converted, verified episode by episode, and shown."""
+"""`make import-demos`: demonstrations from other software, converted, verified episode by episode, and shown."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Evaluate = Callable[[Floats], Floats]
-"""Action sequences (N, H, A) in [-1, 1] to their costs (N,); not a number means as bad as can be."""
+"""Action sequences (N, H, A) in [-1, 1] to their costs (N,); a non-finite (NaN or inf) cost is the worst."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""PDDM: plan through a learned ensemble, learn from what was lived through, and again (Nagabandi et al. 2019).
+"""PDDM: plan through a learned ensemble, learn from the experience, and repeat (Nagabandi et al. 2019).
 
 One *round* is what lies between two checkpoints: episodes are played with the ensemble as it is (the first ones at
 random), then it is trained on all transitions so far. All randomness derives from the seed, the round and the episode.
@@ -49,7 +49,7 @@ class Task(Protocol):
 
 
 class PDDM:
-    """The ensemble, the planner and all that they have lived through; `state` and `load` are the checkpoint."""
+    """The ensemble, the planner and all their experience; `state` and `load` are the checkpoint."""
 
     def __init__(self, task: Task, config: LearnedConfig, planner: MPPIConfig, seed: int) -> None:
         self.task, self.config, self.planner, self.seed = task, config, planner, seed
@@ -74,7 +74,7 @@ class PDDM:
         bar.set_postfix({name: f"{value:.3g}" for name, value in line.items() if name not in ("round", "seconds")})
 
     def play(self, episode: int) -> dict[str, float]:
-        """Live through one episode, keep it, and return its scores."""
+        """Play one episode, keep it, and return its scores."""
         observation = self.task.begin(episode)
         act = self.policy(seed_from(self.seed + 1, episode), random=self.round == 0)
         seen, done, over = [observation], list[Floats](), False

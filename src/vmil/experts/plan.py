@@ -21,7 +21,7 @@ from vmil.experts.pddm import PDDM, train_pddm
 Floats = NDArray[np.float64]
 
 CHECKPOINT = "pddm.pt"
-LEARNING_SEED = 88_000_000  # run seed of the episodes that the ensemble learns from: they are nobody else's
+LEARNING_SEED = 88_000_000  # run seed of the episodes that the ensemble learns from: nothing else uses them
 
 
 class Planner(Protocol):

@@ -1,4 +1,4 @@
-"""The expert that plans: an episode of baoding with a planner at the wheel, and what it scores."""
+"""The expert that plans: an episode of baoding with a planner in control, and what it scores."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FINAL_SEED = 12_000  # episodes that measure it; demonstrations come from others
 class PlannedExpert(EpisodicExpert):
     """MPPI, or a policy in its place, one control step after the other."""
 
-    one_step_tolerance: ClassVar[float] = 1e-9  # 0 was met
+    one_step_tolerance: ClassVar[float] = 1e-9  # 0 was observed
     holds_warm_start: ClassVar[bool] = True
 
     def __init__(

@@ -1,8 +1,8 @@
 """The learner of PPO from state: TorchRL's loss and advantages, on many simulators at once.
 
 Actions are normal before a tanh, which the simulators' side applies: the ratio of two densities of one action does not
-know of it, and nothing has to be inverted near ±1. A *round* is what lies between two checkpoints; like SAC's it starts
-with freshly seeded episodes.
+depend on it, and nothing has to be inverted near ±1. A *round* is what lies between two checkpoints; like SAC's it
+starts with freshly seeded episodes.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ Flags: TypeAlias = npt.NDArray[np.bool_]
 
 
 class Simulators(Protocol):
-    """N copies of a task, stepped together; whoever reaches the end of an episode is reset at once."""
+    """N copies of a task, stepped together; one that reaches the end of an episode is reset at once."""
 
     observation: Floats
     """(N, O): what to act on next; of an episode that is done, the first of the one after it."""

@@ -137,7 +137,7 @@ def _taken(path: Path, other: str = "recording") -> UserError:
 
 
 def _recorded(path: Path, env: EnvConfig, expert: Expert, recipe: Recipe) -> Episode:
-    """What an earlier, broken-off call of the same recording wrote; UserError if it is of another, or by another."""
+    """What an earlier, broken-off call of the same recording wrote; UserError if another recording or expert did."""
     recording = read_recording(path)
     if recording.physics is None or recording.reward is None:
         raise _taken(path)

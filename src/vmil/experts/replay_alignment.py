@@ -24,7 +24,7 @@ class Simulator(Protocol):
     """What can go on from a recorded state."""
 
     size: int  # S
-    tolerance: float  # of an error that is none
+    tolerance: float  # below which an error counts as none
 
     def after(self, state: np.ndarray, action: np.ndarray, repeat: int) -> np.ndarray:
         """The state (S,) that an action (A,), held for `repeat` frames, leads to; infinite where it blows up."""
@@ -54,7 +54,7 @@ class SuiteSimulator:
                 control.physics.set_state(state)
             for _ in range(repeat):
                 control.step(self._centre + self._half * np.clip(action, -1.0, 1.0))
-        except PhysicsError:  # a state that nothing can be in
+        except PhysicsError:  # an impossible state
             return np.full(self.size, np.inf)
         return np.array(control.physics.get_state())
 
@@ -79,7 +79,7 @@ class WorldSimulator:
                 self._world.restore(state)
                 for _ in range(repeat):
                     self._world.advance(action)
-        except (NonFiniteError, ArithmeticError, ValueError, AssertionError):  # a state that nothing can be in
+        except (NonFiniteError, ArithmeticError, ValueError, AssertionError):  # an impossible state
             return np.full(self.size, np.inf)
         after = self._world.physics_state()
         # Nothing at all moved: the simulation blew up, and was put back.

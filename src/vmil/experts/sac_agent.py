@@ -92,7 +92,7 @@ def make_loss(config: ExpertConfig, spec: ActorSpec, actor: ProbabilisticActor, 
 
 
 def make_lookahead(config: ExpertConfig) -> MultiStep:
-    """What turns a stretch of steps (T,) into transitions of up to `return_steps`; none passes an end."""
+    """What turns a stretch of steps (T,) into transitions of up to `return_steps`; none crosses an episode's end."""
     lookahead = MultiStep(gamma=config.discount, n_steps=config.return_steps)
     lookahead.done_keys = ["done"]  # `terminated` is said of the state that is bootstrapped from, so it moves with it
     return lookahead

@@ -1,4 +1,4 @@
-"""Experts that nothing trains: Meta-World's analytic controller for peg insertion."""
+"""Experts that need no training: Meta-World's analytic controller for peg insertion."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class ScriptedPegExpert(EpisodicExpert):
     def decide(self) -> Action:
         """The controller's action, clipped to [-1, 1] as Meta-World itself would."""
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it says at every step that its gain saturates, which is meant
+            warnings.simplefilter("ignore")  # it warns at every step that its gain saturates, which is intended
             action = self._controller.get_action(self.env.observation)
         clipped: Action = np.clip(action, -1.0, 1.0).astype(np.float32)
         return clipped

@@ -1,4 +1,4 @@
-"""What the recorder asks of an expert, whatever it is: a network, a script or a planner, in its own simulator."""
+"""What the recorder needs of an expert, whatever it is: a network, a script or a planner, in its own simulator."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class EpisodicExpert(ABC):
     """An expert that reads the state of one of our environments; a subclass says what it does."""
 
     kind: Kind
-    # Metres, radians, and those a second; 4e-6 was met, in a peg's velocity while it touches three things at once. An
+    # Metres, radians, those per second; 4e-6 was seen, in a peg's velocity while it touches three things at once. An
     # action one step off makes a hundred times as much.
     one_step_tolerance: ClassVar[float] = 1e-4
     holds_warm_start: ClassVar[bool] = False
@@ -140,7 +140,7 @@ class EpisodicExpert(ABC):
         return dict(self._env.last_scores)
 
     def identity(self) -> str:
-        """Of its kind, where nothing else decides."""
+        """The digest of its kind, where nothing else decides."""
         return digest(self.kind)
 
     def close(self) -> None:

@@ -117,7 +117,7 @@ class TrainedExpert:
 def _commands(training: dict[str, Any]) -> list[str]:
     """A `make expert` for each stage of the training, with every setting; PPO is the last one's."""
     config, stages = training["config"], training.get("stages", [])
-    usual = {name: value for name, value in asdict(ExpertConfig()).items() if name in config}  # as not yet a setting
+    usual = {name: value for name, value in asdict(ExpertConfig()).items() if name in config}  # others came later
     settings = [{**usual, **stage["settings"], "frames": after["frames"]} for stage, after in pairwise(stages)]
     settings += [{**config, **training.get("refined", {}).get("config", {})}]
     make = f"make expert ENV={training['env']} SEED={training['seed']}"

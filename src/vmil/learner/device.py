@@ -49,7 +49,7 @@ def products_in_bf16(enabled: bool) -> Iterator[None]:
 
 
 def choose_device(config: Config) -> torch.device:
-    """The device that `compute.device` means on this machine."""
+    """The device that `compute.device` stands for on this machine."""
     if config.compute.device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(config.compute.device)
@@ -72,7 +72,7 @@ def require_device(config: Config) -> None:
 
 
 def playable(config: Config) -> Config:
-    """The configuration of a run that is only played here: one that was trained on a GPU needs none for that."""
+    """The configuration of a run that is only played here, which needs no GPU even if it was trained on one."""
     if config.compute.device != "cuda" or torch.cuda.is_available():
         return config
     compute = replace(config.compute, device="cpu", precision="auto", graphs="never", replay="auto")

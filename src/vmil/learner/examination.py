@@ -1,4 +1,4 @@
-"""A learner's policy, apart from it, to be scored."""
+"""A learner's policy, separate from it, to be scored."""
 
 from __future__ import annotations
 

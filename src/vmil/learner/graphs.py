@@ -34,7 +34,7 @@ class Recorder(Protocol):
         """Does the work as it will be recorded, without recording it."""
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        """Records the work, without its being done; gives what does it."""
+        """Records the work without doing it; returns a function that does it."""
 
 
 class CudaRecorder:
@@ -45,7 +45,7 @@ class CudaRecorder:
         self.pool = torch.cuda.graph_pool_handle()
 
     def warm(self, work: Callable[[], None]) -> None:
-        """Works on the stream that will record."""
+        """Does the work on the stream that will record it."""
         self.stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self.stream):
             work()
@@ -149,8 +149,8 @@ def alone(config: Config) -> bool:
 def clip_and_step(optimizer: torch.optim.Optimizer, parts: Iterable[Part], left_out: Tensor) -> dict[str, Tensor]:
     """Clips each part and makes the optimiser's step, all on the device; gives the gradient norms.
 
-    A step whose gradient is not finite is left out by the optimiser's own kernel and counted in `left_out`, as
-    `LeftOut.of` has it; who reads that waits for the device. The optimiser must be a fused Adam.
+    A step whose gradient is not finite is left out by the optimiser's own kernel and counted in `left_out`, as in
+    `LeftOut.of`; reading that waits for the device. The optimiser must be a fused Adam.
     """
     norms = {f"{part.name}/grad_norm": nn.utils.clip_grad_norm_(part.module.parameters(), part.clip) for part in parts}
     finite = torch.stack([norm.detach().float() for norm in norms.values()]).isfinite().all()

@@ -18,7 +18,7 @@ Total: TypeAlias = Tensor | tuple[float, float]  # sum and count of a metric's f
 class Means:
     """Running means of detached scalars; the totals stay where the values are until `drain`.
 
-    A reading that is not finite, as of a step that was left out, does not count; of nothing but such the mean is nan.
+    Readings that are not finite, as of a step that was left out, do not count; the mean of only such readings is nan.
     """
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ def _readings(values: Mapping[str, Tensor | float]) -> dict[str, Total]:
 
 
 def _sum(total: Total, reading: Total) -> Total:
-    """Both together; of a metric that is a plain number at times, as after resuming, where its tensors are."""
+    """Their sum; if one is a plain number, as after resuming, where the other's tensor is."""
     if isinstance(total, Tensor):
         return total + _like(total, reading)
     if isinstance(reading, Tensor):

@@ -46,7 +46,7 @@ class ImitationModule(lightning.LightningModule, ABC):
         self.updates = 0  # the same number as a plain int: reading a tensor would make a GPU wait
         self.means, self.stopwatch = Means(), Stopwatch()
         self.guard = FiniteGuard(config.training.skip_nonfinite)
-        self._batch: object = None  # in hand: evidence, if a number in it or made of it is none
+        self._batch: object = None  # in hand: evidence, if it leads to a non-finite value (NaN or inf)
 
     @property
     def frames(self) -> int:
@@ -106,7 +106,7 @@ class ImitationModule(lightning.LightningModule, ABC):
         self._batch = batch
 
     def on_train_batch_end(self, outputs: object, batch: object, batch_idx: int) -> None:
-        """Lets it go."""
+        """Releases it."""
         self._batch = None
 
     def count_update(self) -> None:

@@ -14,7 +14,7 @@ from vmil.config.errors import NonFiniteError
 
 log = logging.getLogger(__name__)
 
-PATIENCE = 20  # steps in a row that may be left out: after that nothing is learnt any more
+PATIENCE = 20  # steps in a row that may be left out: beyond that nothing is being learnt
 
 
 class Skip(NamedTuple):
@@ -32,7 +32,7 @@ class FiniteGuard:
         self.skip = skip
         self.on_skip: Callable[[Skip], object] | None = None  # told of every step that is left out
         self.skipped = 0  # in all
-        self._in_a_row: dict[str, int] = {}  # per loss: another one's steps may well be sound
+        self._in_a_row: dict[str, int] = {}  # per loss: another one's steps may well be finite
 
     def allows(
         self, name: str, update: int, loss: Tensor, norms: Mapping[str, Tensor], learner: nn.Module, batch: object
@@ -57,7 +57,7 @@ class FiniteGuard:
         return False
 
     def leave_out(self, error: NonFiniteError, update: int, count: int = 1) -> None:
-        """Counts that many steps, left out for this reason, and tells who wants to know."""
+        """Counts that many steps, left out for this reason, and tells whoever wants to know."""
         self.skipped += count
         if self.on_skip is not None:
             self.on_skip(Skip(error, update, self.skipped))

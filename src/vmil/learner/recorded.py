@@ -20,7 +20,7 @@ from vmil.learner.nonfinite import PATIENCE, LeftOut
 
 
 def kept(place: Tensor | None, value: Tensor) -> Tensor:
-    """`value`, copied to where the last one of its shape lies: a recording's memory is other recordings' as well."""
+    """`value`, copied to where the last one of its shape lies: recordings share their memory."""
     if place is None or place.shape != value.shape:
         return value.detach().clone()
     return place.copy_(value.detach())
@@ -50,7 +50,7 @@ class RecordedModule(ImitationModule):
         return {}
 
     def kind(self) -> Hashable:
-        """Which of several courses `learn` takes this time: each is recorded on its own."""
+        """Which of several branches `learn` takes this time: each is recorded on its own."""
         return None
 
     def dial(self, name: str) -> Tensor | float:
@@ -132,7 +132,7 @@ class RecordedModule(ImitationModule):
         return super().drain_metrics()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds to it which steps were left out on the device, and not told of yet."""
+        """Adds the steps that were left out on the device and not reported yet."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["left_out"] = self._left_out_before if self._left_out is None else self._left_out.state_dict()
 

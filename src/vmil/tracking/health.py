@@ -135,7 +135,7 @@ def settled_after(metric: Metric, words: frozenset[str]) -> int:
 
 
 def _chosen(where: Mapping[str, Chosen], words: frozenset[str], otherwise: Chosen) -> Chosen:
-    """What stands at the key with most words of those whose words are all there."""
+    """The value of the key with most words, of the keys whose words are all there."""
     fitting = [key for key in where if words.issuperset(key.split())]
     return where[max(fitting, key=lambda key: len(key.split()))] if fitting else otherwise
 

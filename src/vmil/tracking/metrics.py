@@ -30,7 +30,7 @@ class Metric:
     settled_where: Mapping[str, int] = field(default_factory=dict)
 
 
-# The ranges are alarms, not targets. Those here are what the quantity itself allows, or where kindred methods were
+# The ranges are alarms, not targets. Those here are what the quantity itself allows, or where related methods were
 # found broken; ranges.py has those of a task. health.py says what each bound means and what to try.
 _METRICS: Final[dict[str, Metric]] = {
     "model/loss": Metric("negative evidence lower bound per replayed step", "nats"),

@@ -31,9 +31,9 @@ PARAMS_PER_CALL = 100  # MLflow's limit
 PARAM_LENGTH = 6000  # MLflow's limit; longer values are cut, the resolved YAML artifact has them whole
 PATIENCE = 30.0  # seconds that a checkpoint waits for the server; the end of a run waits twice as long
 LATER = (408, 425, 429)  # HTTP: too slow, too early, too often
-HASTE = 20.0  # seconds that a run waits at its end if it was stopped: who stopped it may kill it after 30
+HASTE = 20.0  # seconds that a run waits at its end if it was stopped: whoever stopped it may kill it after 30
 
-# One retry and a short patience: the outbox is who tries again. MLflow reads these at every request.
+# One retry and a short patience: it is the outbox that tries again. MLflow reads these at every request.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
 for _noisy in ("alembic", "mlflow.store.db.utils"):
@@ -192,7 +192,7 @@ def _experiment(client: MlflowClient, uri: str, name: str, root: Path) -> str:
     try:
         return str(client.create_experiment(name, artifact_location=store))
     except MlflowException:
-        known = client.get_experiment_by_name(name)  # another run was quicker
+        known = client.get_experiment_by_name(name)  # another run was faster
         if known is None:
             raise
         return str(known.experiment_id)

@@ -34,7 +34,7 @@ class Outbox:
         self._thread.start()
 
     def post(self, call: Callable[[], None], keep: bool = False) -> None:
-        """Adds a call; returns at once. `keep`: without it those that follow say nothing, so it never goes."""
+        """Adds a call; returns at once. `keep`: those that follow need it, so it is never dropped."""
         with self._changed:
             if self._closing:
                 return
@@ -47,7 +47,7 @@ class Outbox:
             self._changed.notify_all()
 
     def drain(self, timeout: float) -> bool:
-        """Waits until all is delivered, `timeout` seconds at most, not at all while delivery fails; whether it was."""
+        """Waits until all is delivered, `timeout` seconds at most, not at all while delivery fails; True if it was."""
         with self._changed:
             return self._changed.wait_for(lambda: self._failing or self._idle(), timeout) and self._idle()
 

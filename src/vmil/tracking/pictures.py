@@ -25,7 +25,7 @@ def open_loop_panel(truth: Pixels, model: Pixels, stride: int = 1) -> Pixels:
     Args:
         truth: (T, B, H, W, 3), what the environment showed.
         model: (T, B, H, W, 3), what the model predicted without seeing it.
-        stride: every how many-th time step is drawn.
+        stride: every stride-th time step is drawn.
 
     Returns:
         (B·3·H, ⌈T/stride⌉·W, 3); the error is (model − truth) / 2 about mid-grey, so that its sign is seen.

@@ -65,7 +65,7 @@ class Tracker(Protocol):
         """Goes back to the moment of `state_dict`: what was written after it is forgotten."""
 
     def flush(self, wait: bool = True) -> None:
-        """Brings everything to its place; called at checkpoints. wait: also for a server, a little."""
+        """Flushes everything; called at checkpoints. wait: also for a server, a little."""
 
     def finish(self, status: RunStatus) -> None:
         """Ends the run; the first call wins."""

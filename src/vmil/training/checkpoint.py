@@ -43,7 +43,7 @@ class Checkpoint(callbacks.Checkpoint):
 
     As a descendant of Lightning's base class it is called after all other callbacks, so that their states are final.
     A stop comes between two updates, and what is saved then resumes in the middle of the round. An *error* comes
-    anywhere in an update, perhaps with weights that are no numbers: it leaves the last checkpoint alone.
+    anywhere in an update, perhaps with non-finite weights (NaN or inf): it leaves the last checkpoint alone.
 
     Torch's global generators are saved here, since learner and policy draw from them in turn; what else is random
     (environment, replay, demonstrations) has generators of its own.
@@ -79,7 +79,7 @@ class Checkpoint(callbacks.Checkpoint):
     def on_exception(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
     ) -> None:
-        """Saves if the run was asked to stop, unless that was before it went on from what is saved."""
+        """Saves if the run was asked to stop, unless that was before it had restored its state."""
         if isinstance(exception, SIGTERMException) and self._training:
             self.save(trainer, stopping=True)
 
@@ -89,14 +89,14 @@ class Checkpoint(callbacks.Checkpoint):
         return {"last_frames": self.last_frames, "random": random[0] if len(random) == 1 else random}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes it back."""
+        """Restores it."""
         self.last_frames, self._random = int(state_dict["last_frames"]), state_dict["random"]
 
     def save(self, trainer: lightning.Trainer, stopping: bool = False) -> bool:
-        """Saves; whether that worked. A full disk costs this checkpoint, not the run.
+        """Saves; returns whether that worked. A full disk costs this checkpoint, not the run.
 
-        stopping: who asked for it may not wait long, and a tracking server that is slow must not use that time up. Nor
-        does it stand for the checkpoint of the round's end, which is still to come, with the updates until then.
+        stopping: whoever asked for it may not wait long, and a slow tracking server must not use that time up. Nor does
+        it replace the checkpoint of the round's end, which is still to come, with the updates until then.
         """
         before = self.last_frames
         if not stopping:

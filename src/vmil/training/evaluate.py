@@ -1,4 +1,4 @@
-"""Evaluation during training: when, by whom, and so that a run that is stopped within one loses nothing."""
+"""Evaluation during training: when, in which process, and how a run that is stopped within one loses nothing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from vmil.training.reporter import Reporter
 
 log = logging.getLogger(__name__)
 
-_LOOK_EVERY = 0.2  # seconds between two looks for a wish to stop
+_LOOK_EVERY = 0.2  # seconds between two checks for a request to stop
 
 
 class _Stopped(Exception):
@@ -42,7 +42,7 @@ class _Pending:
 class Evaluate(Callback):
     """Evaluates every `eval_every_frames`, at the end, and before the first frame if `eval_at_start`.
 
-    Training does not notice: global random states are put back, the replay is not touched. An evaluation that a stopped
+    Training does not notice: global random states are restored, the replay is not touched. An evaluation that a stopped
     run left out is made up for when it is resumed. With `beside` all but the last are made while training goes on, one
     at a time; of one that is under way, checkpoints hold what it needs to be made again.
     """
@@ -102,7 +102,7 @@ class Evaluate(Callback):
         self._close()
 
     def due(self, frames: int) -> bool:
-        """Whether an evaluation is to be made at that moment."""
+        """Whether an evaluation is due at that moment."""
         if frames == 0:
             return self.config.eval_at_start and self.last_frames < 0
         at_end = frames >= self.config.frames and self.last_frames < frames
@@ -118,7 +118,7 @@ class Evaluate(Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes it back."""
+        """Restores it."""
         self.last_frames = state_dict["last_frames"]
         self.reporter.load_state_dict({"scored_frames": self.last_frames} | state_dict)  # older checkpoints lack it
         self._in_round = state_dict.get("in_round", False)  # older checkpoints lack it, and what was pending
@@ -142,7 +142,7 @@ class Evaluate(Callback):
         self.last_frames = frames
 
     def _evaluate(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, frames: int) -> None:
-        """Here and now."""
+        """Evaluates at once, in this process."""
         film = self.reporter.wants_pictures(frames)
         learner = learner_of(pl_module)
         policy = learner.evaluation_policy()

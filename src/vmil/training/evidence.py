@@ -1,4 +1,4 @@
-"""What a NaN was found in, kept for inspection: `nonfinite/*.safetensors` in the run's directory."""
+"""What a NaN or inf was found in, kept for inspection: `nonfinite/*.safetensors` in the run's directory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KEPT = 5  # files of one run: steps that are left out must not fill the disk
 
 
 def keep_evidence(run_dir: Path, error: NonFiniteError) -> Path | None:
-    """Writes the error's evidence, its cause as metadata; None if there is none, or enough, or no place for it."""
+    """Writes the error's evidence, its cause as metadata; None if there is none, enough already, or no place for it."""
     tensors = _storable(error.evidence)
     directory = run_dir / DIRECTORY
     number = len(list(directory.glob("*.safetensors")))
@@ -40,16 +40,16 @@ def keep_evidence(run_dir: Path, error: NonFiniteError) -> Path | None:
 class SkipReport:
     """Says that steps were left out, and keeps the batch of an update that lost some, a few times only.
 
-    Of steps that are told of one by one it says those whose batch is kept, and each that makes their number a power of
-    two; always with how many there were in all.
+    Of steps that are reported one by one it logs those whose batch is kept, and each that makes their number a power
+    of two; always with the total so far.
     """
 
     def __init__(self, run_dir: Path) -> None:
         self.run_dir = run_dir
-        self._update = -1  # the last one of which a step was told
+        self._update = -1  # the last one of which a step was reported
 
     def __call__(self, skip: Skip) -> None:
-        """Is told of every step, or, where they are judged on a GPU, once a round of all of a loss."""
+        """Called for every step or, where they are judged on a GPU, once a round for all steps of a loss."""
         if not skip.error.evidence:
             log.warning("%s; %d in all", skip.error, skip.total)
             return

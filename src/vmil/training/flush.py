@@ -1,4 +1,4 @@
-"""Numbers leave for the tracker once per round, and the run is watched for ill health."""
+"""Sends numbers to the tracker once per round, and watches the run's health."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class Watchdog:
-    """Warns, once per metric, of what stays outside its healthy range `patience` readings long, or is no number.
+    """Warns, once per metric, of what is unhealthy for `patience` readings, or non-finite (NaN or inf).
 
     The warning goes to the log and, as the tag `health.<cause>`, to the tracker.
     """
@@ -47,7 +47,7 @@ class Watchdog:
         return {**together, "health/warnings": float(len(found))}
 
     def state_dict(self) -> dict[str, Any]:
-        """Readings that each metric has been ill for, and what was warned of."""
+        """For how many readings each metric has been unhealthy, and what was warned of."""
         return {"sick": {name: count for name, count in self._sick.items() if count}, "warned": sorted(self._warned)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -94,7 +94,7 @@ class TrackingFlush(Callback):
         return {**self.tracker.state_dict(), "watchdog": self._watchdog.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes both back to the checkpoint."""
+        """Restores both from the checkpoint."""
         self.tracker.load_state_dict({name: value for name, value in state_dict.items() if name != "watchdog"})
         self._watchdog.load_state_dict(state_dict.get("watchdog", {}))
 

@@ -44,7 +44,7 @@ class Reporter:
         return self._pictured_frames < 0 or crossed(self._pictured_frames, frames, self._every)
 
     def report(self, trainer: lightning.Trainer, rollout: Rollout, judged: dict[str, float], frames: int) -> None:
-        """An evaluation after that many frames; `judged`: what the learner says of its episodes."""
+        """An evaluation after that many frames; `judged`: the learner's own metrics of its episodes."""
         demos = data_of(trainer).demos
         expert = None if demos is None else demos.mean_return
         self.last, self.scored_frames = score(rollout.returns, expert, rollout.scores, self._headline), frames
@@ -69,7 +69,7 @@ class Reporter:
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes it back."""
+        """Restores it."""
         self._pictured_frames = state_dict["pictured_frames"]
         self.last = None if state_dict["last"] is None else Score(**state_dict["last"])
         self.scored_frames = state_dict["scored_frames"]

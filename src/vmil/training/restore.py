@@ -36,7 +36,7 @@ def read_checkpoint(path: Path, learner: ImitationModule) -> dict[str, Any]:
 
 
 def try_on(path: Path, learner: ImitationModule, data: VMILDataModule) -> None:
-    """Takes the data back to the checkpoint, and sees whether the optimisers fit it.
+    """Restores the data from the checkpoint, and checks that the optimisers fit it.
 
     Before the tracker takes the run up again: what cannot go on must not be marked as failed.
 
@@ -58,7 +58,7 @@ def try_on(path: Path, learner: ImitationModule, data: VMILDataModule) -> None:
                 raise TypeError(f"{section} is no dict")
     except UserError:
         raise
-    except Exception as error:  # of hostile content any kind may come
+    except Exception as error:  # hostile content can raise anything
         raise _damaged(path) from error
 
 

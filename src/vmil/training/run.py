@@ -43,10 +43,10 @@ log = logging.getLogger(__name__)
 
 
 def train(config: Config, make_learner: LearnerFactory) -> Path:
-    """Trains from the start; gives the run's directory.
+    """Trains from the start; returns the run's directory.
 
     Raises:
-        UserError: something that a person can mend, found before training starts where it can be.
+        UserError: something that a person can fix, found before training starts where possible.
         StoppedError: a signal asked it to end; it can be resumed.
     """
     prepare_rendering(config.env)
@@ -68,7 +68,7 @@ def train(config: Config, make_learner: LearnerFactory) -> Path:
 
 
 def _join(config: Config, make_learner: LearnerFactory, run_dir: Path, checkpoint: Path | None) -> Path:
-    """What the first rank's run is to the others: they write no more than their replay, and say no more than errors."""
+    """The first rank's run for the others: they write nothing but their replay, and log nothing but errors."""
     logging.getLogger("vmil").setLevel(logging.ERROR)
     with suppress(StoppedError):  # Lightning kills the first rank, which is still busy, if another one fails
         _fit(config, make_learner, run_dir, checkpoint)

@@ -36,8 +36,8 @@ class BegunError(UserError):
 def new_run(config: Config) -> Iterator[Path]:
     """Makes this run's directory, with its resolved configuration in it, and holds it for the block.
 
-    What never came to a checkpoint may be started again under its name, and a block that ends in a UserError before
-    training began leaves nothing behind.
+    A run that never reached a checkpoint may be started again under its name, and a block that ends in a UserError
+    before training began leaves nothing behind.
 
     Raises:
         UserError: there is a run of that name already, or it is in use, or the directory cannot be written.
@@ -84,7 +84,7 @@ def require_checkpoint(run_dir: Path) -> None:
 
 
 def clear_half_written(run_dir: Path) -> None:
-    """Removes what a killed process was writing; only for who holds the directory."""
+    """Removes what a killed process was writing; only for the process that holds the directory."""
     for pattern in _HALF_WRITTEN:
         for path in run_dir.rglob(pattern):
             path.unlink(missing_ok=True)

@@ -99,7 +99,7 @@ def finishing(tracker: Tracker) -> Iterator[None]:
 
 
 def _finish(tracker: Tracker, status: RunStatus) -> None:
-    """A SIGTERM meanwhile asks for what is happening anyway; Ctrl-C breaks a long farewell to a server off."""
+    """A SIGTERM meanwhile asks for what is happening anyway; Ctrl-C cuts a long farewell to a server short."""
     main = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN) if main else None
     try:

@@ -54,7 +54,7 @@ class AllReduce(DDPStrategy):
 
 
 class StopTogether(GracefulStop):
-    """A wish to stop, of whichever rank, is agreed on after an update, so that all stop after the same one.
+    """A request to stop, to whichever rank, is agreed on after an update, so that all stop after the same one.
 
     Lightning's own handler of SIGTERM sends a message to the other ranks in the middle of whatever they exchange.
     """

@@ -1,7 +1,7 @@
 """Variational model-based imitation learning (Rafailov, Yu, Rajeswaran & Finn 2021), as one Lightning module.
 
 `learn` is the paper's loop: fit the model, dream on-policy in it, tell expert from policy, be the expert. Dreams never
-end, so returns run on past where a task would terminate: it would need a model of that, which none of the paper's does.
+end, so returns run on past where a task would terminate: no task of the paper does, so none of this models it.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class VMIL(RecordedModule):
             self.probe(posterior, batch, logit)
 
     def schedules(self) -> dict[str, float]:
-        """Scale of D's input noise and weight of the cloning term, by now."""
+        """The current scale of D's input noise and weight of the cloning term."""
         d, b = self.config.discriminator, self.config.behaviour
         anneal = d.noise_anneal_frames or self.config.training.frames
         return {
@@ -76,7 +76,7 @@ class VMIL(RecordedModule):
         }
 
     def fit_model(self, batch: Batch) -> State:
-        """Step 1: one gradient step on the ELBO; gives the posterior states (T, B, …), without history."""
+        """Step 1: one gradient step on the ELBO; returns the posterior states (T, B, …), detached."""
         c = self.config.world_model
         with self.stopwatch.stage("model", self.device):
             image, before = preprocess(batch.image), previous_actions(batch.action, batch.is_first)
@@ -178,13 +178,13 @@ class VMIL(RecordedModule):
         self.means.add({"actor/mean_abs": dream.action.detach().abs().mean()})
 
     def _triples(self, posterior: State, batch: Batch, columns: slice) -> Triples:
-        """Those of some of the batch's sequences, as D is to read them."""
+        """The triples of some of the batch's sequences, as D is to read them."""
         if self.config.discriminator.prior_next_state:
             return foretold_triples(self.world_model.rssm, posterior, batch, columns)
         return filtered_triples(posterior, batch, columns)
 
     def _value(self, dream: Dream) -> Tensor:
-        """V(z_0) … V(z_H), (H+1, N): with its history where returns end in it, zeros where nothing reads it."""
+        """V(z_0) … V(z_H), (H+1, N): with its graph where returns end in it, zeros where nothing reads it."""
         c = self.config.behaviour
         ends_returns = c.bootstrap == "value"
         if not ends_returns and c.normalise != "advantages":
@@ -195,7 +195,7 @@ class VMIL(RecordedModule):
     # ---- diagnosis -----------------------------------------------------------------------------------------------
 
     def probe(self, posterior: State, batch: Batch, dream_logit: Tensor | None) -> None:
-        """What D has learnt in this update to tell apart; nothing while the batch is all expert."""
+        """What D has learnt to tell apart in this update; nothing while the batch is all expert."""
         if batch.experts < batch.action.shape[1]:
             sides = (slice(0, batch.experts), slice(batch.experts, None))
             expert, replayed = (filtered_triples(posterior, batch, side) for side in sides)
@@ -217,18 +217,18 @@ class VMIL(RecordedModule):
         ]
 
     def exploration_policy(self) -> ActingPolicy:
-        """Acts for the collector."""
+        """The policy that collects."""
         c = self.config.behaviour
         noise = ActionNoise(self.exploration_std, correlation=c.exploration_correlation, spread=c.exploration_spread)
         return ActingPolicy(self.world_model, self.actor, noise=noise)
 
     def exploration_std(self) -> float:
-        """Scale of the noise on collected actions, by now."""
+        """The current scale of the noise on collected actions."""
         c = self.config.behaviour
         return c.exploration_std if c.exploration_frames == 0 or self.frames < c.exploration_frames else 0.0
 
     def evaluation_policy(self) -> ActingPolicy:
-        """Acts for the score, and leaves a trace for `evaluation_metrics`."""
+        """The policy that is evaluated; it leaves a trace for `evaluation_metrics`."""
         policy = self._evaluated()
         policy.trace = self._witness = []
         return policy
@@ -239,7 +239,7 @@ class VMIL(RecordedModule):
         return agreement(self.discriminator, witness, rollout, self.config.discriminator.reward)
 
     def examination(self) -> Witnessed:
-        """The evaluation policy and the discriminator of now, for another process."""
+        """The current evaluation policy and discriminator, for another process."""
         return Witnessed(self._evaluated().portable(), self.discriminator, self.config.discriminator.reward)
 
     def _evaluated(self) -> ActingPolicy:

@@ -30,7 +30,7 @@ def preprocess(image: Tensor) -> Tensor:
 
 
 class Prediction(NamedTuple):
-    """What the heads say of states (N, F)."""
+    """What the heads predict from states (N, F)."""
 
     image: Tensor  # (N, 64, 64, 3) mean picture in about [−½, ½]
     proprio: Tensor | None  # (N, P)
@@ -94,7 +94,7 @@ class WorldModel(nn.Module):
         return self.rssm.observe(self.encode(image, proprio), previous_action, is_first, noise)
 
     def predict(self, feat: Tensor) -> Prediction:
-        """(N, F) → what would be seen there."""
+        """(N, F) → what would be observed there."""
         with torch.autocast(feat.device.type, dtype=torch.bfloat16, enabled=self.bf16):
             image = self.decoder(feat).float()
         return Prediction(image, None if self.proprio_decoder is None else self.proprio_decoder(feat))

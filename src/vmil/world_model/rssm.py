@@ -32,7 +32,7 @@ class State(NamedTuple):
         return torch.cat([self.stoch, self.deter], -1)
 
     def detach(self) -> State:
-        """The same values, without their history."""
+        """The same values, detached."""
         return State(*(part.detach() for part in self))
 
     def flat(self) -> State:

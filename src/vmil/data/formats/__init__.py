@@ -1,1 +1,1 @@
-"""Demonstrations of other makers: one file per format, each read into `SourceEpisode`s whose alignment is explicit."""
+"""Demonstrations from elsewhere: one file per format, each read into `SourceEpisode`s whose alignment is explicit."""

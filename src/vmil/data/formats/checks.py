@@ -1,4 +1,4 @@
-"""What can be said about an imported episode without a simulator: what refuses it, and what a person should look at."""
+"""Checks of an imported episode without a simulator: why to refuse it, and what a person should look at."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vmil.config.schema import Config
 from vmil.data.formats.source import ReadOptions, SourceEpisode, is_idle
 from vmil.envs.factory import EnvInfo
 
-REPEATS = (1, 2, 4, 8)  # that people use
+REPEATS = (1, 2, 4, 8)  # in common use
 
 
 @dataclass
@@ -32,7 +32,7 @@ class Findings:
 def examine(episode: SourceEpisode, config: Config, info: EnvInfo, refuse_short: bool = False) -> Findings:
     """Sizes, ranges, NaN, length and action repeat of one episode, against the run's task.
 
-    refuse_short: an episode that training would not take is left out, rather than warned of.
+    refuse_short: an episode too short to train on is refused, rather than warned about.
     """
     found = Findings(warnings=list(episode.notes))
     _examine_actions(episode, info, found)
@@ -91,7 +91,7 @@ def _examine_length(steps: int, config: Config, info: EnvInfo, found: Findings) 
 
 
 def _examine_rate(episode: SourceEpisode, info: EnvInfo, found: Findings) -> None:
-    """A source that says how fast it was recorded should be as fast as the run."""
+    """A source that states its rate should have the run's."""
     if episode.fps is None or info.frames_per_second is None:
         return
     expected = info.frames_per_second / info.frames_per_step

@@ -23,7 +23,7 @@ _LOOKED_FOR = (
 
 
 def detect(source: str, format: FormatName) -> tuple[FormatName, Path]:
-    """The format of a source, and the path to read; UserError if it is none that is known, or not there."""
+    """The format of a source, and the path to read; UserError if it is unknown, or missing."""
     if format not in get_args(FormatName):
         raise ValueError(format)
     try:
@@ -50,7 +50,7 @@ def _detect(source: str, format: FormatName) -> tuple[FormatName, Path]:
 
 
 def _is_minari(directory: Path) -> bool:
-    """Whether that is what its metadata are of: .npz episodes may lie beside others of that name."""
+    """Whether its metadata are Minari's: .npz episodes may lie beside a file of the same name."""
     return (directory / MAIN_FILE).is_file() or not any(directory.glob("*.npz"))
 
 

@@ -73,7 +73,7 @@ def _read(path: Path, options: ReadOptions) -> dict[str, np.ndarray]:
             arrays = {name: file[key] for name, key in wanted.items()}
     except UserError as error:
         raise error if str(path) in str(error) else UserError(f"{path} {error}") from error
-    except Exception as error:  # a damaged archive raises what it likes: zlib, struct, tokenize, memory
+    except Exception as error:  # a damaged archive can raise anything: zlib, struct, tokenize, memory
         raise UserError(f"{path} is corrupt or truncated") from error
     for name in ("reward", *options.proprio, "physics"):
         if name in arrays and arrays[name].dtype.kind not in "fiu":

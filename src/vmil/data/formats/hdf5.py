@@ -1,4 +1,4 @@
-"""HDF5 files of strangers, read with h5py and without trust: hard links only, sizes bounded before anything is read."""
+"""Untrusted HDF5 files, read with h5py: hard links only, sizes bounded before anything is read."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MAX_PICTURE = 3 * MAX_PIXELS  # bytes of a compressed picture: more than it has 
 
 
 def need(module: str) -> Any:
-    """Imports a library that only other makers' formats need; UserError names the extra that brings it."""
+    """Imports a library that only foreign formats need; UserError names the extra that brings it."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
@@ -87,7 +87,7 @@ def is_group(node: Any) -> bool:
 
 
 def array(group: Any, key: str, where: str) -> np.ndarray:
-    """An array of numbers, bounded in size; UserError if it is missing, is none, or lies in another file."""
+    """An array of numbers, bounded in size; UserError if it is missing, not numeric, or in another file."""
     dataset = member(group, key, where)
     if dataset is None or is_group(dataset):
         raise UserError(f"{where} has no array '{key}'")
@@ -144,7 +144,7 @@ def images(group: Any, options: ReadOptions, where: str) -> tuple[np.ndarray, bo
 
 
 def decoded(payload: bytes, options: ReadOptions, where: str) -> np.ndarray:
-    """One compressed picture (JPEG or PNG) at the run's size; UserError if it is none, or absurdly large."""
+    """One compressed picture (JPEG or PNG) at the run's size; UserError if it is no picture, or absurdly large."""
     if len(payload) > MAX_PICTURE:
         raise UserError(f"{where}: a picture of {len(payload) >> 20} MiB is not read")
     try:
@@ -154,7 +154,7 @@ def decoded(payload: bytes, options: ReadOptions, where: str) -> np.ndarray:
             pixels = np.asarray(picture.convert("RGB"))
     except UserError:
         raise
-    except Exception as error:  # Pillow's decoders raise what they like
+    except Exception as error:  # Pillow's decoders can raise anything
         raise UserError(f"{where}: a picture is corrupt or truncated") from error
     return resized(pixels, options, where)
 

@@ -39,7 +39,7 @@ MAX_INFO = 16 * 2**20  # bytes
 
 
 def read_lerobot(root: Path, options: ReadOptions) -> Iterator[SourceEpisode | Unreadable]:
-    """The episodes of a dataset, in the order of their indices; UserError in one sentence if it is no whole one."""
+    """The episodes of a dataset, in the order of their indices; UserError in one sentence if it is incomplete."""
     alignment = "at" if options.alignment == "auto" else options.alignment
     with _Dataset.opened(root, options) as dataset:
         for row in dataset.episodes():
@@ -170,7 +170,7 @@ class _Dataset:
         """The file that holds an episode's rows or pictures; UserError if it would lie outside the dataset."""
         chunk, file = (_whole(row, f"{prefix}/{part}_index", self.root) for part in ("chunk", "file"))
         pattern = str(self.info.get(template))
-        # Not str.format: a template from a stranger could reach into the objects it is given.
+        # Not str.format: an untrusted template could reach into the objects it is given.
         relative = pattern.replace("{video_key}", self.camera)
         for part, value in (("chunk_index", chunk), ("file_index", file)):
             for slot in re.finditer(rf"\{{{part}(?::0(\d)d)?\}}", pattern):
@@ -201,7 +201,7 @@ def _read_info(root: Path) -> dict[str, Any]:
 
 
 def _rate(fps: Any) -> float | None:
-    """A number of frames a second; None if it is none."""
+    """Frames per second; None if it is not a positive, finite number."""
     return float(fps) if isinstance(fps, int | float) and 0 < fps < math.inf else None
 
 
@@ -213,7 +213,7 @@ def _whole(row: dict[str, Any], key: str, root: Path) -> int:
 
 
 def _numbers(cells: list[Any], where: str) -> np.ndarray:
-    """A column of numbers or of lists of numbers as (T, size), neither of them 0; UserError if it is none."""
+    """A column of numbers or of lists of numbers as (T, size), neither of them 0; UserError if it is not one."""
     try:
         values = np.asarray(cells)
     except ValueError as error:

@@ -43,7 +43,7 @@ def find_minari(source: str) -> Path | None:
 
 
 def read_minari(directory: Path, options: ReadOptions) -> Iterator[SourceEpisode | Unreadable]:
-    """The episodes of a dataset, in the order of their numbers; UserError in one sentence if it is no whole one."""
+    """The episodes of a dataset, in the order of their numbers; UserError in one sentence if it is incomplete."""
     alignment = "at" if options.alignment == "auto" else options.alignment
     if not (directory / MAIN_FILE).is_file():
         raise UserError(f"{directory} has no {MAIN_FILE}: of Minari's formats, only HDF5 is read")
@@ -102,7 +102,7 @@ def _metadata(directory: Path) -> dict[str, Any]:
 def write_minari(directory: Path, episodes: Iterator[SourceEpisode], dataset_id: str, about: Sequence[str]) -> int:
     """Writes a dataset that `minari.MinariDataset(directory / "data")` opens; returns the number of episodes.
 
-    Pictures are stored as they are (`jpeg_encoding=False`: the default loses). UserError if the disk refuses, or an
+    Pictures are stored as they are (`jpeg_encoding=False`: the default is lossy). UserError if the disk refuses, or an
     episode has no image after its last action or no rewards.
     """
     minari, storages = hdf5.need("minari"), hdf5.need("minari.dataset.minari_storage")

@@ -1,4 +1,4 @@
-"""Parquet files of strangers, read with pyarrow and without trust: a few rows at a time, until they are too many."""
+"""Untrusted parquet files, read with pyarrow: a few rows at a time, until they are too many."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vmil.data.formats.hdf5 import need
 from vmil.data.formats.source import MAX_SOURCE_BYTES
 
 MAX_ROWS = 2**24  # of one file
-BATCH = 64  # rows that are unpacked before their size is looked at: a few bytes can stand for any number of others
+BATCH = 64  # rows that are unpacked before their size is checked: a few bytes can unpack to any number
 
 
 def read_parquet(path: Path, wanted: Callable[[str], bool], most_rows: int = MAX_ROWS) -> Any:
@@ -30,7 +30,7 @@ def read_parquet(path: Path, wanted: Callable[[str], bool], most_rows: int = MAX
             batches.append(batch)
         schema = batches[0].schema if batches else arrow.schema([file.schema_arrow.field(name) for name in names])
         table = arrow.Table.from_batches(batches, schema)
-        table.validate(full=True)  # else damaged text is found out only when it is looked at
+        table.validate(full=True)  # else damaged text is noticed only when it is read
         return table.combine_chunks()
 
 

@@ -26,7 +26,7 @@ from vmil.data.formats.source import (
 
 
 def read_robomimic(path: Path, options: ReadOptions) -> Iterator[SourceEpisode | Unreadable]:
-    """The episodes of a file, in the order of their numbers; UserError in one sentence if it is none of robomimic's."""
+    """The episodes of a file, in the order of their numbers; UserError in one sentence if it is not robomimic's."""
     alignment = "at" if options.alignment == "auto" else options.alignment
     with hdf5.opened(path) as file:
         data = hdf5.member(file, "data", str(path))

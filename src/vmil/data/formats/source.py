@@ -58,7 +58,7 @@ class SourceEpisode:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """An episode that cannot be read or aligned; others of its source may be sound."""
+    """An episode that cannot be read or aligned; others of its source may be fine."""
 
     name: str
     error: UserError
@@ -67,7 +67,7 @@ class Unreadable:
 def attempt(
     name: str, read: Callable[P, SourceEpisode], *args: P.args, **kwargs: P.kwargs
 ) -> SourceEpisode | Unreadable:
-    """What `read` makes of an episode, or the UserError that it ends in."""
+    """What `read` returns for an episode, or the UserError that it raises."""
     try:
         return read(*args, **kwargs)
     except UserError as error:
@@ -112,7 +112,7 @@ def aligned(episode: SourceEpisode, alignment: Literal["at", "led_to"], options:
 
 
 def is_idle(action: np.ndarray, options: ReadOptions) -> bool:
-    """Whether a scaled action (A,) was exactly zero in its file, as one is that nobody took."""
+    """Whether a scaled action (A,) was exactly zero in its file, as an action that nobody took is."""
     return np.array_equal(action, scaled_actions(np.zeros_like(action[None]), options, "")[0])
 
 
@@ -167,7 +167,7 @@ def scaled_actions(action: np.ndarray, options: ReadOptions, name: str) -> np.nd
 def checked_images(array: np.ndarray, options: ReadOptions, name: str) -> np.ndarray:
     """Pictures (N, H, W, 3) uint8 of the run's size, from those of a source, also (N, 3, H, W).
 
-    UserError if they are none, or of another size and `options.resize` does not say what to do about it.
+    UserError if they are no pictures, or of another size and `options.resize` does not say what to do about it.
     """
     if array.ndim == 4 and array.shape[1] == 3 and array.shape[3] != 3:
         array = rearrange(array, "n c h w -> n h w c")

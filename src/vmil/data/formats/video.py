@@ -49,7 +49,7 @@ class VideoReader:
         try:
             while self.position < start + count:
                 frame = next(self._frames)
-                self.position += 1  # now: a picture of the wrong size must not shift the next episode's
+                self.position += 1  # counted now: a picture of the wrong size must not shift the next episode's
                 if self.position > start:
                     pixels = np.frombuffer(frame, np.uint8).reshape(height, width, 3)
                     pictures.append(resized(pixels, options, str(self.path)).copy())
