@@ -1,3 +1,5 @@
-"""vmil: visual imitation by planning in a learnt, variational model of the world."""
+"""Visual imitation from a few demonstrations: a variational world model, a latent discriminator, and a policy trained
+in imagination.
+"""
 
 __version__ = "0.1.0"

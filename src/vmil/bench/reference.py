@@ -2,7 +2,7 @@
 
 Eager fp32, contiguous NCHW pictures, transposed convolutions throughout, one Python step per time step with the
 embedding's projection and the prior's head inside, plain Adam. It draws its noise in the order in which `VMIL` does, so
-that from one seed both compute the same (`equality.py`). Equations: design, "The algorithm"; shape letters as in
+that from one seed both compute the same (`equality.py`). Equations: `training/vmil.py: learn`; shape letters as in
 `world_model/rssm.py`, with N = T · B starts of dreams of H steps.
 """
 
@@ -61,7 +61,7 @@ class Reference(nn.Module):
         self.critic = mlp(feat, *[b.critic_units] * b.critic_layers, 1)
 
     def make_optimizers(self) -> None:
-        """Once the weights are there, and where they will stay."""
+        """Called once the weights are in place, on their final device."""
         m, d, b = self.config.world_model, self.config.discriminator, self.config.behaviour
         behaviour = [(self.actor.parameters(), b.actor_lr), (self.critic.parameters(), b.critic_lr)]
         groups = [{"params": list(params), "lr": lr} for params, lr in behaviour]
