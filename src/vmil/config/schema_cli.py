@@ -61,7 +61,7 @@ class DemosOptions:
 
     env: str = "walker"
     count: int | None = None  # null: as many as a run on this task imitates, demos.count
-    seed: int = 0  # attempt i starts from seed + i: sets whose seeds are closer than that overlap
+    seed: int = 0  # attempt i starts from seed + i: two sets overlap if their seeds are close
     min_return: float | None = None  # episodes below it are left out; where a task defines success, failures always are
     action_noise: float = 0.0  # Gaussian, on the expert's actions: shows how to come back from small errors
     actor: str | None = None  # a trained expert's; null: the one trained here with this seed, else the shipped one

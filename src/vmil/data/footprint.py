@@ -42,7 +42,7 @@ def replay_steps(config: Config) -> int:
 def collected_env(config: Config) -> EnvConfig:
     """What the collector plays in: the task, with episodes as short as `training.episode_frames` asks.
 
-    An agent that lies on the floor for a whole scored episode sees the same thing a thousand times; a new start is new.
+    An agent that lies on the floor for a whole scored episode sees one thing a thousand times; a new start, another.
     """
     longest = config.env.episode_frames
     return replace(config.env, episode_frames=min(config.training.episode_frames or longest, longest))

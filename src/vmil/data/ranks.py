@@ -122,7 +122,7 @@ def states_of_all(make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def own_state(state: dict[str, Any], rank: Rank) -> dict[str, Any]:
-    """What this rank put there; UserError if the number of ranks was another."""
+    """What this rank put there; UserError if the number of ranks was different."""
     states: list[dict[str, Any]] = state.get("ranks", [state])
     if len(states) != rank.count:
         raise UserError(

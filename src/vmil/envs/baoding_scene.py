@@ -101,7 +101,7 @@ def build_model(timestep: float = TIMESTEP, light: bool = False) -> mujoco.MjMod
     meshes = {path.name: path.read_bytes() for path in (directory / "resources" / "meshes").glob("*.stl")}
     spec: Any = mujoco.MjSpec.from_string(_SKELETON, include=includes, assets=meshes)
     for part in (*spec.sensors, *spec.actuators, *spec.materials, *spec.textures):
-        if part.name not in ("MatViz", "MatColl"):  # the hand's textures and colours
+        if part.name not in ("MatViz", "MatColl"):  # the hand's own materials
             part.delete()
     spec.option.timestep = timestep
     spec.visual.quality.shadowsize, spec.visual.quality.offsamples = 1024, 4  # theirs, 4096 and 8, draw 3 times as long

@@ -101,7 +101,7 @@ def command(cell: Cell, place: Place, threads: int) -> list[str]:
 
 
 def _anew(cell: Cell) -> list[str]:
-    """This machine's device, as the run may have begun on another, and what was asked for that a begun run takes."""
+    """This machine's device, as the run may have begun on another, and requested settings that a begun run takes."""
     settings = keys.flatten(cell.config)
     device = [f"{key}={settings[key]}" for key in DEVICE]
     asked = [item for item in cell.settings if ANEW.fullmatch(item.partition("=")[0])]

@@ -118,7 +118,7 @@ def _look_after(job: Job, said: Callable[[Job], str], haste: Haste, retries: int
         job.state = "done"
     elif haste != "no":
         job.state = "stopped"
-    elif code in (MISUSED, INTERRUPTED, STOPPED) or job.attempts > retries:  # a retry is no use, or was not meant
+    elif code in (MISUSED, INTERRUPTED, STOPPED) or job.attempts > retries:  # no use retrying, or meant to stop
         job.state = "stopped" if code in (INTERRUPTED, STOPPED) else "failed"
         job.line = job.line or f"ended with exit code {code} and said nothing"
     else:

@@ -1,7 +1,7 @@
 """Variational model-based imitation learning (Rafailov, Yu, Rajeswaran & Finn 2021), as one Lightning module.
 
 `learn` is the paper's loop: fit the model, dream on-policy in it, tell expert from policy, be the expert. Dreams never
-end, so returns run on past where a task would terminate: no task of the paper does, so none of this models it.
+end, so returns run on past where a task would terminate: no task of the paper does, and nothing here models that.
 """
 
 from __future__ import annotations
