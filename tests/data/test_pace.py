@@ -34,6 +34,14 @@ def test_batches_are_earned_as_frames_come_in() -> None:
     assert (pace.missing, pace.owed) == (0, 0)
 
 
+def test_a_round_begins_where_the_last_one_overshot() -> None:
+    pace = Pace(config())
+    pace.begin_round()
+    pace.frames, pace.owed = 47, 0
+    pace.begin_round()
+    assert (pace.goal, pace.missing) == (87, 40)
+
+
 def test_pre_training_needs_no_frames_and_is_a_round_of_its_own() -> None:
     pace = Pace(config(pretrain=9))
     assert pace.earned

@@ -286,6 +286,7 @@ def test_openings_begin_where_episodes_begin() -> None:
     some = [window.start % 20 for window in buffer.windows(4000, 4, openings=0.25)]
     assert 0.25 < some.count(0) / 4000 < 0.25 + 0.75 / 17 + 0.03  # a quarter, and those drawn there anyway
     assert set(some) == set(range(17))
+    assert {window.before for window in buffer.windows(200, 4, openings=1.0, lead=2)} == {2}
 
 
 def drawn(buffer: Replay, length: int, lead: int, count: int = 3000) -> Counter[tuple[int, tuple[int, ...]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ BUSY = "import time\nwhile time.process_time() < 0.8: pass\nprint('frame_ms', 2.
 def test_a_child_that_works_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "_PROBE", BUSY)
     monkeypatch.setattr(probe, "PATIENCE", 10_000)
+    spent = itertools.count(1.0)  # the system's own count goes by hundredths: a child on a busy machine looks idle
+    monkeypatch.setattr(probe, "_cpu_seconds", lambda child: next(spent))
     assert probe.probe_backend("egl", timeout=0.2) == probe.BackendReport("egl", True, 2.5, "")
 
 

@@ -90,6 +90,46 @@ def test_what_is_collected_is_one_stretch_per_simulator() -> None:
     assert 0.8 < float(noise.std()) < 1.2  # actions are drawn, not the mode
 
 
+def test_what_the_critic_learns_is_near_one_whatever_the_horizon() -> None:
+    class Paying:
+        """Pays 3 for every step and never ends."""
+
+        observation = np.zeros((4, SPEC.obs_dim), np.float32)
+
+        def step(self, action: np.ndarray) -> tuple[np.ndarray, ...]:
+            nothing = np.zeros(4, bool)
+            return self.observation, np.full(4, 3.0, np.float32), nothing, nothing
+
+        def close(self) -> None:
+            """Holds nothing."""
+
+    played = _agent(dataclasses.replace(TINY, discount=0.9)).collect(Paying())
+    torch.testing.assert_close(played["next", "reward"], torch.full((4, 10, 1), 0.1 * 3.0))
+
+
+def test_the_bound_on_the_scatter_falls_linearly_with_the_frames() -> None:
+    agent = _agent(dataclasses.replace(TINY, ppo_std=0.6, ppo_last_std=0.2, ppo_frames=960))
+    for iterations, std in ((0, 0.6), (6, 0.4), (12, 0.2), (24, 0.2)):  # of 80 frames each
+        agent.iterations = iterations
+        torch.nn.init.zeros_(agent.policy.log_std)
+        agent._bound_std()
+        torch.testing.assert_close(agent.policy.log_std.exp(), torch.full((6,), std))
+
+
+def test_gradients_are_clipped_part_by_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    agent, norms = _agent(), []
+
+    def step() -> None:
+        for part in (agent.policy, agent.value):
+            gradients = [weight.grad.flatten() for weight in part.parameters() if weight.grad is not None]
+            norms.append(float(torch.cat(gradients).norm()))
+
+    monkeypatch.setattr(agent.optimizer, "step", step)
+    weights = [*agent.policy.parameters(), *agent.value.parameters()]
+    agent._descend(1e6 * torch.stack([weight.sum() for weight in weights if weight.requires_grad]).sum())
+    assert norms == pytest.approx([0.5, 0.5], rel=1e-3)
+
+
 def test_advantages_look_through_a_time_limit_and_not_through_a_termination() -> None:
     agent = _agent(dataclasses.replace(TINY, discount=0.5, ppo_lambda=1.0))
     agent.value.scaling.settle(torch.randn(8, SPEC.obs_dim))

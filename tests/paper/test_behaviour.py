@@ -78,12 +78,19 @@ def test_the_range_of_advantages_leaves_out_what_the_states_are_worth() -> None:
 
 
 @pytest.mark.parametrize(("kind", "std"), [("tanh_normal", 5.0), ("clipped_normal", 0.6)])
-def test_an_untrained_actor_has_the_configured_std(kind: str, std: float) -> None:
+def test_an_untrained_actor_has_mean_0_and_the_configured_std_in_every_state(kind: str, std: float) -> None:
     actor = make_actor(kind, std)
-    torch.nn.init.zeros_(actor.net.head.weight)
-    torch.nn.init.zeros_(actor.net.head.bias)
     expected = std + (0.1 if kind == "tanh_normal" else 0.0)  # softplus + floor, as Dreamer adds it
-    torch.testing.assert_close(actor(torch.randn(3, 5)).std, torch.full((3, 2), expected))
+    distribution = actor(torch.randn(3, 5))
+    torch.testing.assert_close(distribution.std, torch.full((3, 2), expected))
+    assert torch.equal(distribution.mode(), torch.zeros(3, 2))
+
+
+@pytest.mark.parametrize("slow", [0.0, 0.02])
+def test_an_untrained_critic_holds_every_state_worth_nothing(slow: float) -> None:
+    critic, feat = Critic(3, 4, 1, "elu", "none", slow), torch.randn(5, 3)
+    assert torch.equal(critic(feat), torch.zeros(5))
+    assert torch.equal(critic.target(feat), torch.zeros(5))
 
 
 def test_actor_refuses_what_cannot_be() -> None:

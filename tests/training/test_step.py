@@ -257,6 +257,17 @@ def test_the_actor_clones_by_a_weight_that_fades_to_its_floor(
     check_behaviour(learner, dreamt, returns, cloning=weight)
 
 
+@pytest.mark.parametrize(("anneal", "expected"), [(100, 0.1), (0, 0.19)])
+def test_noise_on_d_fades_with_the_frames_over_the_span_asked_for_or_the_whole_budget(
+    anneal: int, expected: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"discriminator.noise": "annealed", "discriminator.noise_std": 0.2, "training.frames": 1000}
+    learner = Alone(options | {"discriminator.noise_anneal_frames": anneal})
+    monkeypatch.setattr(VMIL, "frames", 50)
+    learner.updates = 7
+    assert learner.schedules()["noise_std"] == pytest.approx(expected)
+
+
 def test_cloning_fades_by_one_update_for_each_step() -> None:
     learner = Alone({"behaviour.cloning": 2.0, "behaviour.cloning_decay_updates": 1.0})
     for update in range(3):

@@ -98,9 +98,8 @@ class Actor(nn.Module):
         self.action_size = action
         self.kind, self.mean_scale = kind, mean_scale
         self.min_std, self.max_std = min_std, max_std
-        self.net = MLP(
-            feat, 2 * action, layers, units, act, norm
-        ).with_zero_head()  # at first mean 0 and init_std in every state
+        # A zero head: at first the mean is 0 and the standard deviation init_std in every state.
+        self.net = MLP(feat, 2 * action, layers, units, act, norm).with_zero_head()
         if kind == "tanh_normal":
             self.raw_init_std = math.log(math.expm1(init_std))
         elif kind == "clipped_normal":
