@@ -46,9 +46,9 @@ def test_struck_it_goes_on_to_the_same_end(whole: Callable[[bool], Path], tmp_pa
     ground = Ground(tmp_path)
     struck = ground.train("run", *ROUNDS, overlap(overlaps), fault=fault)
     assert struck.code == code, struck.said
-    assert not psutil.wait_procs(ground.processes(struck), timeout=10)[1]
+    assert not psutil.wait_procs(ground.processes(struck), timeout=60)[1]
     ended = ground.resume("run")
     assert ended.code == 0, ended.said
     assert_same_run(ground.root / "run", whole(overlaps))
-    assert not psutil.wait_procs(ground.processes(ended), timeout=10)[1]
+    assert not psutil.wait_procs(ground.processes(ended), timeout=60)[1]
     assert not ground.leftovers(ended)
