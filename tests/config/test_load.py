@@ -126,6 +126,10 @@ def test_selectors_and_leaves_of_the_same_name():
         ),
         ("env.name=wlaker", "did you mean 'walker'?"),
         ("env=dmc:cartpole", "env 'dmc:cartpole' is not of the form dmc:<domain>-<task>, such as dmc:cartpole-swingup"),
+        (
+            "env=dmc:walker-wlak",
+            "unknown env 'dmc:walker-wlak': dm_control has no such task; did you mean 'dmc:walker-walk'?",
+        ),
         ("algo=vmil_pls", "did you mean 'vmil_plus'?"),
         ("compute=gpuu", "unknown compute 'gpuu' (known: auto, cpu, debug, gpu); did you mean 'gpu'?"),
         ("tracking=cvs", "tracking.kind=cvs is not one of mlflow, csv, none; did you mean 'csv'?"),

@@ -9,8 +9,10 @@ import pytest
 
 from vmil.config.errors import UserError
 from vmil.config.schema import Config, EnvConfig
+from vmil.config.suite import SUITE
 from vmil.envs.counting import CountingEnv, render_counting
 from vmil.envs.factory import EnvInfo, dmc_task, env_info, make_env, render_states
+from vmil.envs.suite import import_suite
 from vmil.envs.tasks import TASKS, Family, Task, draws_itself, find_task
 from vmil.training.assembly import frames_per_second
 
@@ -45,6 +47,10 @@ def test_wrong_names_get_the_nearest_right_one(wrong: str, nearest: str) -> None
     with pytest.raises(UserError) as caught:
         make_env(EnvConfig(name=wrong), 0)
     assert str(caught.value) == f"unknown env.name {wrong!r}: did you mean {nearest!r}?"
+
+
+def test_the_listed_tasks_are_those_of_dm_control() -> None:
+    assert set(SUITE) == {f"dmc:{domain}-{task}" for domain, task in import_suite().ALL_TASKS}
 
 
 def test_sizes() -> None:

@@ -23,6 +23,7 @@ from vmil.config.files import replace_file
 from vmil.config.keys import flatten as flatten
 from vmil.config.schema import Config
 from vmil.config.sources import SELECTORS, Setting, check_key, presets, read_yaml
+from vmil.config.suite import PREFIX, SUITE
 
 T = TypeVar("T")
 FIXED = re.compile(r"seed|learner|env\..+")  # fixed from a run's first frame to its last
@@ -170,10 +171,12 @@ def _check_preset(group: str, name: str, also: Sequence[str] = ()) -> None:
 
 
 def _check_env_name(name: str) -> None:
-    """Accept a preset or any `dmc:<domain>-<task>`; whether dm_control has that task is asked when it is imported."""
-    if name.startswith("dmc:"):
-        if not re.fullmatch(r"dmc:[A-Za-z0-9_]+-[A-Za-z0-9_]+", name):
+    """Accept a preset, or a task of dm_control's suite."""
+    if name.startswith(PREFIX):
+        if not re.fullmatch(rf"{PREFIX}[A-Za-z0-9_]+-[A-Za-z0-9_]+", name):
             raise UserError(f"env '{name}' is not of the form dmc:<domain>-<task>, such as dmc:cartpole-swingup")
+        if name not in SUITE:
+            raise UserError(f"unknown env '{name}': dm_control has no such task{keys.nearest(name, SUITE)}")
     else:
         known = presets("env")
         if name not in known:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import functools
 from collections.abc import Iterable
 from typing import Any
 
 from vmil.config.errors import UserError
+from vmil.config.suite import PREFIX, SUITE
 
 ALIASES = {"walker": ("walker", "walk"), "cheetah": ("cheetah", "run")}
-PREFIX = "dmc:"
 
 
 def dmc_task(name: str, others: Iterable[str] = ()) -> tuple[str, str]:
@@ -18,16 +17,11 @@ def dmc_task(name: str, others: Iterable[str] = ()) -> tuple[str, str]:
     if name in ALIASES:
         return ALIASES[name]
     if not name.startswith(PREFIX):
-        raise UserError(_unknown(name, [*ALIASES, *others, *_suite_names()]))
-    if name not in _suite_names():
-        raise UserError(_unknown(name, list(_suite_names())))
+        raise UserError(_unknown(name, [*ALIASES, *others, *SUITE]))
+    if name not in SUITE:
+        raise UserError(_unknown(name, list(SUITE)))
     domain, _, task = name.removeprefix(PREFIX).partition("-")
     return domain, task
-
-
-@functools.cache
-def _suite_names() -> tuple[str, ...]:
-    return tuple(f"{PREFIX}{domain}-{task}" for domain, task in import_suite().ALL_TASKS)
 
 
 def _unknown(name: str, known: list[str]) -> str:
