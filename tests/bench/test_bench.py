@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from crew_here import Here
+from pool_here import Here
 from torch import nn
 
 from vmil import cli
@@ -49,7 +49,7 @@ def _memory_as_it_was() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("vmil.training.assembly.keep_memory", lambda: None)
         patch.setattr("vmil.bench.floor.SIDES", (32, 64))
-        patch.setattr("vmil.data.parallel.Crew", Here)
+        patch.setattr("vmil.data.parallel.WorkerPool", Here)
         yield
 
 

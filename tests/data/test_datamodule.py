@@ -75,9 +75,9 @@ def test_collected_episodes_may_be_shorter_than_scored_ones(config: Config) -> N
     data = module(config)
     list(data.train_dataloader())
     assert data.frames == 60
-    assert [(shelf.episode, shelf.length) for shelf in data.replay.shelves] == [(0, 10), (1, 10), (2, 10)]
-    assert not any(shelf.terminated for shelf in data.replay.shelves)
-    assert {shelf.length for shelf in data.demos.replay.shelves} == {STEPS}
+    assert [(span.episode, span.length) for span in data.replay.spans] == [(0, 10), (1, 10), (2, 10)]
+    assert not any(span.terminated for span in data.replay.spans)
+    assert {span.length for span in data.demos.replay.spans} == {STEPS}
     assert replay_steps(config) == 400 // REPEAT
     data.close()
 
@@ -109,7 +109,7 @@ def test_the_plan_of_epochs(config: Config) -> None:
     assert frames == [0, 80, 160]
     assert batches == [2, 3, 3]
     assert experts == [{8}, {2}, {2}]  # pre-training sees the demonstrations alone; then round(8 * 0.25)
-    assert len(data.gathering.tally.returns) == 2
+    assert len(data.round_collector.tally.returns) == 2
     assert data.metrics["replay/frames"] == 160
     assert data.metrics["collect/episodes"] == 4
     assert data.metrics["collect/return"] == 0
@@ -469,7 +469,7 @@ def test_each_rank_has_its_own_part_and_the_clock_counts_all(
 ) -> None:
     """Two ranks, one after the other in this process: each is told that the other has collected as much."""
     config.compute.devices, config.training.pretrain_updates = 2, 0
-    for where in ("ranks", "gathering"):
+    for where in ("ranks", "round_collector"):
         monkeypatch.setattr(f"vmil.data.{where}.gathered", lambda own: [own, own])
     modules = [VMILDataModule(config, CountingPolicy(), tmp_path / "replay", Rank(index, 2)) for index in range(2)]
     shown = []

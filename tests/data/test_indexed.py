@@ -103,7 +103,7 @@ def test_steps_are_kept_and_batches_made_where_it_lies(monkeypatch: pytest.Monke
     monkeypatch.setattr(LazyTensorStorage, "_set_last_cursor", lambda _, cursor: written.append(cursor.device))
     buffer = filled([20] * 6, device=META)
     assert written == [META] * 6  # a GPU takes none from the host
-    assert [shelf.episode for shelf in buffer.shelves] == [1, 2, 3, 4, 5]
+    assert [span.episode for span in buffer.spans] == [1, 2, 3, 4, 5]
     assert all(steps.device == META for steps in buffer._steps.values())
     stacked = buffer.stack(buffer.windows(7, 5), 5, ["image", "reward"])
     assert stacked["image"].device == stacked["reward"].device == META

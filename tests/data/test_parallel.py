@@ -16,17 +16,17 @@ from pathlib import Path
 import pytest
 import torch
 from counting_run import REPEAT, STEPS
-from crew_here import Here
+from pool_here import Here
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor, nn
 
 from vmil.config.errors import NonFiniteError, UserError
 from vmil.config.schema import CollectorConfig, Config
 from vmil.data import parallel
-from vmil.data.crew import Crew, Job, LostWorkersError
 from vmil.data.datamodule import VMILDataModule
 from vmil.data.parallel import ParallelCollector
 from vmil.data.players import Player
+from vmil.data.worker_pool import Job, LostWorkersError, WorkerPool
 from vmil.envs.counting import CountingEnv
 from vmil.envs.episodes import Outcome
 from vmil.envs.factory import make_env
@@ -55,7 +55,7 @@ class Noisy(nn.Module):
 
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parallel, "Crew", Here)
+    monkeypatch.setattr(parallel, "WorkerPool", Here)
 
 
 def collector(
@@ -95,7 +95,7 @@ def test_what_was_played_ahead_is_played_again_by_a_policy_that_has_learnt(here:
     first = made.collect_episode()
     policy.bias.data += 0.5
     rest = [made.collect_episode() for _ in range(3)]
-    assert made._crew.waves == 2
+    assert made._pool.waves == 2
     made.close()
     assert first["action"].mean().abs() < 0.1
     for number, episode in enumerate(rest, 1):
@@ -156,7 +156,7 @@ def test_a_number_that_is_none_is_told_in_the_worker_s_own_words(here: None, con
 
 
 class Losing(Here):
-    """A crew that is lost whenever it is told to play, until `spared`."""
+    """A pool that is lost whenever it is told to play, until `spared`."""
 
     spared = 1
     made = 0
@@ -174,9 +174,9 @@ class Losing(Here):
 def test_lost_workers_are_replaced_once(
     config: Config, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(parallel, "Crew", Here)
+    monkeypatch.setattr(parallel, "WorkerPool", Here)
     expected = collect(collector(config, 2), 2)
-    monkeypatch.setattr(parallel, "Crew", Losing)
+    monkeypatch.setattr(parallel, "WorkerPool", Losing)
     monkeypatch.setattr(Losing, "made", 0)
     assert (collect(collector(config, 2), 2) == expected).all()
     assert "(exit code -9); they are started once more" in caplog.text
@@ -237,7 +237,7 @@ def test_a_wave_is_played_by_the_policy_from_before_the_learning_beside_it(here:
         means += [mean_action(made.collect_episode()) for _ in range(2)]
         learn(made, policy)
     assert means == [0.0, 0.0, 0.0, 0.0, 0.2, 0.2]
-    assert made._crew.waves == 4  # the last has begun, and nobody asks for it
+    assert made._pool.waves == 4  # the last has begun, and nobody asks for it
     made.close()
     assert made.state_dict()["episode"] == 6
 
@@ -248,7 +248,7 @@ def test_without_overlap_nothing_is_played_beside_the_learner(here: None, config
     made.collect_episode()
     made.collect_episode()
     learn(made, policy)
-    assert made._crew.waves == 1
+    assert made._pool.waves == 1
     assert mean_action(made.collect_episode()) == 0.2
     made.close()
 
@@ -259,7 +259,7 @@ def test_nothing_begins_that_nobody_wants(here: None, config: Config) -> None:
     made.collect_episode()
     made.collect_episode()
     learn(made, policy, random=None)
-    assert made._crew.waves == 1
+    assert made._pool.waves == 1
     assert made.state_dict() == {"episode": 2}
     assert mean_action(made.collect_episode()) == 0.2
     made.close()
@@ -309,7 +309,7 @@ def test_a_resumed_collector_has_the_wave_played_by_who_was_chosen(
 def test_two_processes_one_of_which_is_killed(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     children = set(multiprocessing.active_children())
     with monkeypatch.context() as patch:
-        patch.setattr(parallel, "Crew", Here)
+        patch.setattr(parallel, "WorkerPool", Here)
         expected = collect(collector(config, 1), 4)
     made = collector(config, 2)
     episodes = [made.collect_episode(), made.collect_episode()]
@@ -382,4 +382,4 @@ def test_ray_that_is_not_installed_is_a_sentence(config: Config, monkeypatch: py
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     job = Job(partial(make_env, config.env, 0), STEPS)
     with pytest.raises(UserError, match=r"collector.backend=ray needs Ray: `pip install -e .\[ray\]`"):
-        Crew(CollectorConfig(backend="ray"), job, Player(Noisy(), SEED, False))
+        WorkerPool(CollectorConfig(backend="ray"), job, Player(Noisy(), SEED, False))

@@ -83,12 +83,12 @@ def test_no_slice_when_every_episode_is_too_short() -> None:
 @given(st.lists(st.integers(3, 17), min_size=1, max_size=25), st.integers(20, 60))
 def test_whole_episodes_leave_first_in_first_out(lengths: list[int], capacity: int) -> None:
     buffer = filled(lengths, capacity)
-    held = [shelf.episode for shelf in buffer.shelves]
+    held = [span.episode for span in buffer.spans]
     assert held == list(range(len(lengths) - len(held), len(lengths)))  # the newest, in order, none missing
-    assert [shelf.length for shelf in buffer.shelves] == lengths[-len(held) :]
+    assert [span.length for span in buffer.spans] == lengths[-len(held) :]
     assert buffer.steps <= capacity
     assert buffer.frames == 2 * buffer.steps
-    occupied = [step for shelf in buffer.shelves for step in range(shelf.start, shelf.start + shelf.length)]
+    occupied = [step for span in buffer.spans for step in range(span.start, span.start + span.length)]
     assert len(set(occupied)) == len(occupied)
     assert max(occupied) < capacity
     check(buffer.sample(40, 3))
@@ -98,8 +98,8 @@ def test_full_to_the_last_step_then_round_again() -> None:
     buffer = filled([10] * 10, capacity=100)
     assert buffer.episodes == 10
     buffer.extend(episode(10, 10))
-    assert [shelf.episode for shelf in buffer.shelves] == list(range(1, 11))
-    assert buffer.shelves[-1].start == 0
+    assert [span.episode for span in buffer.spans] == list(range(1, 11))
+    assert buffer.spans[-1].start == 0
     assert set(buffer.sample(400, 10)["episode"].unique().tolist()) == set(range(1, 11))
 
 
@@ -173,7 +173,7 @@ def test_loaded_equals_saved_and_stays_equal(tmp_path_factory: Any, lengths: lis
     other = reloaded(buffer, directory, 50)
     for step in range(more + 1):
         assert digests(other) == digests(buffer)
-        assert other.shelves == buffer.shelves
+        assert other.spans == buffer.spans
         assert (other.sample(10, 3) == buffer.sample(10, 3)).all()
         for each in (buffer, other):
             each.extend(episode(50 + step, 11))
@@ -232,10 +232,10 @@ def test_a_larger_replay_takes_everything_over(tmp_path: Path) -> None:
     buffer = filled([20] * 7)
     buffer.save(tmp_path)
     other = reloaded(buffer, tmp_path, capacity=200)
-    assert [shelf.episode for shelf in other.shelves] == [shelf.episode for shelf in buffer.shelves]
+    assert [span.episode for span in other.spans] == [span.episode for span in buffer.spans]
     assert digests(other) == digests(buffer)
     smaller = reloaded(buffer, tmp_path, capacity=40)
-    assert [shelf.episode for shelf in smaller.shelves] == [5, 6]
+    assert [span.episode for span in smaller.spans] == [5, 6]
 
 
 def spoil(path: Path, how: str) -> None:
@@ -329,11 +329,11 @@ def test_padding_draws_nothing_else_where_there_is_none() -> None:
 
 def test_a_checkpoint_from_before_terminations_were_kept_still_loads(tmp_path: Path) -> None:
     old, manifest = filled([6]), filled([6]).state_dict()
-    content = {key: value for key, value in old._read(old.shelves[0]).items() if key != "terminated"}
+    content = {key: value for key, value in old._read(old.spans[0]).items() if key != "terminated"}
     digest = episodes.tensor_digest(content)
     episodes.write_tensors(tmp_path / "episode_000000.safetensors.gz", content)
-    shelf = {"episode": 0, "start": 0, "length": 6, "digest": digest}
+    span = {"episode": 0, "start": 0, "length": 6, "digest": digest}
     fresh = Replay(100, 2, 0)
-    fresh.load(tmp_path, manifest | {"shelves": [shelf]})
+    fresh.load(tmp_path, manifest | {"shelves": [span]})
     assert not fresh.sample(4, 3)["terminated"].any()
     assert fresh.state_dict()["shelves"][0]["digest"] == digest

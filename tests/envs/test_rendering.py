@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from vmil.config.errors import UserError
-from vmil.data.crew import _surroundings
+from vmil.data.worker_pool import _surroundings
 from vmil.envs import rendering
 from vmil.envs.rendering import PROFILES, BackendReport, Renderer, choose_backend, probe_backend, renderer_name
 

@@ -170,10 +170,10 @@ def test_a_run_of_another_process_is_left_alone_when_the_experiment_stops(tmp_pa
 def test_a_closed_terminal_asks_to_stop_as_a_scheduler_does(how: signal.Signals) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     try:
-        with experiment.listening() as haste:
-            assert haste() == "no"
+        with experiment.listening() as urgency:
+            assert urgency() == "no"
             signal.raise_signal(how)
-            assert haste() == "soon"
+            assert urgency() == "soon"
     finally:
         signal.signal(signal.SIGHUP, before)
 

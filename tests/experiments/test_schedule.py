@@ -11,7 +11,7 @@ from rich.console import Console
 from vmil.config.errors import UserError
 from vmil.config.load import load_config
 from vmil.experiments.grid import Cell
-from vmil.experiments.schedule import LOOK_AGAIN, Haste, Job, work_off
+from vmil.experiments.schedule import LOOK_AGAIN, Job, StopUrgency, work_off
 from vmil.experiments.table import Lines, LiveTable, draw, make_view, summary
 
 
@@ -48,7 +48,7 @@ class World:
         self.scripts = scripts
         self.running: list[int] = []  # at each look
         self.looks = 0
-        self.hastes: dict[int, Haste] = {}  # from which look on
+        self.hastes: dict[int, StopUrgency] = {}  # from which look on
 
     def start(self, job: Job) -> Fake | None:
         script = self.scripts[job.cell.variant].pop(0)
@@ -56,7 +56,7 @@ class World:
             raise script
         return script
 
-    def haste(self) -> Haste:
+    def urgency(self) -> StopUrgency:
         return next((self.hastes[look] for look in sorted(self.hastes, reverse=True) if look <= self.looks), "no")
 
     def show(self, jobs: Sequence[Job]) -> None:
@@ -72,7 +72,7 @@ class World:
             self.start,
             slots,
             said=lambda job: f"word {job.attempts}",
-            haste=self.haste,
+            urgency=self.urgency,
             show=self.show,
             pause=self.pause,
             retries=retries,

@@ -230,7 +230,7 @@ def plant(events: Counter[str], fault: Fault | None) -> None:
     """Counts the events of every place, and lets the fault strike at its own."""
     from vmil.data import datamodule
     from vmil.data.collect import EpisodeCollector
-    from vmil.data.crew import Crew
+    from vmil.data.worker_pool import WorkerPool
     from vmil.envs.episodes import EpisodicEnv
     from vmil.learner.module import ImitationModule
     from vmil.training.checkpoint import Checkpoint
@@ -269,6 +269,6 @@ def plant(events: Counter[str], fault: Fault | None) -> None:
     counted(EpisodicEnv, "advance", None)
     for name in ("fsync", "replace", "link"):
         counted(os, name, None)
-    counted(Crew, "_play", "wave")
+    counted(WorkerPool, "_play", "wave")
     counted(ImitationModule, "step", "update")
     counted(datamodule, "load_demonstrations", "set-up")

@@ -13,8 +13,8 @@ from vmil.config.load import load_config
 from vmil.config.options import RewardMap
 from vmil.discriminator.network import Triples
 from vmil.evaluation.rollout import Rollout
+from vmil.training.agreement import agreement
 from vmil.training.build import build_world_model
-from vmil.training.witness import agreement
 from vmil.world_model.loss import Frames, elbo_loss
 
 

@@ -299,7 +299,7 @@ def test_who_looks_on_from_another_process_judges_alike(make_learner: Callable[.
     learner = make_learner(f"discriminator.{option}")
     learner.training_step(make_batch(), 0)
     before = {name: value.clone() for name, value in learner.state_dict().items()}
-    sent = pickle.loads(pickle.dumps(learner.examination())).discriminator
+    sent = pickle.loads(pickle.dumps(learner.portable_evaluation())).discriminator
     assert all(torch.equal(value, before[name]) for name, value in learner.state_dict().items())
     feat = torch.randn(6, learner.world_model.rssm.feat_size)
     triples = Triples(feat[:-1], torch.rand(5, A), feat[1:])
@@ -358,7 +358,7 @@ def test_another_process_is_sent_what_the_evaluation_policy_and_the_discriminato
     learner = make_learner()
     rollout = play(learner, np.linspace(0, 1, T, dtype=np.float32))
     expected = learner.evaluation_metrics(rollout)
-    sent, batch = pickle.loads(pickle.dumps(learner.examination())), make_batch()
+    sent, batch = pickle.loads(pickle.dumps(learner.portable_evaluation())), make_batch()
     learner.training_step(batch, 0)  # what is learnt now is not its affair
     with torch.no_grad():
         for t in range(T):
@@ -388,7 +388,7 @@ def test_the_trace_of_an_evaluation_is_matched_with_the_episodes_it_comes_from()
     count = SIDE_BY_SIDE + 2
     policy = learner.evaluation_policy()
     rollout = evaluate(policy, lambda seed: ActionRewarded(config, seed), count, seed=0)
-    trace = list(learner._witness)
+    trace = list(learner._trace)
     assert [len(feat) for feat, _ in trace] == [SIDE_BY_SIDE] * 4 + [2] * 4
     assert set(learner.evaluation_metrics(rollout)) == {"eval/reward_correlation", "eval/expert_prob"}
     first = np.stack(rollout.rewards[:SIDE_BY_SIDE], axis=1)  # (T, N)

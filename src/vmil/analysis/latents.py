@@ -109,7 +109,7 @@ def _sequences(config: Config, run_dir: Path) -> tuple[TensorDict, TensorDict]:
     agent = Replay(sum(len(each["action"]) for each in episodes), config.env.action_repeat, seed=0)
     for each in episodes:
         agent.extend(TensorDict(each, [len(each["action"])]))
-    lengths = [shelf.length for replay in (demos.replay, agent) for shelf in replay.shelves]
+    lengths = [span.length for replay in (demos.replay, agent) for span in replay.spans]
     length = min(config.training.batch_length, *lengths)
     return demos.replay.sample(SLICES, length), agent.sample(SLICES, length)
 

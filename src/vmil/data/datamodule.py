@@ -19,12 +19,12 @@ from vmil.data.collect import Collects, LearnerPolicy
 from vmil.data.demos import Demonstrations, load_demonstrations
 from vmil.data.draws import make_draws
 from vmil.data.footprint import estimate
-from vmil.data.gathering import Gathering
 from vmil.data.generators import stream_seed
 from vmil.data.pace import Pace
 from vmil.data.parallel import make_collector
 from vmil.data.place import make_replay, replay_device
 from vmil.data.ranks import ALONE, Rank, own_state, rank_seed, states_of_all
+from vmil.data.round_collector import RoundCollector
 from vmil.data.rounds import Rounds
 from vmil.data.transition import Batch
 from vmil.envs.factory import EnvInfo, env_info
@@ -65,7 +65,7 @@ class VMILDataModule(lightning.LightningDataModule):
         self.on_collect: Callable[[int], None] | None = None
         self.demos: Demonstrations | None = None
         self._policy, self._ahead = policy, ahead
-        self._gathering: Gathering | None = None
+        self._round_collector: RoundCollector | None = None
         self._pending: dict[str, Any] | None = None
         self._restored = False
 
@@ -73,7 +73,7 @@ class VMILDataModule(lightning.LightningDataModule):
 
     def setup(self, stage: str = "fit") -> None:
         """Opens the environment and loads the demonstrations; UserError if either is unavailable."""
-        if self._gathering is not None:
+        if self._round_collector is not None:
             return
         config, seed = self.config, self.seed
         drawn_by = stream_seed(seed, "demos")
@@ -84,7 +84,7 @@ class VMILDataModule(lightning.LightningDataModule):
         self.replay = make_replay(config, self.info, stream_seed(seed, "replay"), self.replay_dir, self.place)
         self.draws = make_draws(config, self.demos.replay, self.replay, self._ahead)
         collector = make_collector(config, seed, stream_seed(seed, "random actions"), self._policy)
-        self._gathering = Gathering(config, collector, self.replay, self.pace, self.rank)
+        self._round_collector = RoundCollector(config, collector, self.replay, self.pace, self.rank)
         if self._pending is not None:
             self.load_state_dict(self._pending)
 
@@ -113,8 +113,8 @@ class VMILDataModule(lightning.LightningDataModule):
 
     def close(self) -> None:
         """Closes the environment; may be called twice. A checkpoint can still be taken, but nothing collected."""
-        if self._gathering is not None:
-            self._gathering.collector.close()
+        if self._round_collector is not None:
+            self._round_collector.collector.close()
             self.draws.close()
             self.replay.close()
 
@@ -147,22 +147,22 @@ class VMILDataModule(lightning.LightningDataModule):
         return expert_columns(self.config)
 
     @property
-    def gathering(self) -> Gathering:
+    def round_collector(self) -> RoundCollector:
         """What plays the rounds' episodes, once set up."""
-        if self._gathering is None:
+        if self._round_collector is None:
             raise RuntimeError("the data module is not set up")
-        return self._gathering
+        return self._round_collector
 
     @property
     def collector(self) -> Collects:
         """The collector, once set up."""
-        return self.gathering.collector
+        return self.round_collector.collector
 
     def set_policy(self, policy: LearnerPolicy) -> None:
         """Whose actions are collected from now on."""
         self._policy = policy
-        if self._gathering is not None:
-            self._gathering.collector.policy = policy
+        if self._round_collector is not None:
+            self._round_collector.collector.policy = policy
 
     def epoch(self) -> Iterator[Batch]:
         """Finishes the epoch that a checkpoint interrupted, or else begins the next: collects, then yields batches.
@@ -171,20 +171,22 @@ class VMILDataModule(lightning.LightningDataModule):
         """
         pace = self.pace
         if pace.owed == 0:
-            self.gathering.begin_round()
+            self.round_collector.begin_round()
             self.metrics = {}
         experts = self.experts if pace.goal > 0 else self.config.training.batch_size
         yielded, seconds = 0, 0.0
         while pace.owed > 0:
-            while not self.gathering.earned():
-                self.metrics |= self.gathering.play(self._on_frames)
+            while not self.round_collector.earned():
+                self.metrics |= self.round_collector.play(self._on_frames)
             started = time.perf_counter()
             batch = self.draws.take(experts)
             seconds += time.perf_counter() - started
             yielded += 1
             self.metrics["time/sample"] = seconds / yielded
             pace.owed -= 1
-            if pace.owed > 0 and self.gathering.earned():  # no episode comes between, which would change what is drawn
+            if (
+                pace.owed > 0 and self.round_collector.earned()
+            ):  # no episode comes between, which would change what is drawn
                 self.draws.begin(experts)
             yield batch
 
@@ -217,7 +219,7 @@ class VMILDataModule(lightning.LightningDataModule):
             "metrics": self.metrics,  # of the running epoch: a run stopped within it still has to report them
             "replay": self.replay.state_dict(),
             "demos": self.demos.state_dict(),
-            **self.gathering.state_dict(),
+            **self.round_collector.state_dict(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -225,7 +227,7 @@ class VMILDataModule(lightning.LightningDataModule):
 
         Lightning's call changes nothing if the same state was restored before, and nothing has been done since.
         """
-        if self._gathering is None:
+        if self._round_collector is None:
             self._pending = state_dict
             return
         if self._restored:
@@ -238,7 +240,7 @@ class VMILDataModule(lightning.LightningDataModule):
         self.draws.discard()
         self.demos.load_state_dict(state_dict["demos"])
         self.replay.load(self.replay_dir, state_dict["replay"])
-        self.gathering.load_state_dict(state_dict)
+        self.round_collector.load_state_dict(state_dict)
         self.pace.load_state_dict(state_dict)
         self.metrics = dict(state_dict.get("metrics", {}))
         self._pending = None

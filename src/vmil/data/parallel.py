@@ -16,9 +16,9 @@ from vmil.config.errors import NonFiniteError, UserError
 from vmil.config.learners import collects
 from vmil.config.schema import CollectorConfig, Config
 from vmil.data.collect import Collects, EpisodeCollector, LearnerPolicy, whole_episode
-from vmil.data.crew import Crew, Job, LostWorkersError
 from vmil.data.footprint import collected_env
 from vmil.data.players import Player, Report
+from vmil.data.worker_pool import Job, LostWorkersError, WorkerPool
 from vmil.envs.factory import env_info, make_env
 
 log = logging.getLogger(__name__)
@@ -69,10 +69,10 @@ class ParallelCollector:
         self.scores: dict[str, float] = {}
         self.seconds: dict[str, float] = {}
         self._config, self._job, self._seed, self._proprio = config, job, seed, proprio
-        self._crew: Crew | None = None
+        self._pool: WorkerPool | None = None
         self._ahead: deque[Played] = deque()
         self._player: dict[str, Tensor] | None = None  # the state of the player of the episodes ahead
-        self._begun = False  # whether the crew is playing them
+        self._begun = False  # whether the workers are playing them
 
     def collect_episode(self, random: bool = False) -> TensorDict:
         """The next whole episode (time,).
@@ -110,18 +110,18 @@ class ParallelCollector:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continues where `state_dict` was taken."""
         if self._begun:  # playing other episodes
-            self._end_crew()
+            self._end_pool()
         self.episode, self._player = state["episode"], state.get("player")
         self._ahead.clear()
 
     def close(self) -> None:
         """Ends the workers; may be called twice, and `state_dict` still works."""
-        self._end_crew()
+        self._end_pool()
 
-    def _end_crew(self) -> None:
-        if self._crew is not None:
-            self._crew.close()
-        self._crew, self._begun = None, False
+    def _end_pool(self) -> None:
+        if self._pool is not None:
+            self._pool.close()
+        self._pool, self._begun = None, False
 
     def _new_player(self, random: bool) -> Player:
         if self.policy is None:
@@ -137,7 +137,7 @@ class ParallelCollector:
         state = self._new_player(random).state_dict()
         if self._player is None or not _same(state, self._player):
             if self._begun:  # with another player
-                self._end_crew()
+                self._end_pool()
             self._ahead.clear()
             self._player = state
 
@@ -154,9 +154,9 @@ class ParallelCollector:
         assert self._player is not None
         orders = self._player["orders"].clone()
         orders[0] = self.episode
-        if self._crew is None:
-            self._crew = Crew(self._config, self._job, self._new_player(bool(orders[1])))
-        self._crew.begin({**self._player, "orders": orders})
+        if self._pool is None:
+            self._pool = WorkerPool(self._config, self._job, self._new_player(bool(orders[1])))
+        self._pool.begin({**self._player, "orders": orders})
         self._begun = True
 
     def _rollouts(self) -> list[TensorDictBase]:
@@ -164,17 +164,17 @@ class ParallelCollector:
         for _ in range(2):
             if not self._begun:
                 self._begin()
-            assert self._crew is not None
+            assert self._pool is not None
             self._begun = False
             try:
-                return list(self._crew.finish(self._tick).unbind(0))
+                return list(self._pool.finish(self._tick).unbind(0))
             except LostWorkersError as error:
                 if lost is None:
                     log.warning("the collector's workers %s; they are started once more", error)
                 lost = error
-                self._crew = None
+                self._pool = None
             except BaseException:
-                self._crew = None
+                self._pool = None
                 raise
         last = self.episode + self._config.workers - 1
         raise UserError(

@@ -18,7 +18,7 @@ from torchrl.data import LazyMemmapStorage, LazyTensorStorage, TensorDictReplayB
 from vmil.config.errors import UserError
 from vmil.data.episodes import read_tensors, tensor_digest, write_tensors
 from vmil.data.indexed import gather_windows
-from vmil.data.slices import EpisodeSlices, EpisodeWriter, Shelf
+from vmil.data.slices import EpisodeSlices, EpisodeSpan, EpisodeWriter
 from vmil.data.transition import Window, stack_windows
 
 KEYS = ("image", "action", "reward", "episode", "t", "is_first", "terminated")  # and "proprio", where the task has one
@@ -51,7 +51,7 @@ class Replay:
         self.capacity, self.frames_per_step, self.scratch, self.device = capacity, frames_per_step, scratch, device
         self._writer = EpisodeWriter()
         self._generator = torch.Generator().manual_seed(seed)
-        self._slices = EpisodeSlices(self._writer.shelves, self._generator)
+        self._slices = EpisodeSlices(self._writer.spans, self._generator)
         self.buffer = TensorDictReplayBuffer(
             storage=_storage(capacity, scratch, device),
             writer=self._writer,
@@ -64,14 +64,14 @@ class Replay:
     # ---- contents
 
     @property
-    def shelves(self) -> tuple[Shelf, ...]:
+    def spans(self) -> tuple[EpisodeSpan, ...]:
         """Which episodes are held and where, from the oldest to the newest."""
-        return tuple(self._writer.shelves)
+        return tuple(self._writer.spans)
 
     @property
     def steps(self) -> int:
         """Agent steps held now."""
-        return sum(shelf.length for shelf in self.shelves)
+        return sum(span.length for span in self.spans)
 
     @property
     def frames(self) -> int:
@@ -81,11 +81,11 @@ class Replay:
     @property
     def episodes(self) -> int:
         """Episodes held now."""
-        return len(self.shelves)
+        return len(self.spans)
 
     def memory_bytes(self) -> int:
         """Bytes of the filled part."""
-        return 0 if not self.shelves else self.steps * sum(value[0].nbytes for value in self._steps.values())
+        return 0 if not self.spans else self.steps * sum(value[0].nbytes for value in self._steps.values())
 
     def extend(self, episode: TensorDictBase) -> None:
         """Adds one whole episode (time,) and evicts the oldest if there is no room.
@@ -104,9 +104,9 @@ class Replay:
         """Everything allocated, (capacity,); reading the storage through TorchRL would gather it."""
         return self.buffer.storage._storage
 
-    def _read(self, shelf: Shelf) -> dict[str, Tensor]:
+    def _read(self, span: EpisodeSpan) -> dict[str, Tensor]:
         """An episode as the host holds it: files and digests do not tell where it lay."""
-        steps = self._steps[shelf.start : shelf.start + shelf.length]
+        steps = self._steps[span.start : span.start + span.length]
         return {key: value.cpu() for key, value in steps.items()}
 
     # ---- sampling
@@ -118,14 +118,14 @@ class Replay:
 
         lead, ends: whether and how far slices may reach beyond their episode, see `EpisodeSlices`.
         """
-        slices, shelves = self._slices, self.shelves
+        slices, spans = self._slices, self.spans
         slices.length, slices.openings, slices.lead, slices.ends = length, openings, lead, ends
         rows, offsets = slices.draw(count)
-        return [self._window(shelves[row], at, length) for row, at in zip(rows.tolist(), offsets.tolist(), strict=True)]
+        return [self._window(spans[row], at, length) for row, at in zip(rows.tolist(), offsets.tolist(), strict=True)]
 
-    def _window(self, shelf: Shelf, offset: int, length: int) -> Window:
+    def _window(self, span: EpisodeSpan, offset: int, length: int) -> Window:
         first = max(0, offset)
-        return Window(self._steps, shelf.start + first, first - offset, max(0, offset + length - shelf.length))
+        return Window(self._steps, span.start + first, first - offset, max(0, offset + length - span.length))
 
     def stack(
         self, windows: Sequence[Window], length: int, keys: Sequence[str], pinned: bool = False
@@ -148,11 +148,11 @@ class Replay:
 
     def save(self, directory: Path) -> None:
         """Writes the episodes that `directory` does not hold yet, and deletes those that no recent checkpoint needs."""
-        for shelf in self.shelves:
-            if shelf.episode not in self._written:
-                write_tensors(_file(directory, shelf.episode), self._read(shelf), self._digest(shelf))
-                self._written.add(shelf.episode)
-        self._needed.append({shelf.episode for shelf in self.shelves})
+        for span in self.spans:
+            if span.episode not in self._written:
+                write_tensors(_file(directory, span.episode), self._read(span), self._digest(span))
+                self._written.add(span.episode)
+        self._needed.append({span.episode for span in self.spans})
         for episode in _stored(directory) - set().union(*self._needed):  # leftovers of a killed process too
             _file(directory, episode).unlink(missing_ok=True)
             self._written.discard(episode)
@@ -160,7 +160,7 @@ class Replay:
     def state_dict(self) -> dict[str, Any]:
         """Small: what lies where, its digests, and the sampler's random state."""
         return {
-            "shelves": [{**asdict(shelf), "digest": self._digest(shelf)} for shelf in self.shelves],
+            "shelves": [{**asdict(span), "digest": self._digest(span)} for span in self.spans],
             "cursor": self._writer.cursor,
             "capacity": self.capacity,
             "generator": self._generator.get_state(),
@@ -203,10 +203,10 @@ class Replay:
         if self.scratch is not None:
             shutil.rmtree(self.scratch, ignore_errors=True)
 
-    def _digest(self, shelf: Shelf) -> str:
-        if shelf.episode not in self._digests:
-            self._digests[shelf.episode] = tensor_digest(self._read(shelf))
-        return self._digests[shelf.episode]
+    def _digest(self, span: EpisodeSpan) -> str:
+        if span.episode not in self._digests:
+            self._digests[span.episode] = tensor_digest(self._read(span))
+        return self._digests[span.episode]
 
 
 def _file(directory: Path, episode: int) -> Path:

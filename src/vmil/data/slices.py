@@ -12,7 +12,7 @@ from torchrl.data import RoundRobinWriter
 
 
 @dataclass(frozen=True)
-class Shelf:
+class EpisodeSpan:
     """Where one episode lies in the storage: steps [start, start + length)."""
 
     episode: int
@@ -26,7 +26,7 @@ class EpisodeWriter(RoundRobinWriter):
 
     def __init__(self) -> None:
         super().__init__()
-        self.shelves: list[Shelf] = []  # from the oldest to the newest
+        self.spans: list[EpisodeSpan] = []  # from the oldest to the newest
 
     @property
     def cursor(self) -> int:
@@ -48,7 +48,7 @@ class EpisodeWriter(RoundRobinWriter):
         start = self.cursor
         self._evict(start, start + length)
         terminated = bool(data.get("terminated")[-1])
-        self.shelves.append(Shelf(int(data.get("episode")[0]), start, length, terminated))
+        self.spans.append(EpisodeSpan(int(data.get("episode")[0]), start, length, terminated))
         return super().extend(data.to(self._storage.device))  # only now: what was read above lies with the host
 
     def add(self, data: Any) -> int:
@@ -56,11 +56,11 @@ class EpisodeWriter(RoundRobinWriter):
 
     def clear(self) -> None:
         """Forgets every episode; the storage keeps its memory."""
-        self.shelves.clear()
+        self.spans.clear()
         self.cursor = 0
 
     def _evict(self, start: int, stop: int) -> None:
-        self.shelves[:] = [old for old in self.shelves if old.start >= stop or old.start + old.length <= start]
+        self.spans[:] = [old for old in self.spans if old.start >= stop or old.start + old.length <= start]
 
 
 @dataclass(frozen=True)
@@ -73,15 +73,15 @@ class _Table:
     total: int
 
 
-def _tabulate(shelves: list[Shelf], length: int, lead: int, ends: bool, key: tuple[object, ...]) -> _Table:
+def _tabulate(spans: list[EpisodeSpan], length: int, lead: int, ends: bool, key: tuple[object, ...]) -> _Table:
     """Raises ValueError if no episode is long enough."""
     room = torch.tensor(
-        [max(0, shelf.length - length + 1 + lead + int(ends and shelf.terminated)) for shelf in shelves],
+        [max(0, span.length - length + 1 + lead + int(ends and span.terminated)) for span in spans],
         dtype=torch.int64,
     )
     if not room.any():
-        longest = max((shelf.length for shelf in shelves), default=0)
-        raise ValueError(f"none of {len(shelves)} episodes has {length} steps; the longest has {longest}")
+        longest = max((span.length for span in spans), default=0)
+        raise ValueError(f"none of {len(spans)} episodes has {length} steps; the longest has {longest}")
     last = room.cumsum(0)
     return _Table(key, last - room, last, int(last[-1]))
 
@@ -100,8 +100,8 @@ class EpisodeSlices:
     pixel of its slices to look for a done flag. Draws come from `generator`.
     """
 
-    def __init__(self, shelves: list[Shelf], generator: torch.Generator) -> None:
-        self.shelves = shelves  # the writer's own list
+    def __init__(self, spans: list[EpisodeSpan], generator: torch.Generator) -> None:
+        self.spans = spans  # the writer's own list
         self.length = 1
         self.openings = 0.0
         self.lead = 0
@@ -110,7 +110,7 @@ class EpisodeSlices:
         self._table: _Table | None = None
 
     def draw(self, count: int) -> tuple[Tensor, Tensor]:
-        """Which shelf each of `count` slices is of and where in its episode it begins, in [−lead, …): (count,) int64.
+        """Which span each of `count` slices is of and where in its episode it begins, in [−lead, …): (count,) int64.
 
         Raises ValueError if no episode is long enough.
         """
@@ -122,8 +122,8 @@ class EpisodeSlices:
 
     def _current(self) -> _Table:
         """Made anew only when something has changed: with thousands of episodes it takes longer than the draw."""
-        oldest_and_newest = (*self.shelves[:1], *self.shelves[-1:])  # one leaves at the front, one comes at the back
-        key = (len(self.shelves), oldest_and_newest, self.length, self.lead, self.ends)
+        oldest_and_newest = (*self.spans[:1], *self.spans[-1:])  # one leaves at the front, one comes at the back
+        key = (len(self.spans), oldest_and_newest, self.length, self.lead, self.ends)
         if self._table is None or self._table.key != key:
-            self._table = _tabulate(self.shelves, self.length, self.lead, self.ends, key)
+            self._table = _tabulate(self.spans, self.length, self.lead, self.ends, key)
         return self._table

@@ -21,7 +21,7 @@ from vmil.experiments.cell import Place, command, in_use, last_line, standing
 from vmil.experiments.grid import Cell, Request, expand
 from vmil.experiments.local import Elsewhere, LocalPool
 from vmil.experiments.resources import Plan, learns_on_gpu, make_plan, this_machine
-from vmil.experiments.schedule import Handle, Haste, Job, work_off
+from vmil.experiments.schedule import Handle, Job, StopUrgency, work_off
 from vmil.experiments.table import View, make_view, summary
 from vmil.tracking.address import shown, tracking_uri, uri_to_tell
 from vmil.tracking.tracker import RunStatus
@@ -68,10 +68,10 @@ def run_experiment(options: ExperimentOptions, overrides: Sequence[str]) -> bool
     )
     try:
         with tracked(cells[0].config.tracking, options.name, root) as account:
-            with listening() as haste:
-                _work(jobs, pool, account.place, options, make_view(options.name, console), haste)
+            with listening() as urgency:
+                _work(jobs, pool, account.place, options, make_view(options.name, console), urgency)
             account.close(jobs)
-            if haste() != "no" and any(job.state != "done" for job in jobs):
+            if urgency() != "no" and any(job.state != "done" for job in jobs):
                 again = f"`make experiment NAME={options.name} …` as before goes on from here"
                 raise StoppedError(f"stopped, {summary(jobs)}; {again}")
     finally:
@@ -120,7 +120,12 @@ def make_pool(options: ExperimentOptions, plan: Plan, on_gpu: bool) -> Pool:
 
 
 def _work(
-    jobs: list[Job], pool: Pool, place: Place, options: ExperimentOptions, view: View, haste: Callable[[], Haste]
+    jobs: list[Job],
+    pool: Pool,
+    place: Place,
+    options: ExperimentOptions,
+    view: View,
+    urgency: Callable[[], StopUrgency],
 ) -> None:
     def start(job: Job) -> Handle | None:
         if standing(job.cell, place) == "done":
@@ -140,7 +145,7 @@ def _work(
         time.sleep(POLL)
 
     try:
-        work_off(jobs, start, pool.slots, said=said, haste=haste, show=view, pause=pause, retries=options.retries)
+        work_off(jobs, start, pool.slots, said=said, urgency=urgency, show=view, pause=pause, retries=options.retries)
     finally:
         view.close(jobs)
 
@@ -192,14 +197,14 @@ def tracked(tracking: TrackingConfig, experiment: str, root: Path) -> Iterator[A
 
 
 @contextmanager
-def listening() -> Iterator[Callable[[], Haste]]:
+def listening() -> Iterator[Callable[[], StopUrgency]]:
     """Takes SIGINT, SIGTERM and a closed terminal's SIGHUP over: the first asks to stop soon, a second Ctrl-C now."""
     received: list[int] = []
 
     def note(signum: int, frame: FrameType | None) -> None:
         received.append(signum)
 
-    def haste() -> Haste:
+    def urgency() -> StopUrgency:
         if not received:
             return "no"
         return "now" if received.count(signal.SIGINT) > 1 else "soon"
@@ -209,7 +214,7 @@ def listening() -> Iterator[Callable[[], Haste]]:
         heard.append(signal.SIGHUP)
     before = {which: signal.signal(which, note) for which in heard}
     try:
-        yield haste
+        yield urgency
     finally:
         for which, handler in before.items():
             signal.signal(which, handler)

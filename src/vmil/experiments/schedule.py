@@ -11,7 +11,7 @@ from vmil.config.errors import first_line
 from vmil.experiments.grid import Cell
 
 State = Literal["waiting", "running", "stopping", "stopped", "failed", "done"]
-Haste = Literal["no", "soon", "now"]  # to stop: not at all, with checkpoints, or at once
+StopUrgency = Literal["no", "soon", "now"]  # to stop: not at all, with checkpoints, or at once
 
 MISUSED, INTERRUPTED, STOPPED = 2, 130, 143  # exit codes of `vmil train` (see cli.py)
 LOOK_AGAIN = 75  # another process's run has ended: not an attempt of ours (sysexits.h calls it a temporary failure)
@@ -48,7 +48,7 @@ def work_off(
     slots: int,
     *,
     said: Callable[[Job], str],
-    haste: Callable[[], Haste],
+    urgency: Callable[[], StopUrgency],
     show: Callable[[Sequence[Job]], None],
     pause: Callable[[], None],
     retries: int = 1,
@@ -58,7 +58,7 @@ def work_off(
     Args:
         start: starts a job; None: nothing is left to do for it. What it raises fails this job only.
         said: the last line of a job's output.
-        haste: whether to stop.
+        urgency: whether to stop.
         show: called after every look at the jobs.
         pause: waits between two looks.
         retries: how often a job is retried that failed other than by a person's mistake.
@@ -67,15 +67,15 @@ def work_off(
         while True:
             for job in jobs:
                 if job.handle is not None:
-                    _look_after(job, said, haste(), retries)
+                    _look_after(job, said, urgency(), retries)
             running = sum(job.handle is not None for job in jobs)
             for job in jobs:
-                if job.state == "waiting" and running < slots and haste() == "no":
+                if job.state == "waiting" and running < slots and urgency() == "no":
                     _begin(job, start)
                     running += job.handle is not None
             show(jobs)
             ended = not any(job.handle is not None for job in jobs)
-            if ended and (haste() != "no" or not any(job.state == "waiting" for job in jobs)):
+            if ended and (urgency() != "no" or not any(job.state == "waiting" for job in jobs)):
                 return
             pause()
 
@@ -102,21 +102,21 @@ def _begin(job: Job, start: Callable[[Job], Handle | None]) -> None:
     job.state = "done" if job.handle is None else "running"
 
 
-def _look_after(job: Job, said: Callable[[Job], str], haste: Haste, retries: int) -> None:
+def _look_after(job: Job, said: Callable[[Job], str], urgency: StopUrgency, retries: int) -> None:
     assert job.handle is not None
     code = job.handle.poll()
     job.line = said(job) or job.line
     if code is None:
-        if haste == "now":
+        if urgency == "now":
             job.handle.kill()
-        elif haste == "soon" and job.state == "running":
+        elif urgency == "soon" and job.state == "running":
             job.handle.stop()
             job.state = "stopping"
         return
     job.handle = None
     if code == 0:
         job.state = "done"
-    elif haste != "no":
+    elif urgency != "no":
         job.state = "stopped"
     elif code in (MISUSED, INTERRUPTED, STOPPED) or job.attempts > retries:  # no use retrying, or meant to stop
         job.state = "stopped" if code in (INTERRUPTED, STOPPED) else "failed"

@@ -79,7 +79,7 @@ def playable(config: Config) -> Config:
     return replace(config, compute=compute)
 
 
-def evaluates_beside(config: Config) -> bool:
+def evaluates_in_background(config: Config) -> bool:
     """Whether evaluations have a process of their own: as configured, else if a core is free for it."""
     when = config.training.background_evaluation
     if when == "auto":

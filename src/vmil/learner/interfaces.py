@@ -11,7 +11,7 @@ import numpy as np
 from vmil.data.collect import LearnerPolicy
 from vmil.data.transition import Batch
 from vmil.evaluation.rollout import Rollout
-from vmil.learner.examination import Examination
+from vmil.learner.portable_evaluation import PortableEvaluation
 
 
 class Learner(Protocol):
@@ -25,7 +25,7 @@ class Learner(Protocol):
         """A deterministic policy, its state fresh."""
         ...
 
-    def examination(self) -> Examination:
+    def portable_evaluation(self) -> PortableEvaluation:
         """A copy of it that another process can be sent."""
         ...
 

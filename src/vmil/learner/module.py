@@ -17,9 +17,9 @@ from vmil.data.collect import LearnerPolicy
 from vmil.data.ranks import average_
 from vmil.data.transition import Batch
 from vmil.evaluation.rollout import Rollout
-from vmil.learner.examination import Examination
 from vmil.learner.meters import Means, Stopwatch
 from vmil.learner.nonfinite import FiniteGuard
+from vmil.learner.portable_evaluation import PortableEvaluation
 
 
 class Part(NamedTuple):
@@ -78,9 +78,9 @@ class ImitationModule(lightning.LightningModule, ABC):
     def evaluation_policy(self) -> LearnerPolicy:
         """Acts for the score: deterministic, its state fresh."""
 
-    def examination(self) -> Examination:
+    def portable_evaluation(self) -> PortableEvaluation:
         """The evaluation policy of now, for another process."""
-        return Examination(self.evaluation_policy().portable())
+        return PortableEvaluation(self.evaluation_policy().portable())
 
     def evaluation_metrics(self, rollout: Rollout) -> dict[str, float]:
         """What else an evaluation by the last evaluation policy shows, besides the score."""

@@ -11,8 +11,8 @@ from torchrl.envs import EnvBase
 from vmil.config.runs import CHECKPOINTS
 from vmil.config.schema import Config
 from vmil.data.ranks import rank_of
-from vmil.evaluation.beside import Beside
-from vmil.learner.device import evaluates_beside
+from vmil.evaluation.background import BackgroundEvaluator
+from vmil.learner.device import evaluates_in_background
 from vmil.tracking.tracker import Tracker
 from vmil.training.checkpoint import Checkpoint
 from vmil.training.evaluate import Evaluate
@@ -40,8 +40,8 @@ def make_callbacks(
     stop = GracefulStop() if rank.count == 1 else StopTogether()
     if rank.index > 0:
         return [stop, flush, checkpoint]
-    beside = Beside() if evaluates_beside(config) else None
+    background = BackgroundEvaluator() if evaluates_in_background(config) else None
     reporter = Reporter(tracker, config.training.image_log_every_frames, fps, config.env.score, watchdog)
-    evaluate = Evaluate(config.training, reporter, make_env, config.seed, beside)
+    evaluate = Evaluate(config.training, reporter, make_env, config.seed, background)
     progress = Progress(config, flush, reporter)
     return [stop, flush, evaluate, progress, checkpoint]

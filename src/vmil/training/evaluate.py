@@ -15,10 +15,10 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torchrl.envs import EnvBase
 
 from vmil.config.schema import TrainingConfig
-from vmil.evaluation.beside import Beside, Job
+from vmil.evaluation.background import BackgroundEvaluator, Job
 from vmil.evaluation.rollout import evaluate
-from vmil.learner.examination import Examination
 from vmil.learner.interfaces import crossed, data_of, learner_of
+from vmil.learner.portable_evaluation import PortableEvaluation
 from vmil.training.reporter import Reporter
 
 log = logging.getLogger(__name__)
@@ -36,15 +36,15 @@ class _Pending:
 
     frames: int
     film: bool
-    examination: Examination
+    examination: PortableEvaluation
 
 
 class Evaluate(Callback):
     """Evaluates every `eval_every_frames`, at the end, and before the first frame if `eval_at_start`.
 
     Training does not notice: global random states are restored, the replay is not touched. An evaluation that a stopped
-    run left out is made up for when it is resumed. With `beside` all but the last are made while training goes on, one
-    at a time; of one that is under way, checkpoints hold what it needs to be made again.
+    run left out is made up for when it is resumed. With `background` all but the last are made while training goes on,
+    one at a time; of one that is under way, checkpoints hold what it needs to be made again.
     """
 
     def __init__(
@@ -53,11 +53,11 @@ class Evaluate(Callback):
         reporter: Reporter,
         make_env: Callable[[int], EnvBase],
         seed: int,
-        beside: Beside | None = None,
+        background: BackgroundEvaluator | None = None,
     ) -> None:
         self.config, self.reporter, self.make_env, self.seed = config, reporter, make_env, seed
         self.last_frames = -1  # frames at the last evaluation that was begun
-        self._beside = beside
+        self._background = background
         self._pending: _Pending | None = None
         self._left_over: dict[str, Any] | None = None  # what was pending in the checkpoint that is resumed
         self._batch: Any = None
@@ -81,9 +81,9 @@ class Evaluate(Callback):
     ) -> None:
         """Keeps the batch for pictures: drawing another one would advance the sampler's random state."""
         self._batch = batch
-        if self._pending is not None and self._beside is not None and self._beside.wait():
+        if self._pending is not None and self._background is not None and self._background.wait():
             with suppress(_Stopped):
-                self._take(trainer, self._beside)
+                self._take(trainer, self._background)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Evaluates if it is time."""
@@ -92,13 +92,13 @@ class Evaluate(Callback):
         self._batch = None
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Ends the process beside, which has nothing more to do."""
+        """Ends the background process, which has nothing more to do."""
         self._close()
 
     def on_exception(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
     ) -> None:
-        """Ends the process beside, whatever it was doing."""
+        """Ends the background process, whatever it was doing."""
         self._close()
 
     def due(self, frames: int) -> bool:
@@ -132,10 +132,10 @@ class Evaluate(Callback):
             torch.manual_seed(self.seed)
             try:
                 self._finish(trainer)
-                if self._beside is None or frames >= self.config.frames:
+                if self._background is None or frames >= self.config.frames:
                     self._evaluate(trainer, pl_module, frames)
                 else:
-                    self._begin(self._beside, trainer, pl_module, frames)
+                    self._begin(self._background, trainer, pl_module, frames)
             except _Stopped:
                 log.info("evaluation at %d frames broken off: the run is stopping", frames)
                 return
@@ -152,14 +152,18 @@ class Evaluate(Callback):
         if film:
             self._draw(trainer, pl_module, frames)
 
-    # ---- beside training
+    # ---- in the background
 
     def _begin(
-        self, beside: Beside, trainer: lightning.Trainer, pl_module: lightning.LightningModule, frames: int
+        self,
+        background: BackgroundEvaluator,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        frames: int,
     ) -> None:
         film = self.reporter.wants_pictures(frames)
-        self._pending = _Pending(frames, film, learner_of(pl_module).examination())
-        beside.start(self._job(self._pending))
+        self._pending = _Pending(frames, film, learner_of(pl_module).portable_evaluation())
+        background.start(self._job(self._pending))
         if film:
             self._draw(trainer, pl_module, frames)
 
@@ -168,15 +172,15 @@ class Evaluate(Callback):
         if self._left_over is None:
             return
         state, self._left_over = self._left_over, None
-        examination = learner_of(pl_module).examination()
+        examination = learner_of(pl_module).portable_evaluation()
         try:
             examination.load_state_dict(state["examination"])
             self._pending = _Pending(int(state["frames"]), bool(state["film"]), examination)
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             log.warning("the evaluation that was under way cannot be made again (%s)", error)
             return
-        if self._beside is not None:
-            self._beside.start(self._job(self._pending))
+        if self._background is not None:
+            self._background.start(self._job(self._pending))
             return
         with isolate_rng(), suppress(_Stopped):  # what is pending stays so
             rollout, judged = self._job(self._pending).run(_stopper(trainer))
@@ -185,16 +189,16 @@ class Evaluate(Callback):
 
     def _finish(self, trainer: lightning.Trainer) -> None:
         """Waits for what is pending, unless the run is asked to stop."""
-        while self._pending is not None and self._beside is not None:
-            if self._beside.wait(_LOOK_EVERY):
-                self._take(trainer, self._beside)
+        while self._pending is not None and self._background is not None:
+            if self._background.wait(_LOOK_EVERY):
+                self._take(trainer, self._background)
             elif trainer.received_sigterm:
                 raise _Stopped
 
-    def _take(self, trainer: lightning.Trainer, beside: Beside) -> None:
+    def _take(self, trainer: lightning.Trainer, background: BackgroundEvaluator) -> None:
         assert self._pending is not None
         with isolate_rng():
-            rollout, judged = beside.take(_stopper(trainer))
+            rollout, judged = background.take(_stopper(trainer))
         frames, self._pending = self._pending.frames, None
         self.reporter.report(trainer, rollout, judged, frames)
 
@@ -209,8 +213,8 @@ class Evaluate(Callback):
         }
 
     def _close(self) -> None:
-        if self._beside is not None:
-            self._beside.close()
+        if self._background is not None:
+            self._background.close()
 
     def _draw(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, frames: int) -> None:
         batch = data_of(trainer).peek() if self._batch is None else self._batch  # none yet after a resume

@@ -28,10 +28,10 @@ from vmil.learner.module import Part
 from vmil.learner.recorded import RecordedModule
 from vmil.nets.distributions import random_subset
 from vmil.nets.mlp import follow, frozen
+from vmil.training.agreement import Trace, TracedEvaluation, agreement
 from vmil.training.build import build_actor, build_critic, build_discriminator, build_world_model
 from vmil.training.probe import open_loop_pictures, sorted_rightly
 from vmil.training.triples import filtered_triples, foretold_triples
-from vmil.training.witness import Trace, Witnessed, agreement
 from vmil.world_model.loss import Frames, elbo_loss
 from vmil.world_model.model import preprocess
 from vmil.world_model.rssm import State
@@ -51,7 +51,7 @@ class VMIL(RecordedModule):
         self.averaged_actor = copy.deepcopy(self.actor).requires_grad_(False) if averaged else None
         self.return_range = ReturnRange()
         self.bf16_products = use_bf16_products(config, choose_device(config))
-        self._witness: Trace = []  # what the last evaluation policy saw and did
+        self._trace: Trace = []  # what the last evaluation policy saw and did
 
     # ---- the algorithm -------------------------------------------------------------------------------------------
 
@@ -230,17 +230,17 @@ class VMIL(RecordedModule):
     def evaluation_policy(self) -> ActingPolicy:
         """The policy that is evaluated; it leaves a trace for `evaluation_metrics`."""
         policy = self._evaluated()
-        policy.trace = self._witness = []
+        policy.trace = self._trace = []
         return policy
 
     def evaluation_metrics(self, rollout: Rollout) -> dict[str, float]:
         """How well D's reward agrees with the environment's along the last evaluation; for diagnosis only."""
-        witness, self._witness = self._witness, []
-        return agreement(self.discriminator, witness, rollout, self.config.discriminator.reward)
+        trace, self._trace = self._trace, []
+        return agreement(self.discriminator, trace, rollout, self.config.discriminator.reward)
 
-    def examination(self) -> Witnessed:
+    def portable_evaluation(self) -> TracedEvaluation:
         """The current evaluation policy and discriminator, for another process."""
-        return Witnessed(self._evaluated().portable(), self.discriminator, self.config.discriminator.reward)
+        return TracedEvaluation(self._evaluated().portable(), self.discriminator, self.config.discriminator.reward)
 
     def _evaluated(self) -> ActingPolicy:
         actor = self.actor if self.averaged_actor is None else self.averaged_actor

@@ -46,7 +46,7 @@ class Job:
         return rollout, self.examinee.judge(rollout)
 
 
-class Beside:
+class BackgroundEvaluator:
     """One process for one evaluation at a time; it is started with the first and ends with this one."""
 
     def __init__(self) -> None:

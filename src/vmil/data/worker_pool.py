@@ -46,13 +46,13 @@ class LostWorkersError(Exception):
 
 @dataclass(frozen=True)
 class Job:
-    """What a crew is hired for: the environment to play in, and agent steps of an episode at most."""
+    """What a pool of workers is for: the environment to play in, and agent steps of an episode at most."""
 
     make_env: Callable[[], EpisodicEnv]
     steps: int
 
 
-class Crew:
+class WorkerPool:
     """`workers` workers, which play that many episodes at a time.
 
     All calls into TorchRL are made in a thread of their own: the main thread, which can be interrupted and gives up
@@ -70,7 +70,7 @@ class Crew:
         self._starting: Future[None] | None = None
         self._playing: Future[TensorDictBase] | None = None  # what was begun and not yet finished
         self._joined_ray = config.backend == "ray" and join_cluster("collector.backend=ray", "process")[1]
-        self._thread = threading.Thread(target=self._work, name="crew", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="worker-pool", daemon=True)
         self._thread.start()
 
     def begin(self, state: dict[str, Tensor]) -> None:
@@ -115,7 +115,7 @@ class Crew:
         give_up = time.monotonic() + _END_WITHIN
         while True:
             for child in set(multiprocessing.active_children()) - self._others:
-                if type(child).__module__.startswith("torchrl."):  # not one that evaluates, begun after this crew
+                if type(child).__module__.startswith("torchrl."):  # not one that evaluates, begun after this pool
                     child.kill()
                     child.join()
             # TorchRL waits for ever for a dead worker to confirm its weights: this confirms them in its place.
@@ -135,7 +135,7 @@ class Crew:
             ray.shutdown()
             self._joined_ray = False
 
-    # ---- in the crew's own thread
+    # ---- in the pool's own thread
 
     def _work(self) -> None:
         torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""A crew of workers in this process: what they do is tested without the seconds that processes take to begin."""
+"""A pool of workers in this process: what they do is tested without the seconds that processes take to begin."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
 from vmil.config.schema import CollectorConfig
-from vmil.data.crew import APART, Job
 from vmil.data.players import EpisodeWorker, Player
+from vmil.data.worker_pool import APART, Job
 
 
 class Here:
-    """A crew in this process."""
+    """A pool in this process."""
 
     def __init__(self, config: CollectorConfig, job: Job, player: Player) -> None:
         options = {"frames_per_batch": job.steps, "total_frames": -1, "reset_at_each_iter": True, **APART}

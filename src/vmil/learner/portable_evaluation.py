@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from vmil.evaluation.rollout import Rollout
 
 
-class Examination(nn.Module):
+class PortableEvaluation(nn.Module):
     """A portable evaluation policy; its state is all that the score depends on."""
 
     def __init__(self, policy: nn.Module) -> None:

@@ -10,7 +10,7 @@ from vmil.config.options import RewardMap
 from vmil.discriminator.network import Discriminator, Triples
 from vmil.discriminator.reward import reward_from_logit
 from vmil.evaluation.rollout import Rollout
-from vmil.learner.examination import Examination
+from vmil.learner.portable_evaluation import PortableEvaluation
 from vmil.nets.mlp import only_read
 
 Trace = list[tuple[Tensor, Tensor]]  # (N, F) and (N, A) of every step: what a policy saw and did
@@ -38,7 +38,7 @@ def agreement(discriminator: Discriminator, trace: Trace, rollout: Rollout, kind
     return metrics
 
 
-class Witnessed(Examination):
+class TracedEvaluation(PortableEvaluation):
     """An evaluation policy with a copy of the discriminator that looks on."""
 
     def __init__(self, policy: PortableActing, discriminator: Discriminator, kind: RewardMap) -> None:

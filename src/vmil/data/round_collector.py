@@ -20,7 +20,7 @@ from vmil.data.replay import Replay
 from vmil.data.tally import Tally
 
 
-class Gathering:
+class RoundCollector:
     """Plays this rank's part of a round, and says when one more batch may be drawn."""
 
     def __init__(self, config: Config, collector: Collects, replay: Replay, pace: Pace, rank: Rank) -> None:
@@ -90,7 +90,7 @@ class Gathering:
         """Whether a sequence fits into an episode of every rank's replay: the ranks go on together."""
         if self._sliceable is None:
             ends = sees_stacks(self._config)
-            fits = any(shelf.length + (ends and shelf.terminated) >= self._shortest for shelf in self._replay.shelves)
+            fits = any(span.length + (ends and span.terminated) >= self._shortest for span in self._replay.spans)
             self._sliceable = fits if self._rank.count == 1 else all(gathered(int(fits)))
         return self._sliceable
 

@@ -1,4 +1,4 @@
-"""Evaluations beside training: the same numbers, whatever becomes of the process that makes them."""
+"""Evaluations in the background: the same numbers, whatever becomes of the process that makes them."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from torch import Tensor, nn
 
 from vmil.config.load import load_config
 from vmil.config.schema import Config
-from vmil.evaluation.beside import Beside, Job
+from vmil.evaluation.background import BackgroundEvaluator, Job
 from vmil.evaluation.rollout import Rollout
-from vmil.learner.device import evaluates_beside
-from vmil.learner.examination import Examination
+from vmil.learner.device import evaluates_in_background
+from vmil.learner.portable_evaluation import PortableEvaluation
 from vmil.tracking.curves import read_curve
 from vmil.training.evaluate import Evaluate
 
 PARENT = os.getpid()
 
 
-class Tiny(Examination):
+class Tiny(PortableEvaluation):
     """Always the same action."""
 
     def __init__(self, action: float) -> None:
@@ -51,7 +51,7 @@ class Deadly(Tiny):
         return super().forward(image, proprio, is_first)
 
 
-class Slow(Beside):
+class Slow(BackgroundEvaluator):
     """In this process, and done only when it is waited for."""
 
     held = False
@@ -71,7 +71,7 @@ class Slow(Beside):
 @pytest.fixture
 def examined(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tiny learner acts otherwise after each update, and so scores otherwise."""
-    monkeypatch.setattr(TinyLearner, "examination", lambda self: Tiny(5.0 + len(self.seen)), raising=False)
+    monkeypatch.setattr(TinyLearner, "portable_evaluation", lambda self: Tiny(5.0 + len(self.seen)), raising=False)
     monkeypatch.setattr(
         TinyLearner,
         "evaluation_policy",
@@ -79,25 +79,25 @@ def examined(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def beside(run: Run, process: Beside) -> Run:
-    run.find(Evaluate)._beside = process
+def in_background(run: Run, process: BackgroundEvaluator) -> Run:
+    run.find(Evaluate)._background = process
     return run
 
 
 @pytest.fixture
-def process() -> Iterator[Beside]:
-    made = Beside()
+def process() -> Iterator[BackgroundEvaluator]:
+    made = BackgroundEvaluator()
     yield made
     made.close()
 
 
 def test_the_numbers_are_those_of_an_evaluation_that_holds_training_up(
-    tmp_path: Path, examined: None, process: Beside
+    tmp_path: Path, examined: None, process: BackgroundEvaluator
 ) -> None:
     for name in "ab":
         (tmp_path / name).mkdir()
     alone = Run(tmp_path / "a").fit()
-    other = beside(Run(tmp_path / "b"), process).fit()
+    other = in_background(Run(tmp_path / "b"), process).fit()
     assert other.learner.seen == alone.learner.seen
     assert sorted(values(tmp_path / "b")) == sorted(values(tmp_path / "a"))
     assert process._pool is None  # ended with the run
@@ -112,13 +112,13 @@ def test_one_that_was_under_way_is_made_again_by_what_acted_then(
     Run(tmp_path / "a").fit()
     monkeypatch.setattr(Slow, "held", True)
     with pytest.raises(SIGTERMException):  # after the 20th frame's evaluation has begun
-        beside(Run(tmp_path / "b", Trap(PRETRAIN + 2 * UPDATES + 1, kill)), Slow()).fit()
+        in_background(Run(tmp_path / "b", Trap(PRETRAIN + 2 * UPDATES + 1, kill)), Slow()).fit()
     assert read_curve(tmp_path / "b", "eval/return") == []
     monkeypatch.setattr(Slow, "held", False)
     again = Run(tmp_path / "b")
     # What the learner has learnt since is in its checkpoint, which holds no count of updates: told here.
     again.learner.seen = [0.0] * (PRETRAIN + 2 * UPDATES + 1)
-    (beside(again, Slow()) if resumed_beside else again).fit(resume=tmp_path / "b" / "checkpoints" / "last.ckpt")
+    (in_background(again, Slow()) if resumed_beside else again).fit(resume=tmp_path / "b" / "checkpoints" / "last.ckpt")
     expected = read_curve(tmp_path / "a", "eval/return")
     assert len(expected) == 2
     assert read_curve(tmp_path / "b", "eval/return") == expected
@@ -128,7 +128,7 @@ def test_asked_to_stop_while_it_waits_for_one_a_run_stops(
     tmp_path: Path, examined: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Slow, "held", True)
-    run = beside(Run(tmp_path, Trap(PRETRAIN + 4 * UPDATES, kill)), Slow())
+    run = in_background(Run(tmp_path, Trap(PRETRAIN + 4 * UPDATES, kill)), Slow())
     with pytest.raises(SIGTERMException):
         run.fit()
     state = run.find(Evaluate).state_dict()
@@ -149,13 +149,13 @@ def test_a_checkpoint_that_says_nonsense_of_one_costs_that_evaluation(
 def test_one_that_is_made_again_here_is_broken_off_by_a_stop_and_still_pending(tmp_path: Path, examined: None) -> None:
     run, learner = Run(tmp_path), TinyLearner()
     evaluate: Evaluate = run.find(Evaluate)
-    evaluate._left_over = {"frames": 20, "film": False, "examination": learner.examination().state_dict()}
+    evaluate._left_over = {"frames": 20, "film": False, "examination": learner.portable_evaluation().state_dict()}
     evaluate._take_up(Some(received_sigterm=True), learner)
     assert read_curve(tmp_path, "eval/return") == []
     assert evaluate.state_dict()["pending"]["frames"] == 20
 
 
-def test_a_lost_process_costs_time_only(process: Beside) -> None:
+def test_a_lost_process_costs_time_only(process: BackgroundEvaluator) -> None:
     process.start(Job(Deadly(5.0), TinyEnv, episodes=2, seed=0, video=True))
     assert process.wait(120.0)
     rollout, judged = process.take(lambda _: None)
@@ -164,7 +164,7 @@ def test_a_lost_process_costs_time_only(process: Beside) -> None:
     assert judged == {"eval/reward_correlation": 0.25}
 
 
-def test_one_lost_while_it_had_nothing_to_do_is_replaced(process: Beside) -> None:
+def test_one_lost_while_it_had_nothing_to_do_is_replaced(process: BackgroundEvaluator) -> None:
     for _ in range(2):
         process.start(Job(Tiny(5.0), TinyEnv, episodes=1, seed=0, video=False))
         assert process.wait(120.0)
@@ -179,7 +179,7 @@ def _unasked(step: int) -> None:
     raise AssertionError("it was made in this process")
 
 
-def test_what_goes_wrong_in_it_is_raised_here(process: Beside) -> None:
+def test_what_goes_wrong_in_it_is_raised_here(process: BackgroundEvaluator) -> None:
     process.start(Job(Tiny(5.0), TinyEnv, episodes=0, seed=0, video=False))
     assert process.wait(120.0)
     with pytest.raises(ValueError, match="at least one episode"):
@@ -203,7 +203,7 @@ def test_it_takes_a_core_that_is_free(
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
     config: Config = load_config(["env=walker", "compute=cpu", *settings])
-    assert evaluates_beside(config) is expected
+    assert evaluates_in_background(config) is expected
 
 
 def test_an_examination_s_state_is_a_checkpoint_s(examined: None) -> None:
