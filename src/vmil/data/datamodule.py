@@ -184,9 +184,7 @@ class VMILDataModule(lightning.LightningDataModule):
             yielded += 1
             self.metrics["time/sample"] = seconds / yielded
             pace.owed -= 1
-            if (
-                pace.owed > 0 and self.round_collector.earned()
-            ):  # no episode comes between, which would change what is drawn
+            if pace.owed > 0 and self.round_collector.earned():  # an episode in between would change what is drawn
                 self.draws.begin(experts)
             yield batch
 
