@@ -13,7 +13,7 @@ from tensordict import TensorDict, TensorDictBase
 from torchrl.data import Binary, Bounded, Composite, Unbounded
 from torchrl.envs import EnvBase
 
-from vmil.config.errors import NonFiniteError
+from vmil.config.errors import NonFiniteError, UserError
 from vmil.config.schema import EnvConfig
 
 
@@ -156,15 +156,29 @@ class EpisodicEnv(EnvBase):
         start = time.perf_counter()
         image, proprio = self._look()
         self.render_seconds += time.perf_counter() - start
-        content = {"image": torch.from_numpy(image)}
+        # Copies: the environment may draw into the same memory again, and hands out views.
+        content = {"image": torch.from_numpy(self._as_declared("image", image, np.uint8).copy())}
         if proprio is not None:
             if not np.isfinite(proprio).all():
                 raise NonFiniteError(
                     f"{self._where}: the observation is not finite: proprio is {proprio.tolist()}",
                     {"image": image, "proprio": proprio},
                 )
-            content["proprio"] = torch.from_numpy(proprio)
+            vector = self._as_declared("proprio", np.asarray(proprio, dtype=np.float32), np.float32)
+            content["proprio"] = torch.from_numpy(vector.copy())
+        elif self.config.proprio:
+            raise UserError(f"{self.config.name}: _look returns no proprio, though env.proprio=true")
         return content
+
+    def _as_declared(self, name: str, value: np.ndarray, dtype: type[np.generic]) -> np.ndarray:
+        """What `_look` returned, if the specification allows it: the replay would take anything."""
+        shape = tuple(self.observation_spec[name].shape)
+        if value.dtype != dtype or value.shape != shape:
+            raise UserError(
+                f"{self.config.name}: _look returns the {name} as {value.dtype} of shape {value.shape}, "
+                f"and must return {np.dtype(dtype)} of shape {shape}"
+            )
+        return value
 
     @property
     def _where(self) -> str:
