@@ -81,8 +81,9 @@ def moved(learner: ImitationModule, action: Callable[[], object]) -> set[str]:
 
 
 def test_a_slice_is_one_transition_of_two_stacks() -> None:
-    batch = make_batch(proprio=4, reward=True)
-    batch.terminated[-2, 1] = True
+    experts = 2  # not half of the rows, or the wrong half would have the right shape
+    batch = make_batch(experts=experts, proprio=4, reward=True)
+    batch.terminated[-2, [1, 4]] = True
     step = transitions(batch)
     for k in range(STACK):
         assert torch.equal(step.observation.image[..., 3 * k : 3 * k + 3], batch.image[k])
@@ -91,11 +92,17 @@ def test_a_slice_is_one_transition_of_two_stacks() -> None:
     assert torch.equal(step.reward, batch.reward[STACK - 1])
     assert torch.equal(step.observation.proprio, batch.proprio[STACK - 1])
     assert torch.equal(step.next_observation.proprio, batch.proprio[STACK])
-    assert step.terminated.tolist() == [False, True, False, False, False, False]
+    assert step.terminated.tolist() == [False, True, False, False, True, False]
     agents = step.agents()
-    assert (len(step), len(agents), agents.experts) == (B, B - EXPERTS, 0)
-    assert torch.equal(agents.observation.image, step.observation.image[EXPERTS:])
-    assert torch.equal(agents.action, step.action[EXPERTS:])
+    assert (len(step), len(agents), agents.experts) == (B, B - experts, 0)
+    for kept, whole in (
+        *zip(agents.observation, step.observation, strict=True),
+        *zip(agents.next_observation, step.next_observation, strict=True),
+        (agents.action, step.action),
+        (agents.terminated, step.terminated),
+        (agents.reward, step.reward),
+    ):
+        assert torch.equal(kept, whole[experts:])
 
 
 @pytest.mark.parametrize(("bf16", "tolerance"), [(False, 1e-5), (True, 2e-2)])
@@ -309,13 +316,13 @@ def test_drq_finds_the_best_action_of_what_it_sees(make: Callable[..., Imitation
 def test_the_discriminator_learns_alone_and_its_answer_is_the_agents_reward(
     make: Callable[..., ImitationModule], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    learner, batch = make("dac_drq", "dac.lr=0.0001"), make_batch()
+    learner, batch = make("dac_drq", "dac.lr=0.0001"), make_batch(experts=2)
     assert isinstance(learner, DAC)
     expert, agent = learner.judged(transitions(batch))
-    assert (len(expert), len(agent)) == (EXPERTS, B - EXPERTS)
+    assert (len(expert), len(agent)) == (2, B - 2)
     assert moved(learner, lambda: learner.fit_discriminator(expert, agent)) == {"discriminator"}
     assert torch.equal(learner.verdict(agent), learner.discriminator(agent))  # the logit
-    assert told(learner, batch, monkeypatch).shape == (B - EXPERTS,)
+    assert told(learner, batch, monkeypatch).shape == (B - 2,)
     assert {"disc/loss", "disc/penalty", "disc/accuracy", "critic/loss"} <= set(learner.drain_metrics())
 
 
