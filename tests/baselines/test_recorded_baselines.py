@@ -16,9 +16,9 @@ B, A, SIZE = 6, 2, 20
 SMALL = ("env=counting", "compute=debug", f"env.image_size={SIZE}", f"training.batch_size={B}")
 
 
-def make(*overrides: str) -> RecordedModule:
+def make(*overrides: str, proprio: int = 0) -> RecordedModule:
     torch.manual_seed(0)
-    learner = make_learner(load_config([*SMALL, *overrides]), A, 0)
+    learner = make_learner(load_config([*SMALL, *overrides]), A, proprio)
     assert isinstance(learner, RecordedModule)
     optimizers = learner.configure_optimizers()
     object.__setattr__(learner, "optimizers", lambda: optimizers)
