@@ -33,7 +33,7 @@ def compare_pictures(episodes: list[SourceEpisode], env: EnvConfig) -> list[str]
     measure = _difference if exact else _unknown_colours
     try:
         found = {profile: measure(exact or episodes, replace(env, render_profile=profile)) for profile in PROFILES}
-    except UserError as error:
+    except (UserError, OSError) as error:  # a robot may not be connected
         return [f"the pictures could not be compared with the run's own: {error}"]
     if exact:
         listed = ", ".join(f"{profile} {value:.1f}" for profile, value in found.items())
