@@ -79,7 +79,7 @@ class ImitationModule(lightning.LightningModule, ABC):
         """Acts for the score: deterministic, its state fresh."""
 
     def portable_evaluation(self) -> PortableEvaluation:
-        """The evaluation policy of now, for another process."""
+        """The evaluation policy as it is now, for another process."""
         return PortableEvaluation(self.evaluation_policy().portable())
 
     def evaluation_metrics(self, rollout: Rollout) -> dict[str, float]:
