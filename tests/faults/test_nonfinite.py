@@ -56,7 +56,7 @@ def poison_reward(env: Any) -> None:
 
 CASES = {
     # update 4 is the second of a round; events of "update" are its three optimiser steps
-    "a loss": ("update", 12, poison_batch, r"the model loss is not finite at update 4 \(it is nan\); .* in action"),
+    "a loss": ("update", 12, poison_batch, r"the model loss is not finite at update 4 \(it is nan\); .* in: action"),
     "a gradient": ("update", 13, poison_gradient, r"the gradient of the disc loss is not finite at update 4 \(in disc"),
     "an action": ("update", 15, poison_actor, r"the action is not finite: \[nan\]|the actor loss is not finite"),
     "an observation": ("collection", 14, poison_proprio, r"counting, episode 1, agent step \d: the observation is not"),
