@@ -266,7 +266,7 @@ def test_the_command_measures_every_part(whole: SimpleNamespace) -> None:
         assert {f"{batch}: {what}" for what in (*STAGES, "whole update", "reference / ours")} <= updates_of
     assert "vmil_plus 4x8: whole update" in updates_of
     drawn = [row["what"] for row in rows if row["part"] == "sampling"]
-    assert drawn[-2:] == ["4x5 of 1,200 frames", "replay of 1,200 frames"]
+    assert drawn[-2:] == ["4x5 of 960 frames", "replay of 960 frames"]
     powers = {row["what"] for row in rows if row["what"].startswith("power")}
     assert len(powers) == 5
 
