@@ -115,6 +115,29 @@ def test_alignment_can_be_said(bring: Bring, tmp_path: Path) -> None:
     assert "WARNING: the first action of every episode is exactly zero" not in said  # .npz is known to do that
 
 
+def test_the_report_says_which_alignment_was_assumed(bring: Bring, tmp_path: Path) -> None:
+    """An own recording that starts idle looks as Dreamer's: it is read as such, and that is said aloud."""
+    dreamer = make_npz(tmp_path / "npz")
+    said = bring(dreamer)[1]
+    assert "read as led_to (npz's convention): action[t] led to image[t]; alignment=at overrules" in said
+    assert "WARNING" not in said
+    robomimic = make_robomimic(tmp_path / "demo.hdf5")
+    assert (
+        "read as at (robomimic's convention): action[t] was taken at image[t]; alignment=led_to" in bring(robomimic)[1]
+    )
+    (tmp_path / "own").mkdir()
+    idle = np.concatenate([np.zeros((1, 1), np.float32), actions(0)])
+    np.savez(tmp_path / "own" / "e.npz", image=pictures(0, STEPS + 1), action=idle)
+    recordings, said = bring(tmp_path / "own")
+    assert np.array_equal(recordings[0].action, actions(0))
+    assert "WARNING: nothing in these files tells that Dreamer wrote them" in said
+    for alignment in ("at", "led_to"):
+        recordings, said = bring(tmp_path / "own", alignment=alignment)
+        assert len(recordings[0].action) == (STEPS + 1 if alignment == "at" else STEPS)
+        assert f"read as {alignment} (as was said): " in said
+        assert "WARNING" not in said
+
+
 def test_the_zero_that_nobody_took_is_zero_in_the_file_s_own_range(bring: Bring, tmp_path: Path) -> None:
     """Scaled from [-1, 3] it is -0.5, and is left out all the same."""
     source = make_npz(tmp_path / "npz")

@@ -18,7 +18,7 @@ from vmil.config.paths import user_path
 from vmil.config.schema import Config, EnvConfig
 from vmil.config.schema_cli import ImportOptions
 from vmil.data.demos import identity
-from vmil.data.formats.checks import examine, suspicious_openings
+from vmil.data.formats.checks import alignment_words, examine, suspicious_openings
 from vmil.data.formats.detect import detect, read_episodes
 from vmil.data.formats.source import ReadOptions, SourceEpisode, Unreadable
 from vmil.data.recording import IMAGES, read_recording, write_recording
@@ -39,6 +39,7 @@ class Import:
     lines: list[tuple[str, str, str, str, str]] = field(default_factory=list)  # name, steps, return, range, verdict
     written: int = 0
     refused: int = 0
+    unmarked: bool = False  # an episode does not tell who wrote it, nor can its actions be replayed
     openings: list[np.ndarray] = field(default_factory=list)  # the first action of each episode
     shown: list[np.ndarray] = field(default_factory=list)  # (SHEET_COLUMNS, H, W, 3) of the first episodes
     compared: list[SourceEpisode] = field(default_factory=list)
@@ -46,6 +47,7 @@ class Import:
     def keep(self, episode: SourceEpisode) -> None:
         """Counts an episode that was written, and remembers what the report shows of it."""
         self.written += 1
+        self.unmarked |= episode.unmarked and episode.physics is None
         self.openings.append(episode.action[0])
         if len(self.shown) < SHEET_ROWS:
             moments = np.linspace(0, len(episode.image) - 1, SHEET_COLUMNS).round().astype(int)
@@ -72,7 +74,9 @@ def import_demos(options: ImportOptions, config: Config, say: Callable[[str], ob
         meta = {"source": f"{format}: {Path(options.src).name}", **_meta(config.env)}
         done = _convert(episodes, config, meta, part, options.skip_bad)
         unsure = options.alignment != "led_to" and format != "npz"
-        _report(done, config, suspicious_openings(done.openings, reading) if unsure else None, say)
+        suspicion = suspicious_openings(done.openings, reading) if unsure else None
+        notes = alignment_words(format, reading, done.unmarked)
+        _report(done, config, [*notes, *([f"WARNING: {suspicion}"] if suspicion else [])], say)
         if done.refused and not (options.skip_bad and done.written):
             hint = "" if options.skip_bad else ": skip_bad=true leaves them out"
             raise UserError(
@@ -176,14 +180,14 @@ def _save(episode: SourceEpisode, meta: dict[str, Any], path: Path) -> None:
     read_recording(path)  # what training would refuse is found out here
 
 
-def _report(done: Import, config: Config, warning: str | None, say: Callable[[str], object]) -> None:
+def _report(done: Import, config: Config, notes: Iterable[str], say: Callable[[str], object]) -> None:
     header = ("episode", "steps", "return", "actions", "verdict")
     widths = [max(len(row[column]) for row in [header, *done.lines]) for column in range(4)]
     for row in [header, *done.lines]:
         cells = [cell.ljust(width) for cell, width in zip(row[:4], widths, strict=True)]
         say("  ".join([*cells, row[4]]))
-    if warning is not None:
-        say(f"WARNING: {warning}")
+    for sentence in notes:
+        say(sentence)
     if done.compared:
         for sentence in compare_pictures(done.compared, config.env):
             say(sentence)

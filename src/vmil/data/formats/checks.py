@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from vmil.config.schema import Config
-from vmil.data.formats.source import ReadOptions, SourceEpisode, is_idle
+from vmil.config.schema_cli import FormatName
+from vmil.data.formats.source import ReadOptions, SourceEpisode, alignment_of, is_idle
 from vmil.envs.factory import EnvInfo
 
 REPEATS = (1, 2, 4, 8)  # in common use
@@ -100,6 +101,25 @@ def _examine_rate(episode: SourceEpisode, info: EnvInfo, found: Findings) -> Non
             f"{episode.fps:g} steps a second, the run's are {expected:g} "
             f"({info.frames_per_second:g} frames / env.action_repeat): another action repeat?"
         )
+
+
+def alignment_words(format: FormatName, options: ReadOptions, unmarked: bool) -> list[str]:
+    """Which alignment a source was read with and whose choice that was; a warning if nothing supports it.
+
+    unmarked: an episode that was read holds nothing by which to tell who wrote it.
+    """
+    alignment = alignment_of(format, options)
+    whose = f"{format}'s convention" if options.alignment == "auto" else "as was said"
+    meaning, other = ("led to", "at") if alignment == "led_to" else ("was taken at", "led_to")
+    words = [f"read as {alignment} ({whose}): action[t] {meaning} image[t]; alignment={other} overrules"]
+    if unmarked and options.alignment == "auto":
+        # Warned about, not refused: most such episodes are Dreamer's with fewer arrays, and read as they should be;
+        # others whose first action is not zero are refused already.
+        words.append(
+            "WARNING: nothing in these files tells that Dreamer wrote them (no discount, no is_first), and led_to is a "
+            "guess: if action[t] was taken at image[t], every action is one step off; import them with alignment=at"
+        )
+    return words
 
 
 def suspicious_openings(first_actions: Sequence[np.ndarray], options: ReadOptions) -> str | None:

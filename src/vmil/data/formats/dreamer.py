@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -18,10 +17,12 @@ from vmil.config.files import write_atomically
 from vmil.data.formats.source import (
     MAX_EPISODES,
     MAX_SOURCE_BYTES,
+    Convention,
     ReadOptions,
     SourceEpisode,
     Unreadable,
     aligned,
+    alignment_of,
     attempt,
     checked_images,
     scaled_actions,
@@ -29,6 +30,7 @@ from vmil.data.formats.source import (
 )
 from vmil.data.recording import check_archive, read_bounded
 
+MARKS = ("discount", "is_first", "is_last", "is_terminal", "reset")  # that only Dreamer's own writers add
 _TOO_LARGE = ", more than is read of one episode: lower the resolution of its images first"
 
 
@@ -37,13 +39,13 @@ def read_dreamer(directory: Path, options: ReadOptions) -> Iterator[SourceEpisod
     paths = sorted(directory.glob("*.npz"))[: MAX_EPISODES + 1]
     if len(paths) > MAX_EPISODES:
         raise UserError(f"{directory} holds more than {MAX_EPISODES} episodes")
-    alignment = "led_to" if options.alignment == "auto" else options.alignment
+    alignment = alignment_of("npz", options)
     for path in paths:
         yield attempt(path.name, _episode, path, options, alignment)
 
 
-def _episode(path: Path, options: ReadOptions, alignment: Literal["at", "led_to"]) -> SourceEpisode:
-    arrays = _read(path, options)
+def _episode(path: Path, options: ReadOptions, alignment: Convention) -> SourceEpisode:
+    arrays, marked = _read(path, options)
     episode = SourceEpisode(
         name=path.name,
         image=checked_images(arrays["image"], options, path.name),
@@ -51,11 +53,13 @@ def _episode(path: Path, options: ReadOptions, alignment: Literal["at", "led_to"
         reward=arrays.get("reward"),
         proprio=side_by_side([arrays[key] for key in options.proprio], options.proprio, path.name),
         physics=arrays.get("physics"),
+        unmarked=not marked,
     )
     return aligned(episode, alignment, options)
 
 
-def _read(path: Path, options: ReadOptions) -> dict[str, np.ndarray]:
+def _read(path: Path, options: ReadOptions) -> tuple[dict[str, np.ndarray], bool]:
+    """The arrays that are used, and whether the file has any of Dreamer's `MARKS`."""
     payload = read_bounded(path, MAX_SOURCE_BYTES, _TOO_LARGE)
     try:
         check_archive(payload, MAX_SOURCE_BYTES, _TOO_LARGE)
@@ -70,7 +74,7 @@ def _read(path: Path, options: ReadOptions) -> dict[str, np.ndarray]:
             missing = set(wanted.values()) - set(file.files)
             if missing:
                 raise UserError(f"{path} has no '{min(missing)}' (it has: {', '.join(file.files)})")
-            arrays = {name: file[key] for name, key in wanted.items()}
+            arrays, marked = {name: file[key] for name, key in wanted.items()}, not set(MARKS).isdisjoint(file.files)
     except UserError as error:
         raise error if str(path) in str(error) else UserError(f"{path} {error}") from error
     except Exception as error:  # a damaged archive can raise anything: zlib, struct, tokenize, memory
@@ -78,7 +82,7 @@ def _read(path: Path, options: ReadOptions) -> dict[str, np.ndarray]:
     for name in ("reward", *options.proprio, "physics"):
         if name in arrays and arrays[name].dtype.kind not in "fiu":
             raise UserError(f"{path}: {name} is {arrays[name].dtype}, expected numbers")
-    return arrays
+    return arrays, marked
 
 
 def write_dreamer(path: Path, episode: SourceEpisode) -> None:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -21,10 +21,12 @@ from vmil.data.formats.hdf5 import JPEG, decoded, need
 from vmil.data.formats.parquet import read_parquet, sound
 from vmil.data.formats.source import (
     MAX_EPISODES,
+    Convention,
     ReadOptions,
     SourceEpisode,
     Unreadable,
     aligned,
+    alignment_of,
     attempt,
     check_size,
     scaled_actions,
@@ -40,7 +42,7 @@ MAX_INFO = 16 * 2**20  # bytes
 
 def read_lerobot(root: Path, options: ReadOptions) -> Iterator[SourceEpisode | Unreadable]:
     """The episodes of a dataset, in the order of their indices; UserError in one sentence if it is incomplete."""
-    alignment = "at" if options.alignment == "auto" else options.alignment
+    alignment = alignment_of("lerobot", options)
     with _Dataset.opened(root, options) as dataset:
         for row in dataset.episodes():
             yield attempt(f"episode_{row['episode_index']}", dataset.read, row, alignment)
@@ -87,7 +89,7 @@ class _Dataset:
             raise UserError(f"{self.root} is truncated: meta/episodes has {len(rows)} episodes, {INFO} says {said}")
         return rows
 
-    def read(self, row: dict[str, Any], alignment: Literal["at", "led_to"]) -> SourceEpisode:
+    def read(self, row: dict[str, Any], alignment: Convention) -> SourceEpisode:
         """One episode, aligned; UserError in one sentence."""
         index, length = _whole(row, "episode_index", self.root), _whole(row, "length", self.root)
         name = f"episode_{index}"

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -18,10 +18,12 @@ from vmil.config.errors import UserError
 from vmil.config.paths import user_path
 from vmil.data.formats import hdf5
 from vmil.data.formats.source import (
+    Convention,
     ReadOptions,
     SourceEpisode,
     Unreadable,
     aligned,
+    alignment_of,
     attempt,
     checked_images,
     scaled_actions,
@@ -44,7 +46,7 @@ def find_minari(source: str) -> Path | None:
 
 def read_minari(directory: Path, options: ReadOptions) -> Iterator[SourceEpisode | Unreadable]:
     """The episodes of a dataset, in the order of their numbers; UserError in one sentence if it is incomplete."""
-    alignment = "at" if options.alignment == "auto" else options.alignment
+    alignment = alignment_of("minari", options)
     if not (directory / MAIN_FILE).is_file():
         raise UserError(f"{directory} has no {MAIN_FILE}: of Minari's formats, only HDF5 is read")
     with hdf5.opened(directory / MAIN_FILE) as file:
@@ -56,9 +58,7 @@ def read_minari(directory: Path, options: ReadOptions) -> Iterator[SourceEpisode
             yield attempt(name, _episode, file, options, directory / MAIN_FILE, name, alignment)
 
 
-def _episode(
-    file: Any, options: ReadOptions, path: Path, name: str, alignment: Literal["at", "led_to"]
-) -> SourceEpisode:
+def _episode(file: Any, options: ReadOptions, path: Path, name: str, alignment: Convention) -> SourceEpisode:
     where = f"{path}: {name}"
     with hdf5.sound(path):
         return aligned(_read(hdf5.member(file, name, where), options, where, name), alignment, options)

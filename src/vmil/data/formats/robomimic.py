@@ -8,17 +8,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from vmil.config.errors import UserError
 from vmil.data.formats import hdf5
 from vmil.data.formats.source import (
+    Convention,
     ReadOptions,
     SourceEpisode,
     Unreadable,
     aligned,
+    alignment_of,
     attempt,
     checked_images,
     scaled_actions,
@@ -27,7 +29,7 @@ from vmil.data.formats.source import (
 
 def read_robomimic(path: Path, options: ReadOptions) -> Iterator[SourceEpisode | Unreadable]:
     """The episodes of a file, in the order of their numbers; UserError in one sentence if it is not robomimic's."""
-    alignment = "at" if options.alignment == "auto" else options.alignment
+    alignment = alignment_of("robomimic", options)
     with hdf5.opened(path) as file:
         data = hdf5.member(file, "data", str(path))
         names = [name for name in data or () if re.fullmatch(r"demo_\d+", name)]
@@ -37,9 +39,7 @@ def read_robomimic(path: Path, options: ReadOptions) -> Iterator[SourceEpisode |
             yield attempt(name, _episode, data, options, path, name, alignment)
 
 
-def _episode(
-    data: Any, options: ReadOptions, path: Path, name: str, alignment: Literal["at", "led_to"]
-) -> SourceEpisode:
+def _episode(data: Any, options: ReadOptions, path: Path, name: str, alignment: Convention) -> SourceEpisode:
     with hdf5.sound(path):
         demo = hdf5.member(data, name, f"{path}: {name}")
         return aligned(_read(demo, options, path, name), alignment, options)

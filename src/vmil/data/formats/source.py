@@ -19,13 +19,16 @@ from einops import rearrange
 from PIL import Image
 
 from vmil.config.errors import UserError
-from vmil.config.schema_cli import Alignment, Resize
+from vmil.config.schema_cli import Alignment, FormatName, Resize
 
 P = ParamSpec("P")
 
 MAX_SOURCE_BYTES = 2**30  # of one array of one episode, unpacked
 MAX_EPISODES = 10_000  # whose names still sort in four digits
 MAX_PIXELS = 4096 * 4096  # of one picture
+
+Convention = Literal["at", "led_to"]
+CONVENTIONS: dict[FormatName, Convention] = {"npz": "led_to", "robomimic": "at", "minari": "at", "lerobot": "at"}
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class SourceEpisode:
     physics: np.ndarray | None = None  # (T or T + 1, S) float64, a row per image
     meta: dict[str, Any] | None = None  # what the source says about itself: the keys of a demonstration's meta
     fps: float | None = None  # agent steps a second; None: its source does not say
+    unmarked: bool = False  # nothing in its file says that it was written as its format's convention has it
     notes: tuple[str, ...] = ()  # what a person should know
 
 
@@ -74,7 +78,12 @@ def attempt(
         return Unreadable(name, error)
 
 
-def aligned(episode: SourceEpisode, alignment: Literal["at", "led_to"], options: ReadOptions) -> SourceEpisode:
+def alignment_of(format: FormatName, options: ReadOptions) -> Convention:
+    """The alignment that `options` name, or the format's own."""
+    return CONVENTIONS[format] if options.alignment == "auto" else options.alignment
+
+
+def aligned(episode: SourceEpisode, alignment: Convention, options: ReadOptions) -> SourceEpisode:
     """The episode with action[t] taken at image[t], from one whose arrays have as many rows as they were stored with.
 
     UserError if shapes or numbers of rows do not fit, or action[0] of a `led_to` episode is not the zero that nobody
