@@ -219,6 +219,14 @@ def test_lengths_that_another_action_repeat_explains(bring: Bring, counting: Con
     assert "too short for training.batch_length=13" in bring(tmp_path / "npz")[1]
 
 
+def test_vectors_in_raw_units_are_warned_about(bring: Bring, tmp_path: Path) -> None:
+    degrees = np.linspace(-173.0, 90.0, 2 * (STEPS + 1)).reshape(-1, 2)
+    said = bring(make_npz(tmp_path / "npz", proprio=degrees), proprio="proprio")[1].splitlines()
+    assert "ok; proprio reaches 173 and is used as it is" in said[2]
+    small = make_npz(tmp_path / "small", proprio=degrees / 180)
+    assert "proprio" not in bring(small, proprio="proprio")[1].splitlines()[2]
+
+
 def test_a_rate_that_is_not_the_run_s(counting: Config, tmp_path: Path) -> None:
     episode = next(read_lerobot(make_lerobot(tmp_path / "lerobot"), ReadOptions(image_size=SIZE)))
     assert isinstance(episode, SourceEpisode)

@@ -13,6 +13,7 @@ from vmil.data.formats.source import ReadOptions, SourceEpisode, alignment_of, i
 from vmil.envs.factory import EnvInfo
 
 REPEATS = (1, 2, 4, 8)  # in common use
+LARGE = 10.0  # of a vector observation: its squared error is added to that of pixels in [-0.5, 0.5]
 
 
 @dataclass
@@ -73,6 +74,12 @@ def _examine_observations(episode: SourceEpisode, config: Config, info: EnvInfo,
     for name, array in (("proprio", episode.proprio), ("physics", episode.physics)):
         if array is not None and not np.isfinite(array).all():
             found.refused.append(f"NaN in {name}")
+    proprio = episode.proprio
+    if proprio is not None and np.isfinite(proprio).all() and np.abs(proprio).max(initial=0.0) > LARGE:
+        found.warnings.append(
+            f"proprio reaches {np.abs(proprio).max():.3g} and is used as it is, so that it can drown the pictures: "
+            "scale it to about [-1, 1], in the files and in the environment alike"
+        )
     if not config.env.proprio:
         return
     if episode.proprio is None:
