@@ -210,6 +210,17 @@ def test_a_table_a_sheet_and_the_run_s_settings_come_with_it(bring: Bring, tmp_p
     assert (meta["source"], meta["return"]) == ("npz: npz", 1266.0)
 
 
+def test_what_was_done_to_the_source_is_kept_with_it(bring: Bring, tmp_path: Path) -> None:
+    keys = ("alignment", "resize", "action_low", "action_high", "proprio")
+    source = make_npz(tmp_path / "npz")
+    assert [bring(source)[0][0].meta[key] for key in keys] == ["led_to", "none", None, None, []]
+    options = {"alignment": "led_to", "resize": "crop", "action_low": "-1", "action_high": "3", "proprio": "proprio"}
+    recording = bring(source, **options)[0][1]
+    assert [recording.meta[key] for key in keys] == ["led_to", "crop", [-1.0], [3.0], ["proprio"]]
+    low, high = (np.array(recording.meta[key]) for key in ("action_low", "action_high"))
+    assert np.allclose(low + (recording.action + 1) / 2 * (high - low), actions(1))  # as the guide undoes it
+
+
 def test_lengths_that_another_action_repeat_explains(bring: Bring, counting: Config, tmp_path: Path) -> None:
     counting.env.episode_frames = 2 * STEPS
     assert "if action_repeat was 2" in bring(make_npz(tmp_path / "npz"))[1]

@@ -16,11 +16,11 @@ from rich.progress import track
 from vmil.config.errors import UserError
 from vmil.config.paths import user_path
 from vmil.config.schema import Config, EnvConfig
-from vmil.config.schema_cli import ImportOptions
+from vmil.config.schema_cli import FormatName, ImportOptions
 from vmil.data.demos import identity
 from vmil.data.formats.checks import alignment_words, examine, suspicious_openings
 from vmil.data.formats.detect import detect, read_episodes
-from vmil.data.formats.source import ReadOptions, SourceEpisode, Unreadable
+from vmil.data.formats.source import ReadOptions, SourceEpisode, Unreadable, alignment_of
 from vmil.data.recording import IMAGES, read_recording, write_recording
 from vmil.envs.factory import EnvInfo, env_info
 from vmil.experts.picture_check import compare_pictures
@@ -71,7 +71,7 @@ def import_demos(options: ImportOptions, config: Config, say: Callable[[str], ob
     try:
         reading = read_options(options, config.env)
         episodes = read_episodes(format, source, reading)
-        meta = {"source": f"{format}: {Path(options.src).name}", **_meta(config.env)}
+        meta = {"source": f"{format}: {Path(options.src).name}", **_meta(config.env), **_conversion(format, reading)}
         done = _convert(episodes, config, meta, part, options.skip_bad)
         unsure = options.alignment != "led_to" and format != "npz"
         suspicion = suspicious_openings(done.openings, reading) if unsure else None
@@ -172,6 +172,17 @@ def _meta(env: EnvConfig) -> dict[str, Any]:
     """What the run that trains on them must agree with; domain and task are the task's own names."""
     settings = ("action_repeat", "image_size", "camera", "render_profile")
     return {"format": IMAGES, "env": env.name, **identity(env.name), **{key: getattr(env, key) for key in settings}}
+
+
+def _conversion(format: FormatName, reading: ReadOptions) -> dict[str, Any]:
+    """What was done to the source: with action_low and action_high, a policy's actions go back to its units."""
+    return {
+        "alignment": alignment_of(format, reading),
+        "resize": reading.resize,
+        "action_low": reading.action_low,
+        "action_high": reading.action_high,
+        "proprio": reading.proprio,
+    }
 
 
 def _save(episode: SourceEpisode, meta: dict[str, Any], path: Path) -> None:
