@@ -11,13 +11,14 @@ import h5py
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from made import EPISODES, STEPS, actions, make_lerobot, make_npz, make_robomimic, pictures, rewards
+from made import EPISODES, SIZE, STEPS, actions, make_lerobot, make_npz, make_robomimic, pictures, rewards
 
 from vmil import cli
 from vmil.config.errors import UserError
 from vmil.config.schema import Config
 from vmil.data.formats import hdf5
 from vmil.data.formats.lerobot import _numbers
+from vmil.data.formats.source import ReadOptions, checked_images
 from vmil.data.recording import Recording
 
 Bring = Callable[..., tuple[list[Recording], str]]
@@ -65,6 +66,29 @@ def test_arrays_that_mean_the_same_are_brought_into_shape(bring: Bring, tmp_path
 def test_an_empty_action_of_robomimic(bring: Bring, tmp_path: Path) -> None:
     said = bring(make_robomimic(tmp_path / "demo.hdf5", actions=np.zeros((STEPS, 0))), skip_bad=True)[1]
     assert "0 action dimensions" in said
+
+
+def test_a_long_recording_of_a_large_camera_is_resized_block_by_block(
+    bring: Bring, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unresized it is more than is read of an episode, and more than a block, which is of whole chunks."""
+    large = pictures(1, ROWS).repeat(3, axis=1).repeat(2, axis=2)
+    source = make_robomimic(tmp_path / "demo.hdf5", **{"obs/agentview_image": large[:-1]})
+    with h5py.File(source, "a") as file:
+        demo = file["data/demo_1"]
+        del demo["next_obs"], demo["obs/agentview_image"]
+        demo.create_dataset("obs/agentview_image", data=large[:-1], chunks=(5, 64, 64, 3), compression="gzip")
+    for name, value in (("BLOCK", 6 * large[0].nbytes), ("MAX_SOURCE_BYTES", 7 * large[0].nbytes)):
+        monkeypatch.setattr(hdf5, name, value)
+    monkeypatch.setattr("vmil.data.formats.source.MAX_SOURCE_BYTES", 7 * large[0].nbytes)
+    recordings, _ = bring(source, resize="stretch")
+    assert np.array_equal(recordings[1].image, checked_images(large[:-1], ReadOptions(SIZE, resize="stretch"), ""))
+    assert "images are 192 x 128 pixels" in ending(bring, source)  # and what to do about it
+    with h5py.File(make_robomimic(tmp_path / "huge.hdf5"), "a") as file:
+        del file["data/demo_1/obs/agentview_image"]
+        shape, chunks = (STEPS, 2**16, 2**16, 3), (1, 64, 64, 3)
+        file["data/demo_1/obs"].create_dataset("agentview_image", shape, np.uint8, chunks=chunks)
+    assert "agentview_image: a picture unpacks to more than" in ending(bring, tmp_path / "huge.hdf5", resize="stretch")
 
 
 def test_an_empty_episode_of_lerobot(bring: Bring, tmp_path: Path) -> None:

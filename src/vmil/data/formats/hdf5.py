@@ -19,6 +19,7 @@ from vmil.data.formats.source import (
     MAX_SOURCE_BYTES,
     ReadOptions,
     check_size,
+    checked_images,
     resized,
     side_by_side,
     the_image_key,
@@ -26,6 +27,7 @@ from vmil.data.formats.source import (
 
 JPEG = b"\xff\xd8"  # how such a file begins
 MAX_PICTURE = 3 * MAX_PIXELS  # bytes of a compressed picture: more than it has uncompressed
+BLOCK = 64 * 2**20  # bytes of pictures that are unpacked at once, before they are resized
 
 
 def need(module: str) -> Any:
@@ -130,17 +132,30 @@ def _is_jpeg(dataset: Any) -> bool:
 
 
 def images(group: Any, options: ReadOptions, where: str) -> tuple[np.ndarray, bool]:
-    """The pictures of a group of observations, as stored or decoded, and whether they were JPEG, which is lossy."""
+    """The pictures (N, H, W, 3) of a group of observations at the run's size, and whether they were JPEG: lossy."""
     key = the_image_key(image_keys(group, where), options, where)
     dataset = member(group, key, where)
     _check_local(dataset, where)
-    if not _is_jpeg(dataset):
-        return array(group, key, where), False
     check_size(len(dataset), 3 * options.image_size**2, f"{where}: {key}")
+    if not _is_jpeg(dataset):
+        return _resized_in_blocks(dataset, options, where, f"{where}: {key}"), False
     if len(dataset.shape) == 2:
         check_size(dataset.size, 1, f"{where}: {key}")
     pictures = [decoded(bytes(row), options, where) for row in dataset]
     return np.stack(pictures), True
+
+
+def _resized_in_blocks(dataset: Any, options: ReadOptions, where: str, what: str) -> np.ndarray:
+    """Pictures of any size at the run's: only as many are in memory unresized as `BLOCK`, or a row of chunks, holds."""
+    picture, chunks = math.prod(dataset.shape[1:]), dataset.chunks or (1,)
+    check_size(picture, 1, f"{what}: a picture")
+    check_size(math.prod(chunks), 1, f"{what}: a chunk")  # HDF5 unpacks it whole
+    picture = max(1, picture)  # bytes
+    # Whole chunks, lest one be unpacked twice; fewer pictures where a row of chunks is too much.
+    whole = chunks[0] * max(1, BLOCK // (picture * chunks[0]))
+    count = max(1, min(whole, MAX_SOURCE_BYTES // picture))
+    starts = range(0, max(1, len(dataset)), count)  # a block at least, which says what is wrong with it
+    return np.concatenate([checked_images(dataset[start : start + count], options, where) for start in starts])
 
 
 def decoded(payload: bytes, options: ReadOptions, where: str) -> np.ndarray:

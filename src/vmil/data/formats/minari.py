@@ -25,7 +25,6 @@ from vmil.data.formats.source import (
     aligned,
     alignment_of,
     attempt,
-    checked_images,
     scaled_actions,
 )
 
@@ -72,12 +71,12 @@ def _read(group: Any, options: ReadOptions, where: str, name: str) -> SourceEpis
         raise UserError(f"{where} has no observations")
     holder = observations if hdf5.is_group(observations) else group
     chosen = options if hdf5.is_group(observations) else ReadOptions(**{**vars(options), "image": "observations"})
-    stored, lossy = hdf5.images(holder, chosen, where)
+    pictures, lossy = hdf5.images(holder, chosen, where)
     infos = hdf5.member(group, "infos", where)
     physics = infos is not None and hdf5.is_group(infos) and hdf5.member(infos, PHYSICS, where) is not None
     return SourceEpisode(
         name=name,
-        image=checked_images(stored, options, where),
+        image=pictures,
         action=scaled_actions(hdf5.array(group, "actions", where), options, where),
         reward=hdf5.array(group, "rewards", where),
         proprio=hdf5.vectors(holder, options.proprio, where),

@@ -22,7 +22,6 @@ from vmil.data.formats.source import (
     aligned,
     alignment_of,
     attempt,
-    checked_images,
     scaled_actions,
 )
 
@@ -82,5 +81,5 @@ def _observations(demo: Any, key: str, options: ReadOptions, where: str) -> tupl
     group = hdf5.member(demo, key, where)
     if group is None or not hdf5.is_group(group):
         raise UserError(f"{where} has no '{key}': robomimic's dataset_states_to_obs adds images to a file of states")
-    stored, lossy = hdf5.images(group, options, where)
-    return checked_images(stored, options, where), hdf5.vectors(group, options.proprio, where), lossy
+    pictures, lossy = hdf5.images(group, options, where)
+    return pictures, hdf5.vectors(group, options.proprio, where), lossy
