@@ -86,7 +86,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "first action not zero": ({"action": np.ones((STEPS + 1, 1))}, "say alignment=at"),
     "flat action": ({"action": np.zeros(STEPS + 1)}, "float64 of 1 dimensions"),
     "text action": ({"action": np.full((STEPS + 1, 1), "a")}, "expected numbers (T, A)"),
-    "pickle": ({"action": np.array([[{}]] * (STEPS + 1), dtype=object)}, "is corrupt or truncated"),
+    "pickle": ({"action": np.array([[{}]] * (STEPS + 1), dtype=object)}, "keeps 'action' as pickled objects, which"),
 }
 
 
@@ -144,6 +144,26 @@ def test_a_hostile_hdf5_is_not_followed(name: str, bring: Bring, tmp_path: Path)
     message = refused(bring, path)
     assert said in message
     assert "demo_1" in message
+
+
+def test_what_a_library_says_of_a_file_is_passed_on(bring: Bring, tmp_path: Path) -> None:
+    """A sound file may need what is not installed, such as a compression filter."""
+    path, unknown = make_robomimic(tmp_path / "demo.hdf5"), 32999
+    with h5py.File(path, "a") as file:
+        del file["data/demo_1/actions"]
+        plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        plan.set_chunk((STEPS, 1))
+        plan.set_filter(unknown, h5py.h5z.FLAG_OPTIONAL)
+        space = h5py.h5s.create_simple((STEPS, 1))
+        stored = h5py.h5d.create(file["data/demo_1"].id, b"actions", h5py.h5t.IEEE_F64LE, space, plan)
+        stored.write_direct_chunk((0, 0), actions(1).astype(np.float64).tobytes())
+    message = refused(bring, path)
+    assert f"demo_1/actions' needs HDF5's filter {unknown}, which is not installed" in message
+    (tmp_path / "text.hdf5").write_text("not at all")
+    assert "or no HDF5 file: Unable to synchronously open file" in refused(bring, tmp_path / "text.hdf5")
+    source = make_npz(tmp_path / "npz")
+    sorted(source.iterdir())[1].write_bytes(b"junk")
+    assert "is corrupt or truncated: File is not a zip file" in refused(bring, source)
 
 
 def jpeg_rows(path: Path, width: int, chunk: int) -> Path:

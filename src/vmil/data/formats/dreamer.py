@@ -9,10 +9,11 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from vmil.config.errors import UserError
+from vmil.config.errors import UserError, first_line
 from vmil.config.files import write_atomically
 from vmil.data.formats.source import (
     MAX_EPISODES,
@@ -74,15 +75,26 @@ def _read(path: Path, options: ReadOptions) -> tuple[dict[str, np.ndarray], bool
             missing = set(wanted.values()) - set(file.files)
             if missing:
                 raise UserError(f"{path} has no '{min(missing)}' (it has: {', '.join(file.files)})")
-            arrays, marked = {name: file[key] for name, key in wanted.items()}, not set(MARKS).isdisjoint(file.files)
+            arrays = {name: _plain(file, key) for name, key in wanted.items()}
+            marked = not set(MARKS).isdisjoint(file.files)
     except UserError as error:
         raise error if str(path) in str(error) else UserError(f"{path} {error}") from error
     except Exception as error:  # a damaged archive can raise anything: zlib, struct, tokenize, memory
-        raise UserError(f"{path} is corrupt or truncated") from error
+        raise UserError(f"{path} is corrupt or truncated: {first_line(error)}") from error
     for name in ("reward", *options.proprio, "physics"):
         if name in arrays and arrays[name].dtype.kind not in "fiu":
             raise UserError(f"{path}: {name} is {arrays[name].dtype}, expected numbers")
     return arrays, marked
+
+
+def _plain(file: Any, key: str) -> np.ndarray:
+    """An array of an opened archive; UserError, without the file's name, if unpickling it would be needed."""
+    try:
+        return np.asarray(file[key])
+    except ValueError as error:
+        if not str(error).startswith("Object arrays"):
+            raise
+        raise UserError(f"keeps '{key}' as pickled objects, which are never executed: save a plain array") from error
 
 
 def write_dreamer(path: Path, episode: SourceEpisode) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vmil.config.errors import UserError
+from vmil.config.errors import UserError, first_line
 from vmil.data.formats.source import (
     MAX_PIXELS,
     MAX_SOURCE_BYTES,
@@ -66,7 +66,7 @@ def sound(path: Path) -> Iterator[None]:
         AttributeError,
         OverflowError,
     ) as error:
-        raise UserError(f"{path} is corrupt or truncated, or no HDF5 file") from error
+        raise UserError(f"{path} is corrupt or truncated, or no HDF5 file: {first_line(error)}") from error
 
 
 def member(group: Any, key: str, where: str) -> Any:
@@ -105,6 +105,14 @@ def _check_local(dataset: Any, where: str) -> None:
         raise UserError(f"{where}: '{dataset.name}' keeps its content in another file, which is not read")
     if dataset.shape is None:
         raise UserError(f"{where}: '{dataset.name}' is empty")
+    plan = dataset.id.get_create_plist()
+    for code, _, _, name in (plan.get_filter(index) for index in range(plan.get_nfilters())):
+        if not need("h5py").h5z.filter_avail(code):  # HDF5 itself says only where it looked
+            called = f" ({name[:40].decode('ascii', 'replace')!r})" if name else ""
+            raise UserError(
+                f"{where}: '{dataset.name}' needs HDF5's filter {code}{called}, which is not installed: "
+                "write it with gzip, or uncompressed"
+            )
 
 
 def image_keys(group: Any, where: str) -> list[str]:
