@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -136,6 +137,23 @@ def test_the_report_says_which_alignment_was_assumed(bring: Bring, tmp_path: Pat
         assert len(recordings[0].action) == (STEPS + 1 if alignment == "at" else STEPS)
         assert f"read as {alignment} (as was said): " in said
         assert "WARNING" not in said
+
+
+def test_the_guide_s_recipe_makes_what_can_be_imported(
+    bring: Bring, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guide = (Path(cli.__file__).parent / "OWN_DEMOS.md").read_text()
+    (recipe,) = (block for block in re.findall(r"```python\n(.*?)```", guide, re.DOTALL) if "np.savez" in block)
+    monkeypatch.chdir(tmp_path)
+    exec(recipe, {"episodes": [(pictures(episode, STEPS), actions(episode)) for episode in range(EPISODES)]})
+    recordings, said = bring(tmp_path / "episodes", alignment="at")
+    assert "WARNING" not in said
+    for episode, recording in enumerate(recordings):
+        assert np.array_equal(recording.action, actions(episode))
+        assert np.array_equal(recording.image, pictures(episode, STEPS))  # type: ignore[arg-type]
+    for key in ("format", "action_repeat", "image_size", "camera", "render_profile"):
+        assert key in recordings[0].meta
+        assert f"`{key}`" in guide
 
 
 def test_the_zero_that_nobody_took_is_zero_in_the_file_s_own_range(bring: Bring, tmp_path: Path) -> None:
