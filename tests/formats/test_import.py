@@ -286,6 +286,19 @@ def test_the_command_converts_and_train_s_demos_path_takes_it(
     assert "is there already" in capsys.readouterr().err
 
 
+def test_what_is_too_short_is_judged_by_the_run_that_will_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Episodes of twelve steps: too few for most algorithms, enough for cloning or for shorter sequences."""
+    source = make_npz(tmp_path / "npz")
+    for number, run in enumerate((["algo=bc"], ["training.batch_length=12"], ["algo=vmil", "training.batch_length=8"])):
+        command = ["import-demos", "env=counting", f"src={source}", f"out={tmp_path / str(number)}", "skip_bad=true"]
+        assert cli.main([*command, *run]) == 0
+        assert "too short" not in capsys.readouterr().out
+    assert cli.main([*command[:3], f"out={tmp_path / 'none'}", "skip_bad=true"]) == 2
+    assert "refused: too short for training.batch_length=33" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -294,6 +307,8 @@ def test_the_command_converts_and_train_s_demos_path_takes_it(
         (["env=counting", "scr=x"], "unknown key 'scr'; did you mean 'src'?"),
         (["env=counting", "src=x", "training.frames=9"], "unknown key 'training.frames'"),
         (["env=counting", "src=x", "format=zarr"], "format=zarr is not one of auto, npz, "),
+        (["env=counting", "src=x", "training.batch_size=9"], "unknown key 'training.batch_size'"),
+        (["env=counting", "src=x", "algo=cloning"], "unknown algo 'cloning' (known: bc, "),
         (["env=countin", "src=x"], "did you mean 'counting'?"),
         (["env=counting", "src=/dev/null"], "none of what can be imported"),
         (["env=counting", "src=/dev/null", "action_low=a"], "none of what can be imported"),

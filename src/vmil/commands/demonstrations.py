@@ -46,7 +46,7 @@ def _env(overrides: Sequence[str]) -> str:
 
 def import_demos(overrides: Sequence[str]) -> int:
     """Convert demonstrations from other software, and verify them."""
-    options, config = with_config(ImportOptions, overrides, ("env",))
+    options, config = with_config(ImportOptions, overrides, ("env", "algo", "training.batch_length"))
     prepare_opengl(config)
     from vmil.experts import import_demos as command
 

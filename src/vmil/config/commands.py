@@ -44,10 +44,10 @@ def split_known(schema: type[T], overrides: Sequence[str], read: Sequence[str]) 
 
 
 def with_config(schema: type[T], overrides: Sequence[str], groups: Sequence[str]) -> tuple[T, Config]:
-    """The command's own options, and a run's configuration, of which it reads these groups only.
+    """The command's own options, and a run's configuration, of which it reads these groups, or keys, only.
 
     Raises `UserError` as `split_known`.
     """
-    read = ["env", *(key for key in keys.leaves(Config) if key.partition(".")[0] in groups)]
+    read = ["env", *(key for key in keys.leaves(Config) if {key, key.partition(".")[0]} & set(groups))]
     options, rest = split_known(schema, overrides, read)
     return options, load_config(rest, learns=False)
