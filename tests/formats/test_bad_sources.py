@@ -55,10 +55,10 @@ def verdicts(bring: Bring, source: object, said: list[str], **options: Any) -> N
 
 NAN = np.concatenate([np.zeros((1, 1)), np.full((STEPS, 1), np.nan)]).astype(np.float32)
 UNFIT: dict[str, tuple[dict[str, Any], str]] = {
-    "NaN action": ({"action": NAN}, "refused: NaN in the actions"),
+    "NaN action": ({"action": NAN}, "refused: NaN or infinite in the actions"),
+    "infinite action": ({"action": np.where(np.isnan(NAN), np.inf, NAN)}, "refused: NaN or infinite in the actions"),
     "large action": ({"action": 70 * np.arange(STEPS + 1.0)[:, None]}, "refused: actions in [70, 840]: action_low and"),
     "other action size": ({"action": np.zeros((STEPS + 1, 3))}, "refused: 3 action dimensions, the task has 1"),
-    "NaN reward": ({"reward": np.full(STEPS + 1, np.nan)}, "refused: NaN in the rewards"),
     "one step": ({name: np.zeros((1, *rest), kind) for name, rest, kind in (
         ("image", (64, 64, 3), np.uint8), ("action", (1,), np.float32), ("reward", (), np.float32),
     )}, "refused: no action"),

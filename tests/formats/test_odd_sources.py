@@ -63,6 +63,14 @@ def test_arrays_that_mean_the_same_are_brought_into_shape(bring: Bring, tmp_path
     assert "not replayed: nothing here replays this task" in said.splitlines()[2]
 
 
+@pytest.mark.parametrize("bad", [np.nan, -np.inf])
+def test_rewards_that_are_no_numbers_are_left_out(bad: float, bring: Bring, tmp_path: Path) -> None:
+    """Imitation needs none, so that they are no reason to refuse an episode."""
+    recordings, said = bring(make_npz(tmp_path / "npz", reward=np.r_[np.zeros(STEPS), bad]))
+    assert [recording.total is None for recording in recordings] == [False, True, False]
+    assert "ok; NaN or infinite rewards, which are left out; no rewards, so no expert score" in said.splitlines()[2]
+
+
 def test_an_empty_action_of_robomimic(bring: Bring, tmp_path: Path) -> None:
     said = bring(make_robomimic(tmp_path / "demo.hdf5", actions=np.zeros((STEPS, 0))), skip_bad=True)[1]
     assert "0 action dimensions" in said

@@ -18,7 +18,7 @@ from vmil.config.paths import user_path
 from vmil.config.schema import Config, EnvConfig
 from vmil.config.schema_cli import FormatName, ImportOptions
 from vmil.data.demos import identity
-from vmil.data.formats.checks import alignment_words, examine, suspicious_openings
+from vmil.data.formats.checks import alignment_words, examine, suspicious_openings, without_bad_rewards
 from vmil.data.formats.detect import detect, read_episodes
 from vmil.data.formats.source import ReadOptions, SourceEpisode, Unreadable, alignment_of
 from vmil.data.recording import IMAGES, read_recording, write_recording
@@ -146,7 +146,9 @@ def _convert(
                     raise episode.error
                 done.lines.append((episode.name, "?", "?", "?", f"refused: {episode.error}"))
                 done.refused += 1
-            elif _examine(episode, config, info, replayer, done, skip_bad):
+                continue
+            episode = without_bad_rewards(episode)
+            if _examine(episode, config, info, replayer, done, skip_bad):
                 path = part / f"demo_{done.written:04d}.npz"
                 total = None if episode.reward is None else float(episode.reward.sum())
                 _save(episode, {**meta, "return": total, "episode": episode.name}, path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -31,8 +31,15 @@ class Findings:
         return "; ".join(["ok", *self.warnings])
 
 
+def without_bad_rewards(episode: SourceEpisode) -> SourceEpisode:
+    """The episode without its rewards if one of them is NaN or infinite, with a note: they are for scores only."""
+    if episode.reward is None or np.isfinite(episode.reward).all():
+        return episode
+    return replace(episode, reward=None, notes=(*episode.notes, "NaN or infinite rewards, which are left out"))
+
+
 def examine(episode: SourceEpisode, config: Config, info: EnvInfo, refuse_short: bool = False) -> Findings:
-    """Sizes, ranges, NaN, length and action repeat of one episode, against the run's task.
+    """Sizes, ranges, NaN and infinity, length and action repeat of one episode, against the run's task.
 
     refuse_short: an episode too short to train on is refused, rather than warned about.
     """
@@ -41,8 +48,6 @@ def examine(episode: SourceEpisode, config: Config, info: EnvInfo, refuse_short:
     _examine_observations(episode, config, info, found)
     if episode.reward is None:
         found.warnings.append("no rewards, so no expert score")
-    elif not np.isfinite(episode.reward).all():
-        found.refused.append("NaN in the rewards")
     _examine_length(len(episode.action), config, info, found)
     _examine_rate(episode, info, found)
     if len(episode.action) < config.training.batch_length:
@@ -58,7 +63,7 @@ def _examine_actions(episode: SourceEpisode, info: EnvInfo, found: Findings) -> 
     if not action.size:
         found.refused.append("no action")
     elif not np.isfinite(action).all():
-        found.refused.append("NaN in the actions")
+        found.refused.append("NaN or infinite in the actions")
     elif np.abs(action).max() > 1 + 1e-5:
         low, high = action.min(0), action.max(0)
         found.refused.append(
@@ -73,7 +78,7 @@ def _examine_observations(episode: SourceEpisode, config: Config, info: EnvInfo,
         found.warnings.append("all images are the same")
     for name, array in (("proprio", episode.proprio), ("physics", episode.physics)):
         if array is not None and not np.isfinite(array).all():
-            found.refused.append(f"NaN in {name}")
+            found.refused.append(f"NaN or infinite in {name}")
     proprio = episode.proprio
     if proprio is not None and np.isfinite(proprio).all() and np.abs(proprio).max(initial=0.0) > LARGE:
         found.warnings.append(
