@@ -214,6 +214,14 @@ def test_actions_in_other_units_are_scaled_when_asked(bring: Bring, tmp_path: Pa
     assert said.count("refused") == EPISODES - 1  # the others lie in [0, 1], far below 10
 
 
+def test_actions_in_small_units_are_noted(bring: Bring, tmp_path: Path) -> None:
+    source = make_robomimic(tmp_path / "demo.hdf5", actions=np.linspace(-0.01, 0.02, STEPS)[:, None])
+    lines = bring(source)[1].splitlines()
+    assert "ok; actions reach only 0.02: if they are in other units, action_low and action_high say" in lines[2]
+    assert "reach only" not in lines[1]
+    assert "reach only" not in bring(source, action_low="-0.05", action_high="0.05", skip_bad=True)[1]
+
+
 def test_a_table_a_sheet_and_the_run_s_settings_come_with_it(bring: Bring, tmp_path: Path) -> None:
     recordings, said = bring(make_npz(tmp_path / "npz"))
     lines = said.splitlines()

@@ -13,6 +13,7 @@ from vmil.data.formats.source import ReadOptions, SourceEpisode, alignment_of, i
 from vmil.envs.factory import EnvInfo
 
 REPEATS = (1, 2, 4, 8)  # in common use
+SMALL = 0.1  # of actions, which should use [-1, 1]
 LARGE = 10.0  # of a vector observation: its squared error is added to that of pixels in [-0.5, 0.5]
 
 
@@ -71,6 +72,11 @@ def _examine_actions(episode: SourceEpisode, info: EnvInfo, found: Findings) -> 
         )
     elif len(action) > 1 and not np.ptp(action, axis=0).any():
         found.warnings.append("the action never changes")
+    elif np.abs(action).max() < SMALL:
+        found.warnings.append(
+            f"actions reach only {np.abs(action).max():.2g}: if they are in other units, action_low and action_high "
+            "say which range is [-1, 1]"
+        )
 
 
 def _examine_observations(episode: SourceEpisode, config: Config, info: EnvInfo, found: Findings) -> None:
