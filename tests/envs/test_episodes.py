@@ -65,7 +65,11 @@ def test_an_environment_may_hand_out_a_flipped_view_and_float64() -> None:
     ("image", "vector", "said"),
     [
         (picture() / 255, np.zeros(2), r"the image as float64 of shape \(4, 4, 3\), and must return uint8"),
-        (picture().transpose(2, 0, 1), np.zeros(2), r"the image as uint8 of shape \(3, 4, 4\), .* of shape \(4, 4, 3\)"),
+        (
+            picture().transpose(2, 0, 1),
+            np.zeros(2),
+            r"the image as uint8 of shape \(3, 4, 4\), .* of shape \(4, 4, 3\)",
+        ),
         (np.zeros((4, 6, 3), np.uint8), np.zeros(2), r"the image as uint8 of shape \(4, 6, 3\)"),
         (picture(), np.zeros(3), r"the proprio as float32 of shape \(3,\), .* of shape \(2,\)"),
     ],
