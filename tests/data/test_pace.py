@@ -19,18 +19,23 @@ def config(
     return Some(training=training, collector=Some(workers=workers))
 
 
+def learnt(pace: Pace, episodes: int) -> list[int]:
+    """Batches that a round yields after each of so many episodes of ten frames."""
+    made = []
+    for _ in range(episodes):
+        pace.frames += 10
+        made.append(0)
+        while pace.owed and pace.earned:
+            pace.owed -= 1
+            made[-1] += 1
+    return made
+
+
 def test_batches_are_earned_as_frames_come_in() -> None:
     pace = Pace(config())
     pace.begin_round()
     assert not pace.earned
-    learnt = []
-    for _ in range(4):
-        pace.frames += 10
-        learnt.append(0)
-        while pace.owed and pace.earned:
-            pace.owed -= 1
-            learnt[-1] += 1
-    assert learnt == [1, 2, 1, 2]  # 1.5 for each ten frames
+    assert learnt(pace, 4) == [1, 2, 1, 2]  # 1.5 for each ten frames
     assert (pace.missing, pace.owed) == (0, 0)
 
 
@@ -58,14 +63,7 @@ def test_random_actions_at_the_beginning_earn_nothing() -> None:
     assert pace.epochs == 2  # 70 frames are left to learn in
     pace.begin_round()
     assert pace.missing == 70
-    learnt = []
-    for _ in range(7):
-        pace.frames += 10
-        learnt.append(0)
-        while pace.owed and pace.earned:
-            pace.owed -= 1
-            learnt[-1] += 1
-    assert learnt == [0, 0, 0, 1, 2, 1, 2]
+    assert learnt(pace, 7) == [0, 0, 0, 1, 2, 1, 2]
     assert (pace.missing, pace.owed, pace.epochs, pace.spent) == (0, 0, 2, False)
     pace.begin_round()
     assert (pace.missing, pace.round_length, pace.epochs) == (40, 6, 2)

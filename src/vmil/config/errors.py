@@ -16,7 +16,7 @@ class UserError(Exception):
 class StoppedError(BaseException):
     """The run was asked to end (SIGTERM, Ctrl-C) and has saved itself; ends the command with exit code 143.
 
-    Being a KeyboardInterrupt and no `Exception`, it is not taken for a failure of what it interrupts, such as OpenGL.
+    Like KeyboardInterrupt it is no `Exception`: it is not taken for a failure of what it interrupts, such as OpenGL.
     """
 
 
