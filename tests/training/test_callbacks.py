@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import io
 import logging
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -414,6 +416,34 @@ def test_messages_go_to_the_log_file_and_progress_once_to_the_terminal(
         logger.handlers[:], logger.level, logger.propagate = before
     assert capsys.readouterr().err == "10/40 frames\n"
     assert (tmp_path / "run.log").read_text().endswith(" INFO 10/40 frames\n")
+
+
+class ClosedTerminal(io.StringIO):
+    """What a terminal is to a process that outlives it."""
+
+    def isatty(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+
+def test_a_closed_terminal_and_a_full_disk_do_not_keep_a_stopped_run_from_saving(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logger = logging.getLogger("vmil")
+    before = (logger.handlers[:], logger.level, logger.propagate)
+    monkeypatch.setattr(sys, "stderr", ClosedTerminal())
+    run = Run(tmp_path, Trap(PRETRAIN + 1, interrupt))
+    try:
+        start_logging(tmp_path)
+        file = next(handler for handler in logger.handlers if isinstance(handler, logging.FileHandler))
+        monkeypatch.setattr(file, "stream", ClosedTerminal())
+        with pytest.raises(SIGTERMException):  # after a warning, that it stops
+            run.fit()
+    finally:
+        logger.handlers[:], logger.level, logger.propagate = before
+    assert torch.load(run.find(Checkpoint).last_path, weights_only=True)["TinyData"]["owed"] == UPDATES - 1
 
 
 def test_the_watchdog_barks_once_per_metric_and_only_at_lasting_trouble(caplog: pytest.LogCaptureFixture) -> None:

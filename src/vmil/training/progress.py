@@ -6,6 +6,7 @@ import logging
 import sys
 import time
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -142,8 +143,12 @@ class _AroundBar(logging.Handler):
     """Writes above the bar rather than into it, and leaves out the lines that say what the bar says."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.name != log.name:
+        if record.name == log.name:
+            return
+        try:
             tqdm.write(self.format(record), file=sys.stderr)
+        except Exception:  # noqa: BLE001  (a terminal that was closed refuses: the run must live to save)
+            self.handleError(record)
 
 
 class _LogFile(logging.FileHandler):
@@ -155,7 +160,9 @@ class _LogFile(logging.FileHandler):
         """Called by `emit` inside its except block."""
         if not self._silent:
             self._silent = True
-            print(f"{self.baseFilename} cannot be written ({sys.exc_info()[1]}); the run goes on", file=sys.stderr)
+            reason = sys.exc_info()[1]
+            with suppress(OSError):  # of a terminal that was closed
+                print(f"{self.baseFilename} cannot be written ({reason}); the run goes on", file=sys.stderr)
 
 
 def start_logging(run_dir: Path) -> None:
