@@ -5,10 +5,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import threading
+import traceback
 from collections.abc import Callable
-from concurrent.futures import Future, ProcessPoolExecutor, TimeoutError
-from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from typing import Protocol
 
 import torch
@@ -50,60 +53,89 @@ class BackgroundEvaluator:
     """One process for one evaluation at a time; it is started with the first and ends with this one."""
 
     def __init__(self) -> None:
-        self._pool: ProcessPoolExecutor | None = None
-        self._result: Future[tuple[Rollout, dict[str, float]]] | None = None
+        self._process: BaseProcess | None = None
+        self._pipe: Connection | None = None
+        self._sender: threading.Thread | None = None
         self._job: Job | None = None
 
     def start(self, job: Job) -> None:
         """Begins an evaluation; the result of the last one must have been taken."""
         assert self._job is None
-        try:
-            self._result = self._send(job)
-        except BrokenProcessPool:  # it was killed while idle, for its memory perhaps
+        if self._process is not None and not self._process.is_alive():  # killed while idle, for its memory perhaps
             self.close()
-            self._result = self._send(job)
+        if self._pipe is None:
+            self._pipe = self._open()
+        # As bytes: torch would otherwise pass tensors through shared memory, which a kill leaves behind.
+        order = pickle.dumps((job, torch.get_float32_matmul_precision()))
+        # In a thread: a process that is still starting does not read, which takes seconds.
+        self._sender = threading.Thread(target=_send, args=(self._pipe, order), daemon=True)
+        self._sender.start()
         self._job = job
 
-    def _send(self, job: Job) -> Future[tuple[Rollout, dict[str, float]]]:
-        if self._pool is None:
-            # Not forked: this process has threads, a GPU, an OpenGL context.
-            apart = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(1, mp_context=apart, initializer=settle_in, initargs=(os.getpid(),))
-        # As bytes: torch would otherwise pass tensors through shared memory, which a kill leaves behind.
-        return self._pool.submit(_run, pickle.dumps(job), torch.get_float32_matmul_precision())
+    def _open(self) -> Connection:
+        # Not forked: this process has threads, a GPU, an OpenGL context.
+        apart = multiprocessing.get_context("spawn")
+        here, there = apart.Pipe()
+        process = apart.Process(target=_serve, args=(there, os.getpid()), daemon=True)
+        process.start()
+        self._process = process
+        there.close()  # now held by that process alone: when it dies, at whatever moment, reading ends
+        return here
 
     def wait(self, seconds: float = 0.0) -> bool:
-        """Whether it is done, now or within that time."""
-        assert self._result is not None
-        try:
-            self._result.exception(timeout=seconds)
-        except TimeoutError:
-            return False
-        return True
+        """Whether it is done or its process lost, now or within that time."""
+        assert self._pipe is not None
+        return self._pipe.poll(seconds)
 
     def take(self, on_step: Callable[[int], None]) -> tuple[Rollout, dict[str, float]]:
         """Its result; if its process was lost, it is made in this one, unless `on_step` raises."""
-        assert self._result is not None
+        assert self._pipe is not None
         assert self._job is not None
-        result, job, self._result, self._job = self._result, self._job, None, None
+        job, self._job = self._job, None
         try:
-            return result.result()
-        except BrokenProcessPool:
+            answer = self._pipe.recv_bytes()
+        except (EOFError, OSError):  # it was killed, perhaps while it answered
             self.close()
             return job.run(on_step)
+        result: tuple[Rollout, dict[str, float]] | Exception = pickle.loads(answer)  # from a process of our own
+        if isinstance(result, Exception):
+            raise result
+        return result
 
     def close(self) -> None:
         """Ends the process at once; what it was doing is lost."""
-        self._result = self._job = None
-        if self._pool is not None:
-            for process in list((self._pool._processes or {}).values()):
-                process.kill()
-            self._pool.shutdown(cancel_futures=True)
-            self._pool = None
+        self._job = None
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+            self._process = None
+        if self._sender is not None:  # which can send no more
+            self._sender.join()
+            self._sender = None
+        if self._pipe is not None:
+            self._pipe.close()
+            self._pipe = None
 
 
-def _run(job: bytes, precision: str) -> tuple[Rollout, dict[str, float]]:
+def _send(pipe: Connection, order: bytes) -> None:
+    with suppress(OSError):  # the process is gone, as whoever reads its answer finds out
+        pipe.send_bytes(order)
+
+
+def _serve(pipe: Connection, parent: int) -> None:
+    """In the other process: one answer, a result or what went wrong, to each order."""
+    settle_in(parent)
     torch.set_num_threads(1)
-    torch.set_float32_matmul_precision(precision)
-    found: Job = pickle.loads(job)  # from the parent process's memory, never from a file
-    return found.run()
+    with suppress(EOFError, OSError):  # its parent has ended
+        while True:
+            job, precision = pickle.loads(pipe.recv_bytes())  # from the parent process's memory, never from a file
+            torch.set_float32_matmul_precision(precision)
+            pipe.send_bytes(pickle.dumps(_answer(job)))
+
+
+def _answer(job: Job) -> tuple[Rollout, dict[str, float]] | Exception:
+    try:
+        return job.run()
+    except Exception as error:  # noqa: BLE001  (raised where the result is taken)
+        error.add_note(f"In the process that evaluates:\n{traceback.format_exc()}")
+        return error
