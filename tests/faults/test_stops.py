@@ -43,7 +43,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.param("checkpoint", 4, terminate, marks=pytest.mark.faults),
         pytest.param("collection", 1, interrupt, marks=pytest.mark.faults),
         pytest.param("collection", 48, terminate, marks=pytest.mark.faults),  # of the last round, whose updates follow
-        pytest.param("evaluation", 20, terminate, marks=pytest.mark.faults),  # of the last one
+        pytest.param("evaluation", 30, terminate, marks=pytest.mark.faults),  # of the last one
     ],
 )
 def test_a_run_that_is_asked_to_end_does_and_goes_on_exactly(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from types import SimpleNamespace as Some
 from typing import Any
@@ -49,6 +48,13 @@ class Deadly(Tiny):
         if os.getppid() == PARENT:
             os.kill(os.getpid(), signal.SIGKILL)
         return super().forward(image, proprio, is_first)
+
+
+class Wordy(Tiny):
+    """Says more than a pipe holds, so that its process is still saying it when the first of it is read."""
+
+    def judge(self, rollout: Rollout) -> dict[str, float]:
+        return {f"eval/{index}": float(index) for index in range(200_000)}
 
 
 class Slow(BackgroundEvaluator):
@@ -100,7 +106,7 @@ def test_the_numbers_are_those_of_an_evaluation_that_holds_training_up(
     other = in_background(Run(tmp_path / "b"), process).fit()
     assert other.learner.seen == alone.learner.seen
     assert sorted(values(tmp_path / "b")) == sorted(values(tmp_path / "a"))
-    assert process._pool is None  # ended with the run
+    assert process._process is None  # ended with the run
 
 
 @pytest.mark.parametrize("resumed_beside", [True, False])
@@ -135,6 +141,42 @@ def test_asked_to_stop_while_it_waits_for_one_a_run_stops(
     assert (state["last_frames"], state["pending"]["frames"]) == (20, 20)  # the 40th frame's is still due
 
 
+@pytest.mark.parametrize("beside", [True, False])
+def test_stopped_within_the_last_one_it_is_made_up_for_though_nothing_is_left_to_learn(
+    tmp_path: Path, examined: None, monkeypatch: pytest.MonkeyPatch, beside: bool
+) -> None:
+    """Together with the one before, if that is still pending."""
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    Run(tmp_path / "a").fit()
+    monkeypatch.setattr(Slow, "held", beside)
+    stopped = Run(tmp_path / "b")
+    make_env, made = stopped.find(Evaluate).make_env, []
+
+    def struck(seed: int) -> TinyEnv:
+        made.append(seed)
+        if len(made) == 3:  # of two episodes each, the first of the last
+            kill(None)
+        return make_env(seed)
+
+    stopped.find(Evaluate).make_env = struck
+    trap = [Trap(PRETRAIN + 4 * UPDATES, kill)] if beside else []
+    stopped.trainer.callbacks += trap
+    with pytest.raises(SIGTERMException):
+        (in_background(stopped, Slow()) if beside else stopped).fit()
+    assert [frames for frames, _ in read_curve(tmp_path / "b", "eval/return")] == ([] if beside else [20])
+    monkeypatch.setattr(Slow, "held", False)
+    again = Run(tmp_path / "b")
+    again.learner.seen = [0.0] * (PRETRAIN + 4 * UPDATES)
+    process = Slow()
+    closed: list[bool] = []
+    monkeypatch.setattr(process, "close", lambda: closed.append(True))
+    in_background(again, process).fit(resume=tmp_path / "b" / "checkpoints" / "last.ckpt")
+    assert len(again.learner.seen) == PRETRAIN + 4 * UPDATES
+    assert read_curve(tmp_path / "b", "eval/return") == read_curve(tmp_path / "a", "eval/return")
+    assert closed
+
+
 @pytest.mark.parametrize("pending", [5, {}, {"frames": 20, "film": True, "examination": {"other": torch.zeros(1)}}])
 def test_a_checkpoint_that_says_nonsense_of_one_costs_that_evaluation(
     tmp_path: Path, examined: None, caplog: pytest.LogCaptureFixture, pending: Any
@@ -164,15 +206,35 @@ def test_a_lost_process_costs_time_only(process: BackgroundEvaluator) -> None:
     assert judged == {"eval/reward_correlation": 0.25}
 
 
+def test_a_process_that_is_killed_while_it_answers_costs_time_only(process: BackgroundEvaluator) -> None:
+    job = Job(Wordy(5.0), TinyEnv, episodes=1, seed=0, video=False)
+    process.start(job)
+    assert process.wait(120.0)
+    assert process._process is not None
+    process._process.kill()
+    assert process.take(lambda _: None)[1] == job.run()[1]
+
+
+def test_training_does_not_wait_for_a_process_that_is_still_starting(process: BackgroundEvaluator) -> None:
+    """It has read nothing of what it is to play; and one that is not wanted any more is gone at once."""
+    examinee = Tiny(5.0)
+    examinee.register_buffer("weights", torch.zeros(4_000_000))  # more than a pipe holds
+    process.start(Job(examinee, TinyEnv, episodes=1, seed=0, video=False))
+    assert not process.wait()
+    began = process._process
+    process.close()
+    assert began is not None
+    assert began.exitcode == -signal.SIGKILL
+
+
 def test_one_lost_while_it_had_nothing_to_do_is_replaced(process: BackgroundEvaluator) -> None:
     for _ in range(2):
         process.start(Job(Tiny(5.0), TinyEnv, episodes=1, seed=0, video=False))
         assert process.wait(120.0)
         assert process.take(_unasked)[0].returns
-        assert process._pool is not None
-        dead = process._pool.submit(os._exit, 1)
-        with pytest.raises(BrokenProcessPool):
-            dead.result()
+        assert process._process is not None
+        process._process.kill()
+        process._process.join()
 
 
 def _unasked(step: int) -> None:

@@ -63,6 +63,17 @@ class Evaluate(Callback):
         self._batch: Any = None
         self._in_round = False  # its evaluation, if one is due, comes at its end
 
+    def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Makes up for what a run lacks whose budget is spent: Lightning does not train, and calls no later hook.
+
+        The checkpoint still lacks it, and a second resume makes it again; a stop meanwhile leaves all as it was.
+        """
+        if data_of(trainer).frames >= self.config.frames and not self._in_round:
+            self._take_up(trainer, pl_module)
+            self._evaluate_if_due(trainer, pl_module)
+            self._finish(trainer)
+            self._close()
+
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Makes up for an evaluation that was due when the run was stopped; or the first, if nothing is pre-trained."""
         frames = data_of(trainer).frames
