@@ -223,9 +223,27 @@ def test_files_of_evicted_episodes_go_in_the_end(tmp_path: Path) -> None:
     for index in range(5, 5 + replay.KEPT_CHECKPOINTS + 2):
         buffer.extend(episode(index, 20))
         buffer.save(tmp_path)
+        buffer.commit(tmp_path)
     names = sorted(path.name for path in tmp_path.iterdir())
     assert len(names) == 5 + replay.KEPT_CHECKPOINTS - 1
     assert names[-1].startswith(f"episode_{index:06d}")
+
+
+def test_checkpoints_that_fail_however_often_leave_the_last_good_one_its_episodes(tmp_path: Path) -> None:
+    buffer = filled([20] * 5)
+    buffer.save(tmp_path)
+    manifest, digest = buffer.state_dict(), digests(buffer)
+    buffer.commit(tmp_path)
+    failures = 2 * replay.KEPT_CHECKPOINTS
+    for index in range(5, 5 + failures):
+        buffer.extend(episode(index, 20))
+        buffer.save(tmp_path)
+    last_good = Replay(100, 2, 0)
+    last_good.load(tmp_path, manifest)
+    assert digests(last_good) == digest
+    buffer.commit(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 5 + 5  # what no checkpoint has named is gone
+    assert digests(reloaded(buffer, tmp_path)) == digests(buffer)
 
 
 def test_a_larger_replay_takes_everything_over(tmp_path: Path) -> None:

@@ -96,6 +96,7 @@ class TinyData(lightning.LightningDataModule):
         self.demos = TinyDemos()
         self.on_collect: Any = None
         self.fail: Exception | None = None
+        self.committed: list[int] = []
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -106,6 +107,9 @@ class TinyData(lightning.LightningDataModule):
 
     def peek(self) -> Tensor:
         return torch.zeros(1)
+
+    def commit(self) -> None:
+        self.committed.append(self.frames)
 
     def state_dict(self) -> dict[str, Any]:
         if self.fail is not None:
@@ -360,6 +364,7 @@ def test_a_full_disk_costs_a_checkpoint_but_neither_the_run_nor_the_last_good_on
     directory = tmp_path / "checkpoints"
     assert torch.load(directory / "last.ckpt", weights_only=True)["TinyData"]["frames"] == 40
     assert torch.load(directory / "previous.ckpt", weights_only=True)["TinyData"]["frames"] == 30  # tried again at once
+    assert run.data.committed == [0, 30, 40]
 
 
 def test_the_progress_line_says_frames_speed_time_left_and_evaluation(tmp_path: Path, caplog: Any) -> None:

@@ -221,6 +221,11 @@ class VMILDataModule(lightning.LightningDataModule):
             **self.round_collector.state_dict(),
         }
 
+    def commit(self) -> None:
+        """The checkpoint that `state_dict` was called for is published: what only older ones need is deleted."""
+        if self.replay_dir is not None:
+            self.replay.commit(self.replay_dir)
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continues exactly; UserError if the replay's files or the demonstrations are not those of the checkpoint.
 

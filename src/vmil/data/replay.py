@@ -6,6 +6,7 @@ import logging
 import shutil
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from vmil.data.transition import Window, stack_windows
 
 KEYS = ("image", "action", "reward", "episode", "t", "is_first", "terminated")  # and "proprio", where the task has one
 _SUFFIX = ".safetensors.gz"
-KEPT_CHECKPOINTS = 8  # whose episodes stay on disk: the newest may not be complete yet, or fail on a full disk
+KEPT_CHECKPOINTS = 8  # published ones whose episodes stay on disk, the last two of which are there
 
 logging.getLogger("torchrl").setLevel(logging.WARNING)  # its storages announce their shapes
 
@@ -59,7 +60,8 @@ class Replay:
         )
         self._digests: dict[int, str] = {}
         self._written: set[int] = set()  # episodes that lie whole in the checkpoint directory
-        self._needed: deque[set[int]] = deque(maxlen=KEPT_CHECKPOINTS)
+        self._needed: deque[set[int]] = deque(maxlen=KEPT_CHECKPOINTS)  # by checkpoints that were published
+        self._saved: set[int] = set()  # by the one that is being made
 
     # ---- contents
 
@@ -147,14 +149,22 @@ class Replay:
     # ---- checkpoint
 
     def save(self, directory: Path) -> None:
-        """Writes the episodes that `directory` does not hold yet, and deletes those that no recent checkpoint needs."""
+        """Writes the episodes that `directory` does not hold yet; `commit` follows once the checkpoint is there."""
         for span in self.spans:
             if span.episode not in self._written:
                 write_tensors(_file(directory, span.episode), self._read(span), self._digest(span))
                 self._written.add(span.episode)
-        self._needed.append({span.episode for span in self.spans})
+        self._saved = {span.episode for span in self.spans}
+
+    def commit(self, directory: Path) -> None:
+        """Deletes the episodes that no recent checkpoint needs: the one that `save` was called for is published.
+
+        Not before: checkpoints that fail, however many in a row, leave the last good one everything it names.
+        """
+        self._needed.append(self._saved)
         for episode in _stored(directory) - set().union(*self._needed):  # leftovers of a killed process too
-            _file(directory, episode).unlink(missing_ok=True)
+            with suppress(OSError):  # tried again with the next checkpoint
+                _file(directory, episode).unlink(missing_ok=True)
             self._written.discard(episode)
 
     def state_dict(self) -> dict[str, Any]:

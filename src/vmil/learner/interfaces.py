@@ -65,6 +65,10 @@ class Data(Protocol):
         """A batch as the next one will be made, which changes none of those to come."""
         ...
 
+    def commit(self) -> None:
+        """Called once the checkpoint that its state was taken for is published."""
+        ...
+
 
 def learner_of(pl_module: lightning.LightningModule) -> Learner:
     """The module, as what the callbacks need."""

@@ -116,6 +116,7 @@ class Checkpoint(callbacks.Checkpoint):
             log.warning("no checkpoint at %d frames: %s; %s", data_of(trainer).frames, problem, then)
             return False
         self.complete = True
+        data_of(trainer).commit()
         log.debug("checkpoint at %d frames", data_of(trainer).frames)
         return True
 
