@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,9 @@ from typing import Any, cast
 import pytest
 import torch
 
+from vmil.config.errors import UserError
 from vmil.config.load import load_config
+from vmil.config.runs import replay_dir
 from vmil.data.footprint import Footprint
 from vmil.learner.device import playable
 from vmil.training import assembly
@@ -45,6 +48,19 @@ def test_where_the_replay_lies_is_said_if_it_is_the_gpu(
     with caplog.at_level(logging.INFO, logger=assembly.__name__):
         assembly._introduce(load_config(["compute=cpu"]), tmp_path, cast(Any, data))
     assert ("replay and demonstrations lie on cuda:1" in caplog.text) == (place is not None)
+
+
+def test_a_run_that_goes_on_needs_no_room_for_what_it_has_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = cast(Any, SimpleNamespace(place=None, footprint=Footprint(2 * 10**9, 10)))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10**9))
+    with pytest.raises(UserError, match=r"1\.0 GB free, and this run may need 2\.5 GB"):
+        assembly._introduce(load_config(["compute=cpu"]), tmp_path, data)
+    replay_dir(tmp_path).mkdir(parents=True)
+    with (replay_dir(tmp_path) / "episode_000000.safetensors.gz").open("wb") as file:
+        file.truncate(16 * 10**8)  # takes no room here, but says that it does
+    assembly._introduce(load_config(["compute=cpu"]), tmp_path, data)
 
 
 @pytest.mark.parametrize(

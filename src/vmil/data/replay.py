@@ -229,6 +229,11 @@ def _stored(directory: Path) -> set[int]:
     return {int(name) for name in names if name.isdigit()}
 
 
+def stored_bytes(directory: Path) -> int:
+    """What the episodes that checkpoints have put there take of the disk."""
+    return sum(path.stat().st_size for path in directory.glob("episode_*" + _SUFFIX))
+
+
 def _check_manifest(manifest: dict[str, Any]) -> None:
     """UserError unless every episode lies within the capacity that the manifest names."""
     capacity = manifest["capacity"]

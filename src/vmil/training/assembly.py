@@ -19,6 +19,7 @@ from vmil.config.runs import CONFIG_FILE, replay_dir
 from vmil.config.schema import Config
 from vmil.data.datamodule import VMILDataModule
 from vmil.data.ranks import rank_of
+from vmil.data.replay import stored_bytes
 from vmil.envs.factory import env_info, make_env
 from vmil.learner.device import choose_device, choose_threads, require_device, use_bf16
 from vmil.learner.module import ImitationModule
@@ -106,7 +107,8 @@ def frames_per_second(config: Config) -> float:
 def _introduce(config: Config, run_dir: Path, data: VMILDataModule) -> None:
     """Says what is about to run, on what, and what it will take."""
     size, device = data.footprint, choose_device(config)
-    free = require_disk(run_dir, size.replay_bytes)
+    more = max(0, size.replay_bytes - stored_bytes(replay_dir(run_dir)))  # bytes
+    free = require_disk(run_dir, more)
     log.info("run: %s", run_dir)
     log.info(
         "%s on %s: %s frames, seed %d; device %s, %d threads, convolutions in %s",
@@ -123,7 +125,7 @@ def _introduce(config: Config, run_dir: Path, data: VMILDataModule) -> None:
         "disk: up to %.1f GB of %.0f GB free",
         size.replay_bytes / 1e9,
         size.demo_bytes / 1e9,
-        size.replay_bytes / 1e9,
+        more / 1e9,
         free / 1e9,
     )
     if data.place is not None:
