@@ -11,11 +11,12 @@ from typing import NoReturn
 from vmil.commands import COMMANDS
 from vmil.commands.settings import FAILED
 from vmil.config import keys
-from vmil.config.errors import NonFiniteError, StoppedError, UserError
+from vmil.config.errors import InUseError, NonFiniteError, StoppedError, UserError
 from vmil.config.sources import presets
 
 CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)  # about files that the user named
 MISUSED, INTERRUPTED, STOPPED = 2, 130, 143  # exit codes besides; the shell's for Ctrl-C and SIGTERM
+IN_USE = 75  # what sysexits.h calls a temporary failure
 
 
 class Parser(argparse.ArgumentParser):
@@ -40,7 +41,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0 done, 1 failed, 2 misused, 130 or 143 interrupted."""
+    """Run one command and return its exit code: 0 done, 1 failed, 2 misused, 75 in use, 130 or 143 interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parsed = make_parser().parse_args(arguments or ["--help"])
         return COMMANDS[parsed.command].run(parsed.settings)
     except UserError as error:
-        return _complain(str(error))
+        return _complain(str(error), IN_USE if isinstance(error, InUseError) else MISUSED)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return _complain(f"no space left on the disk for '{error.filename or 'a file'}': free some, then resume")
@@ -67,6 +68,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def _complain(sentence: str) -> int:
+def _complain(sentence: str, code: int = MISUSED) -> int:
     print(f"vmil: {sentence}", file=sys.stderr)
-    return MISUSED
+    return code

@@ -47,6 +47,7 @@ from vmil.config.schema import Config
 from vmil.data.transition import Batch
 from vmil.envs.rendering import BACKENDS, probe_backend
 from vmil.experiments.cell import in_use
+from vmil.experiments.schedule import LOOK_AGAIN
 from vmil.tracking.curves import read_curve
 from vmil.tracking.record import read_record
 from vmil.training.checkpoint import Checkpoint
@@ -441,9 +442,9 @@ def test_a_run_is_used_by_one_process_at_a_time(stopped: Place, capsys: pytest.C
     assert not in_use(run)
     with locked(run):
         assert in_use(run)  # by which an experiment knows that it must not start it
-        assert stopped.resume("run") == 2
+        assert stopped.resume("run") == LOOK_AGAIN  # should another one have begun it since
         assert sentence(capsys) == f"vmil: the run directory '{run}' is in use by another process"
-        assert stopped.train("run") == 2
+        assert stopped.train("run") == LOOK_AGAIN
         assert "is in use by another process" in sentence(capsys)
 
 

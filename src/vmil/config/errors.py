@@ -13,6 +13,10 @@ class UserError(Exception):
     """Ends the command with exit code 2 and its message, without a traceback."""
 
 
+class InUseError(UserError):
+    """Another process holds what this command needs; ends it with exit code 75: it may be tried again later."""
+
+
 class StoppedError(BaseException):
     """The run was asked to end (SIGTERM, Ctrl-C) and has saved itself; ends the command with exit code 143.
 

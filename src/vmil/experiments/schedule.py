@@ -14,7 +14,7 @@ State = Literal["waiting", "running", "stopping", "stopped", "failed", "done"]
 StopUrgency = Literal["no", "soon", "now"]  # to stop: not at all, with checkpoints, or at once
 
 MISUSED, INTERRUPTED, STOPPED = 2, 130, 143  # exit codes of `vmil train` (see cli.py)
-LOOK_AGAIN = 75  # another process's run has ended: not an attempt of ours (sysexits.h calls it a temporary failure)
+LOOK_AGAIN = 75  # another process makes the run (see cli.py), or has ended it: not an attempt of ours
 
 
 class Handle(Protocol):

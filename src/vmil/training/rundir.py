@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vmil.config.errors import UserError
+from vmil.config.errors import InUseError, UserError
 from vmil.config.load import save_config
 from vmil.config.paths import given_path
 from vmil.config.runs import CHECKPOINTS, CONFIG_FILE, LAST, LOCK_FILE, PREVIOUS, last_checkpoint
@@ -123,7 +123,8 @@ def locked(run_dir: Path) -> Iterator[None]:
     """Holds the directory for this process; the lock dies with the process, however it ends.
 
     Raises:
-        UserError: another process is using it, or it cannot be written.
+        InUseError: another process is using it.
+        UserError: it cannot be written.
     """
     with _writing(run_dir):
         file = (run_dir / LOCK_FILE).open("w")
@@ -131,7 +132,7 @@ def locked(run_dir: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UserError(f"the run directory '{run_dir}' is in use by another process") from error
+            raise InUseError(f"the run directory '{run_dir}' is in use by another process") from error
         except OSError as error:  # some shared file systems have no locks
             log.warning("'%s' cannot be locked (%s): nothing keeps a second process out", run_dir, error.strerror)
         yield
