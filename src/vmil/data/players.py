@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import threading
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +21,7 @@ from vmil.data.collect import EpisodeActor, one_thread
 from vmil.envs.episodes import EpisodicEnv, seed_from
 
 _DIE_WITH_PARENT = 1  # prctl's PR_SET_PDEATHSIG
+_LOOK_EVERY = 1.0  # seconds between two looks at the parent, where there is no prctl
 
 
 class Player(TensorDictModuleBase):
@@ -104,8 +107,18 @@ def settle_in(parent: int | None = None) -> None:
     """
     for which in (signal.SIGINT, signal.SIGHUP):
         signal.signal(which, signal.SIG_IGN)
-    prctl: Any = getattr(ctypes.CDLL(None), "prctl", None)  # Linux; elsewhere it notices at its next order
+    parent = os.getppid() if parent is None else parent
+    prctl: Any = getattr(ctypes.CDLL(None), "prctl", None)  # Linux has it
     if prctl is not None:
         prctl(_DIE_WITH_PARENT, signal.SIGKILL)
-    if parent is not None and os.getppid() != parent:
+    else:
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    if os.getppid() != parent:
         os._exit(1)
+
+
+def _end_with(parent: int) -> None:
+    """Looks for as long as the parent lives: an orphan is given another one."""
+    while os.getppid() == parent:
+        time.sleep(_LOOK_EVERY)
+    os._exit(1)
