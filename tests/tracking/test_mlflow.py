@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import logging
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -19,7 +21,7 @@ from vmil.config.schema import TrackingConfig
 from vmil.tracking import mlflow as tracking_mlflow
 from vmil.tracking.curves import read_curve
 from vmil.tracking.mlflow import MLflowTracker, ParentRun
-from vmil.tracking.record import read_record
+from vmil.tracking.record import read_record, update_record
 from vmil.tracking.stored import history
 from vmil.tracking.tracker import make_tracker
 
@@ -137,6 +139,33 @@ def test_a_broken_server_costs_one_warning_and_no_number(
     assert "MLflow at http://nowhere:1: MlflowException" in caplog.records[0].message
     assert len(caplog.records) <= 2  # the second says how much was lost
     assert json.loads((tmp_path / "run.json").read_text())["status"] == "FINISHED"
+
+
+def test_a_run_that_could_not_be_noted_is_not_made_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a full disk: what opens the run is called again."""
+    made: list[str] = []
+
+    def create_run(*args: Any, **kwargs: Any) -> Any:
+        made.append(f"run{len(made)}")
+        return MagicMock(**{"info.run_id": made[-1]})
+
+    noted = iter([False, False, True])
+
+    def note(run_dir: Path, **fields: object) -> None:
+        if "mlflow_run_id" in fields and not next(noted):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        update_record(run_dir, **fields)
+
+    monkeypatch.setattr(tracking_mlflow, "MlflowClient", lambda _: MagicMock(create_run=create_run))
+    monkeypatch.setattr(tracking_mlflow, "update_record", note)
+    monkeypatch.setattr(tracking_mlflow, "Outbox", lambda *args, **kwargs: MagicMock())
+    tracker = MLflowTracker(TrackingConfig(uri="http://nowhere:1", system_metrics=False), tmp_path)
+    for _ in range(2):
+        with pytest.raises(OSError, match="No space left"):
+            tracker._open()
+    tracker._open()
+    assert made == ["run0"]
+    assert read_record(tmp_path)["mlflow_run_id"] == "run0"
 
 
 def test_without_mlflow_the_other_kinds_work_and_mlflow_says_what_is_missing(

@@ -130,7 +130,8 @@ class MLflowTracker(CsvTracker):
         """Here and not in __init__: making a new SQLite store takes seconds, and a server may be away."""
         with _alone(self._uri):
             client = MlflowClient(self._uri)
-        self._run_id = self._continue_run(client) or self._start_run(client)
+        # Remembered: what fails below has this called again, which must not make a second run.
+        self._run_id = self._run_id or self._continue_run(client) or self._start_run(client)
         self._client = client
         update_record(self.run_dir, mlflow_run_id=self._run_id, mlflow_uri=shown(self._uri))
         if self._config.system_metrics:
