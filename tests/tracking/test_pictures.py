@@ -1,6 +1,8 @@
 """Pictures from arrays."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import imageio_ffmpeg
 import numpy as np
@@ -63,6 +65,38 @@ def test_a_film_keeps_its_length_and_colours_and_small_odd_frames_are_enlarged(t
     assert len(seen) == 5
     assert np.abs(seen[2].mean(axis=(0, 1)) - [200, 0, 0]).max() < 12
     assert [path.name for path in (tmp_path / "v").iterdir()] == ["a.mp4"]
+
+
+@pytest.mark.parametrize("left", [b"", b"no film", None])
+def test_a_film_that_ffmpeg_does_not_finish_leaves_the_one_before_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: bytes | None
+) -> None:
+    frames = np.zeros((5, 16, 16, 3), np.uint8)
+    path = tmp_path / "a.mp4"
+    write_video(path, frames, fps=10)
+    before = path.read_bytes()
+    write = imageio_ffmpeg.write_frames
+
+    def write_some(file: str, *args: Any, **kwargs: Any) -> Iterator[None]:
+        """As when the disk is full, which shows in ffmpeg's exit code alone: what is left, or the first frames only."""
+        writer = write(file, *args, **kwargs)
+        writer.send(None)
+        for number in range(6):
+            try:
+                frame = yield
+            except GeneratorExit:
+                break
+            if number < 3:
+                writer.send(frame)
+        writer.close()
+        if left is not None:
+            Path(file).write_bytes(left)
+
+    monkeypatch.setattr(imageio_ffmpeg, "write_frames", write_some)
+    with pytest.raises(OSError, match="ffmpeg wrote no film" if left is not None else "ffmpeg wrote 3 of 5 frames"):
+        write_video(path, frames, fps=10)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_no_frame_is_no_film(tmp_path: Path) -> None:

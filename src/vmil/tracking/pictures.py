@@ -94,11 +94,28 @@ def write_video(path: Path, frames: Pixels, fps: float, least_size: int = 256) -
     temporary = path.with_name(f".{path.stem}.tmp.mp4")
     writer = imageio_ffmpeg.write_frames(str(temporary), (width, height), fps=fps, codec="libx264", macro_block_size=2)
     try:
-        writer.send(None)
-        for frame in frames:
-            large = frame.repeat(factor, 0).repeat(factor, 1)
-            margins = ((0, height - large.shape[0]), (0, width - large.shape[1]), (0, 0))
-            writer.send(np.ascontiguousarray(np.pad(large, margins, mode="edge")))
-    finally:
-        writer.close()
-    os.replace(temporary, path)
+        try:
+            writer.send(None)
+            for frame in frames:
+                large = frame.repeat(factor, 0).repeat(factor, 1)
+                margins = ((0, height - large.shape[0]), (0, width - large.shape[1]), (0, 0))
+                writer.send(np.ascontiguousarray(np.pad(large, margins, mode="edge")))
+        finally:
+            writer.close()  # says nothing of how ffmpeg ended
+        _check_length(temporary, len(frames))
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _check_length(film: Path, frames: int) -> None:
+    """OSError unless ffmpeg reads that many frames in it."""
+    import imageio_ffmpeg
+
+    try:
+        found, _ = imageio_ffmpeg.count_frames_and_secs(str(film))
+    except RuntimeError as error:
+        raise OSError(f"ffmpeg wrote no film: {error}") from error
+    if found != frames:
+        raise OSError(f"ffmpeg wrote {found} of {frames} frames")
