@@ -1,5 +1,7 @@
 """The doctor's findings, and its verdict."""
 
+import re
+
 import pytest
 
 from vmil import doctor
@@ -38,6 +40,14 @@ def test_it_is_ready_when_one_backend_renders(quick, monkeypatch):
 def egl_works(quick, monkeypatch):
     """A machine on which that renders."""
     monkeypatch.setattr(rendering, "probe_backends", lambda: [rendering.BackendReport("egl", True, 1.0, "")])
+
+
+def test_memory_is_found_where_sysconf_does_not_know_of_it(egl_works, monkeypatch):
+    monkeypatch.setattr(doctor.os, "sysconf", refuse("unrecognized configuration name"))  # as on macOS
+    lines = []
+    assert doctor.examine(lines.append)
+    [memory] = [line for line in lines if line.split()[0] == "memory" and "limit" not in line]
+    assert re.fullmatch(r"memory +[1-9]\d*\.\d GiB, \d+\.\d available", memory)
 
 
 def refuse(sentence):

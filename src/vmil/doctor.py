@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, get_args
 from vmil.config.cuda import nvidia_driver
 from vmil.config.errors import UserError
 from vmil.config.schema import EnvConfig, RenderProfile
-from vmil.data.machine import allowed_cores, cpu_flags, memory_limit, processor_name
+from vmil.data.machine import (
+    allowed_cores,
+    available_memory,
+    cpu_flags,
+    memory_limit,
+    processor_name,
+    total_memory,
+)
 from vmil.tracking.address import shown
 
 if TYPE_CHECKING:
@@ -73,9 +80,7 @@ def _processor() -> Iterator[Line]:
 
 
 def _memory() -> Iterator[Line]:
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-    yield "memory", f"{total / GIB:.1f} GiB, {free / GIB:.1f} unused"
+    yield "memory", f"{total_memory() / GIB:.1f} GiB, {available_memory() / GIB:.1f} available"
     limit = memory_limit()
     if limit is not None:
         yield "memory limit", f"{limit / GIB:.1f} GiB (this container's)"

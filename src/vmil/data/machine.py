@@ -38,6 +38,11 @@ def allowed_cores() -> int:
     return max(1, min(limit for limit in limits if limit is not None))
 
 
+def total_memory() -> int:
+    """Bytes of memory that the machine has, whatever its container allows."""
+    return int(psutil.virtual_memory().total)
+
+
 def available_memory() -> int:
     """Bytes of memory that this process may still take: the machine's, or its container's if that is less."""
     free = int(psutil.virtual_memory().available)
