@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -24,6 +25,7 @@ from vmil.config.runs import CONFIG_FILE, POLICY_FILE, find_pretrained, shipped_
 from vmil.experts.provenance import sha256
 from vmil.training import pretrained
 from vmil.training.pretrained import load_policy
+from vmil.training.restore import frames_in
 from vmil.training.trained import trained_learner
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -149,6 +151,17 @@ def test_a_policy_that_does_not_fit_or_is_damaged_says_so(shipped: SimpleNamespa
         (tmp_path / POLICY_FILE).write_bytes(content)
         with pytest.raises(UserError, match="missing, damaged, or no policy"):
             load_policy(tmp_path, other, make_learner)
+
+
+@pytest.mark.parametrize("section", [{"frames": 24}, {"ranks": [{"frames": 24}, {"frames": 24}]}])
+def test_the_card_of_a_run_counts_the_frames_of_all_its_ranks(section: dict[str, Any]) -> None:
+    assert frames_in(Path("last.ckpt"), {"VMILDataModule": section}) == 24
+
+
+@pytest.mark.parametrize("content", [{}, {"VMILDataModule": {"ranks": []}}, {"VMILDataModule": 5}])
+def test_a_checkpoint_without_its_frames_is_damaged(content: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"'last\.ckpt' is damaged"):
+        frames_in(Path("last.ckpt"), content)
 
 
 def test_what_belongs_to_a_machine_stays_there() -> None:

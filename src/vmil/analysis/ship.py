@@ -11,7 +11,7 @@ from vmil.analysis.publish import make_command
 from vmil.config.errors import UserError
 from vmil.config.load import load_saved_config, save_config
 from vmil.config.paths import given_path
-from vmil.config.runs import CONFIG_FILE, POLICY_FILE, pretrained_dir
+from vmil.config.runs import CONFIG_FILE, POLICY_FILE, last_checkpoint, pretrained_dir
 from vmil.config.schema import ComputeConfig, Config, DemosConfig, RunConfig, TrackingConfig
 from vmil.config.schema_cli import ShipOptions
 from vmil.data import machine
@@ -24,6 +24,7 @@ from vmil.learner.device import playable
 from vmil.tracking.record import read_record
 from vmil.training.assembly import LearnerFactory, prepare_torch
 from vmil.training.pretrained import evaluate_pretrained, save_policy
+from vmil.training.restore import frames_in
 from vmil.training.rundir import git_commit
 from vmil.training.trained import expert_return, trained_learner
 
@@ -57,7 +58,7 @@ def ship_run(run_dir: Path, make_learner: LearnerFactory, options: ShipOptions, 
     prepare_rendering(config.env)
     prepare_torch(config)
     learner, checkpoint = trained_learner(run_dir, config, make_learner)
-    frames, updates = int(checkpoint["VMILDataModule"]["frames"]), learner.updates_done
+    frames, updates = frames_in(last_checkpoint(run_dir), checkpoint), learner.updates_done
     fresh = out.with_name(f".{out.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)

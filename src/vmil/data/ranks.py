@@ -121,9 +121,15 @@ def states_of_all(make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     return {"ranks": [state for state, _ in everyone]}
 
 
+def every_state(state: dict[str, Any]) -> list[dict[str, Any]]:
+    """What each rank put there, one if it was alone."""
+    states: list[dict[str, Any]] = state.get("ranks", [state])
+    return states
+
+
 def own_state(state: dict[str, Any], rank: Rank) -> dict[str, Any]:
     """What this rank put there; UserError if the number of ranks was different."""
-    states: list[dict[str, Any]] = state.get("ranks", [state])
+    states = every_state(state)
     if len(states) != rank.count:
         raise UserError(
             f"the checkpoint is of a run with compute.devices × compute.nodes = {len(states)}, which must stay so: "

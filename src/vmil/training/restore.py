@@ -9,6 +9,7 @@ from vmil.config.errors import UserError
 from vmil.config.runs import PREVIOUS
 from vmil.data.archives import read_archive
 from vmil.data.datamodule import VMILDataModule
+from vmil.data.ranks import every_state
 from vmil.learner.module import ImitationModule, listed
 
 
@@ -33,6 +34,18 @@ def read_checkpoint(path: Path, learner: ImitationModule) -> dict[str, Any]:
             f"and {expected.get(name, 'absent')} in this configuration"
         )
     return content
+
+
+def frames_in(path: Path, content: dict[str, Any]) -> int:
+    """Environment frames that the run of a checkpoint, read from `path`, had collected: those of all its ranks.
+
+    Raises:
+        UserError: damaged.
+    """
+    try:
+        return int(every_state(content[VMILDataModule.__qualname__])[0]["frames"])  # each counts them all
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise _damaged(path) from error
 
 
 def try_on(path: Path, learner: ImitationModule, data: VMILDataModule) -> None:
