@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 from torchrl.objectives.value.functional import vec_td_lambda_return_estimate
 
-from vmil.behaviour.actor import Actor, ClippedNormal, TanhNormal
+from vmil.behaviour.actor import ActionHead, Actor, ClippedNormal, ClippedNormalHead, TanhNormal, TanhNormalHead
 from vmil.behaviour.critic import Critic
 from vmil.behaviour.loss import actor_loss, cloning_loss, cloning_weight, critic_loss
 from vmil.behaviour.returns import ReturnRange, lambda_return
 
 
 def make_actor(kind: str, init_std: float) -> Actor:
-    return Actor(
-        5,
-        2,
-        8,
-        1,
-        "elu",
-        "none",
-        kind=kind,  # type: ignore[arg-type]
-        mean_scale=5.0,
-        init_std=init_std,
-        min_std=0.1,
-        max_std=1.1,
-    )
+    heads: dict[str, Callable[[], ActionHead]] = {
+        "tanh_normal": lambda: TanhNormalHead(mean_scale=5.0, init_std=init_std, min_std=0.1),
+        "clipped_normal": lambda: ClippedNormalHead(init_std=init_std, min_std=0.1, max_std=1.1),
+    }
+    return Actor(5, 2, 8, 1, "elu", "none", heads[kind]())
 
 
 def test_lambda_return_by_hand() -> None:
@@ -93,11 +86,19 @@ def test_an_untrained_critic_holds_every_state_worth_nothing(slow: float) -> Non
     assert torch.equal(critic.target(feat), torch.zeros(5))
 
 
-def test_actor_refuses_what_cannot_be() -> None:
+def test_a_head_refuses_a_first_scale_that_it_cannot_have() -> None:
     with pytest.raises(ValueError, match="init_std"):
-        make_actor("clipped_normal", 3.0)
-    with pytest.raises(ValueError, match="beta"):
-        make_actor("beta", 0.5)
+        ClippedNormalHead(init_std=3.0, min_std=0.1, max_std=1.1)
+
+
+def test_a_head_s_range_by_hand() -> None:
+    raw = torch.tensor([[-50.0], [0.0], [50.0]])
+    bounded = ClippedNormalHead(init_std=0.35, min_std=0.1, max_std=1.1)(raw, raw)
+    torch.testing.assert_close(bounded.std, torch.tensor([[0.1], [0.35], [1.1]]))
+    torch.testing.assert_close(bounded.mean, torch.tensor([[-1.0], [0.0], [1.0]]))
+    open_ended = TanhNormalHead(mean_scale=5.0, init_std=2.0, min_std=0.1)(raw, raw)
+    torch.testing.assert_close(open_ended.mean, torch.tensor([[-5.0], [0.0], [5.0]]))
+    torch.testing.assert_close(open_ended.std, torch.tensor([[0.1], [2.1], [50 + math.log(math.expm1(2.0)) + 0.1]]))
 
 
 @pytest.mark.parametrize(("kind", "std"), [("tanh_normal", 5.0), ("clipped_normal", 0.6)])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vmil.acting import ActingPolicy, ActionNoise
-from vmil.behaviour.actor import Actor
+from vmil.behaviour.actor import Actor, ClippedNormalHead
 from vmil.config.options import LatentKind
 from vmil.data.transition import previous_actions
 from vmil.world_model.model import WorldModel, make_latent, preprocess
@@ -91,8 +91,8 @@ def make_networks(latent: LatentKind = "gaussian", proprio: int = P) -> tuple[Wo
         reward_head=False,
         bf16=False,
     )
-    scales = dict(mean_scale=5.0, init_std=STD, min_std=0.05, max_std=0.4)
-    actor = Actor(model.rssm.feat_size, A, 12, 1, "elu", "none", kind="clipped_normal", **scales)
+    head = ClippedNormalHead(init_std=STD, min_std=0.05, max_std=0.4)
+    actor = Actor(model.rssm.feat_size, A, 12, 1, "elu", "none", head)
     nn.init.normal_(actor.net.head.weight[:A], std=0.3)  # of the means; the scale stays the initial one
     return model, actor
 

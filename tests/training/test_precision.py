@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from vmil.behaviour.actor import Actor
+from vmil.behaviour.actor import Actor, ClippedNormalHead, TanhNormalHead
 from vmil.behaviour.critic import Critic
 from vmil.behaviour.returns import lambda_return
 from vmil.config.load import load_config
@@ -70,9 +70,9 @@ class Imitator:
     def __init__(self, norm: Norm, act: Activation) -> None:
         torch.manual_seed(0)
         self.rssm = RSSM(make_latent("gaussian", STOCH, 0, 0.1, 0.0), 8, A, DETER, UNITS, act, norm)
-        feat, kind = self.rssm.feat_size, "clipped_normal" if norm == "layer" else "tanh_normal"
-        scales: dict[str, Any] = dict(kind=kind, mean_scale=5.0, init_std=0.3, min_std=0.1, max_std=0.5)
-        self.actor = Actor(feat, A, UNITS, 3, act, norm, **scales)
+        feat = self.rssm.feat_size
+        head = ClippedNormalHead(0.3, 0.1, 0.5) if norm == "layer" else TanhNormalHead(5.0, 0.3, 0.1)
+        self.actor = Actor(feat, A, UNITS, 3, act, norm, head)
         self.critic = Critic(feat, UNITS, 2, act, norm, 0.0)
         self.discriminator = Discriminator(feat, A, UNITS, 2, act, True, False)
         for network in (self.actor.net, self.critic.net):

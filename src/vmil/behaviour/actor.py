@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vmil.config.options import Activation, Norm, PolicyKind
+from vmil.config.options import Activation, Norm
 from vmil.nets.distributions import LOG_2PI, normal_log_prob, tanh_log_jacobian
 from vmil.nets.mlp import MLP
 
@@ -76,47 +76,54 @@ class ClippedNormal:
         return normal_log_prob(action, self.mean, self.std)
 
 
+class ActionHead(Protocol):
+    """What turns an actor's raw outputs into π(· | z)."""
+
+    def __call__(self, mean: Tensor, raw: Tensor) -> ActionDistribution:
+        """Raw mean and raw scale, each (…, A) and 0 before anything was learnt, to the distribution of a (…, A)."""
+
+
+class TanhNormalHead:
+    """Before the tanh: mean c · tanh(mean / c), std softplus(raw + constant) + min_std (Dreamer v1)."""
+
+    def __init__(self, mean_scale: float, init_std: float, min_std: float) -> None:
+        self.mean_scale, self.min_std = mean_scale, min_std
+        self.raw_init_std = math.log(math.expm1(init_std))
+
+    def __call__(self, mean: Tensor, raw: Tensor) -> TanhNormal:
+        """(…, A), (…, A) → π."""
+        mean = self.mean_scale * torch.tanh(mean / self.mean_scale)
+        return TanhNormal(mean, F.softplus(raw + self.raw_init_std) + self.min_std)
+
+
+class ClippedNormalHead:
+    """Before the clip: mean tanh(mean), std between min_std and max_std (DreamerV3)."""
+
+    def __init__(self, init_std: float, min_std: float, max_std: float) -> None:
+        if not min_std < init_std < max_std:
+            raise ValueError(f"behaviour.init_std {init_std} must lie between min_std {min_std} and max_std {max_std}")
+        self.min_std, self.max_std = min_std, max_std
+        share = (init_std - min_std) / (max_std - min_std)
+        self.raw_init_std = math.log(share / (1 - share))
+
+    def __call__(self, mean: Tensor, raw: Tensor) -> ClippedNormal:
+        """(…, A), (…, A) → π."""
+        std = self.min_std + (self.max_std - self.min_std) * torch.sigmoid(raw + self.raw_init_std)
+        return ClippedNormal(torch.tanh(mean), std)
+
+
 class Actor(nn.Module):
     """z → π(· | z)."""
 
     def __init__(
-        self,
-        feat: int,
-        action: int,
-        units: int,
-        layers: int,
-        act: Activation,
-        norm: Norm,
-        *,
-        kind: PolicyKind,
-        mean_scale: float,
-        init_std: float,
-        min_std: float,
-        max_std: float,
+        self, feat: int, action: int, units: int, layers: int, act: Activation, norm: Norm, head: ActionHead
     ) -> None:
         super().__init__()
-        self.action_size = action
-        self.kind, self.mean_scale = kind, mean_scale
-        self.min_std, self.max_std = min_std, max_std
+        self.action_size, self.head = action, head
         # A zero head: at first the mean is 0 and the standard deviation init_std in every state.
         self.net = MLP(feat, 2 * action, layers, units, act, norm).with_zero_head()
-        if kind == "tanh_normal":
-            self.raw_init_std = math.log(math.expm1(init_std))
-        elif kind == "clipped_normal":
-            if not min_std < init_std < max_std:
-                raise ValueError(
-                    f"behaviour.init_std {init_std} must lie between min_std {min_std} and max_std {max_std}"
-                )
-            share = (init_std - min_std) / (max_std - min_std)
-            self.raw_init_std = math.log(share / (1 - share))
-        else:
-            raise ValueError(f"unknown policy {kind!r}")
 
     def forward(self, feat: Tensor) -> ActionDistribution:
         """(…, F) → the distribution of a (…, A)."""
         mean, raw = self.net(feat).chunk(2, -1)
-        if self.kind == "tanh_normal":
-            mean = self.mean_scale * torch.tanh(mean / self.mean_scale)
-            return TanhNormal(mean, F.softplus(raw + self.raw_init_std) + self.min_std)
-        std = self.min_std + (self.max_std - self.min_std) * torch.sigmoid(raw + self.raw_init_std)
-        return ClippedNormal(torch.tanh(mean), std)
+        return self.head(mean, raw)

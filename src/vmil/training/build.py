@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from vmil.behaviour.actor import Actor
+from vmil.behaviour.actor import ActionHead, Actor, ClippedNormalHead, TanhNormalHead
 from vmil.behaviour.critic import Critic
-from vmil.config.schema import Config
+from vmil.config.schema import BehaviourConfig, Config
 from vmil.discriminator.network import Discriminator
 from vmil.learner.device import choose_device, use_bf16
 from vmil.world_model.model import WorldModel, make_latent
@@ -39,19 +39,15 @@ def build_discriminator(config: Config, feat: int, action_size: int) -> Discrimi
 def build_actor(config: Config, feat: int, action_size: int) -> Actor:
     """The policy of `config.behaviour`."""
     c = config.behaviour
-    return Actor(
-        feat,
-        action_size,
-        c.actor_units,
-        c.actor_layers,
-        c.activation,
-        c.norm,
-        kind=c.policy,
-        mean_scale=c.mean_scale,
-        init_std=c.init_std,
-        min_std=c.min_std,
-        max_std=c.max_std,
-    )
+    return Actor(feat, action_size, c.actor_units, c.actor_layers, c.activation, c.norm, _action_head(c))
+
+
+def _action_head(c: BehaviourConfig) -> ActionHead:
+    if c.policy == "tanh_normal":
+        return TanhNormalHead(c.mean_scale, c.init_std, c.min_std)
+    if c.policy == "clipped_normal":
+        return ClippedNormalHead(c.init_std, c.min_std, c.max_std)
+    raise ValueError(f"unknown policy {c.policy!r}")
 
 
 def build_critic(config: Config, feat: int) -> Critic:
