@@ -58,6 +58,8 @@ class Discriminator(nn.Module):
     @torch.no_grad()
     def spectator(self) -> Discriminator:
         """A frozen copy on the CPU that judges as this one does now; unlike spectral norm it can be pickled."""
+        # Built anew: a deep copy shares the class that spectral norm made for each layer with the layer itself, and
+        # `remove_parametrizations` takes the weight out of that class, and so out of both.
         copy = Discriminator(*self._sizes, next_state=self.next_state, spectral=False, action_scale=self.action_scale)
         with only_read(self):
             for ours, its in zip(_linears(self.net), _linears(copy.net), strict=True):
