@@ -118,11 +118,10 @@ class Replay:
     ) -> list[Window]:
         """`count` slices of `length` steps inside one episode, the share `openings` at its start; copies no pixel.
 
-        lead, ends: whether and how far slices may reach beyond their episode, see `EpisodeSlices`.
+        lead, ends: whether and how far slices may reach beyond their episode, see `EpisodeSlices.draw`.
         """
-        slices, spans = self._slices, self.spans
-        slices.length, slices.openings, slices.lead, slices.ends = length, openings, lead, ends
-        rows, offsets = slices.draw(count)
+        spans = self.spans
+        rows, offsets = self._slices.draw(count, length, openings, lead, ends)
         return [self._window(spans[row], at, length) for row, at in zip(rows.tolist(), offsets.tolist(), strict=True)]
 
     def _window(self, span: EpisodeSpan, offset: int, length: int) -> Window:

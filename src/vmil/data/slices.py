@@ -87,14 +87,7 @@ def _tabulate(spans: list[EpisodeSpan], length: int, lead: int, ends: bool, key:
 
 
 class EpisodeSlices:
-    """Slices of `length` steps inside one episode, uniform over all first steps that leave room for one.
-
-    The share `openings` of them is moved to the first step of its episode: what every episode passes through, and where
-    a beginner fails first, would else be seen as rarely as any other moment.
-
-    With `lead` a slice may begin that many steps before its episode, and with `ends` the last action of one that was
-    terminated counts as if a step followed: each of an episode's transitions, seen through stacked frames, then comes
-    equally often.
+    """Draws slices inside one episode each, uniform over all first steps that leave room for one.
 
     TorchRL's SliceSampler draws the episode first, so that steps of short episodes come more often, and gathers every
     pixel of its slices to look for a done flag. Draws come from `generator`.
@@ -102,28 +95,32 @@ class EpisodeSlices:
 
     def __init__(self, spans: list[EpisodeSpan], generator: torch.Generator) -> None:
         self.spans = spans  # the writer's own list
-        self.length = 1
-        self.openings = 0.0
-        self.lead = 0
-        self.ends = False
         self._generator = generator
         self._table: _Table | None = None
 
-    def draw(self, count: int) -> tuple[Tensor, Tensor]:
+    def draw(
+        self, count: int, length: int, openings: float = 0.0, lead: int = 0, ends: bool = False
+    ) -> tuple[Tensor, Tensor]:
         """Which span each of `count` slices is of and where in its episode it begins, in [−lead, …): (count,) int64.
+
+        length: steps of each slice. openings: the share of them that is moved to the first step of its episode: what
+        every episode passes through, and where a beginner fails first, would else be seen as rarely as any other
+        moment. lead, ends: a slice may begin that many steps before its episode, and the last action of one that was
+        terminated counts as if a step followed: each of an episode's transitions, seen through stacked frames, then
+        comes equally often.
 
         Raises ValueError if no episode is long enough.
         """
-        table = self._current()
+        table = self._tabulated(length, lead, ends)
         draws = torch.randint(table.total, (count,), generator=self._generator)
         rows = torch.searchsorted(table.ends, draws, right=True)
-        opening = torch.rand(count, generator=self._generator) < self.openings
-        return rows, torch.where(opening, 0, draws - table.begins[rows]) - self.lead
+        opening = torch.rand(count, generator=self._generator) < openings
+        return rows, torch.where(opening, 0, draws - table.begins[rows]) - lead
 
-    def _current(self) -> _Table:
+    def _tabulated(self, length: int, lead: int, ends: bool) -> _Table:
         """Made anew only when something has changed: with thousands of episodes it takes longer than the draw."""
         oldest_and_newest = (*self.spans[:1], *self.spans[-1:])  # one leaves at the front, one comes at the back
-        key = (len(self.spans), oldest_and_newest, self.length, self.lead, self.ends)
+        key = (len(self.spans), oldest_and_newest, length, lead, ends)
         if self._table is None or self._table.key != key:
-            self._table = _tabulate(self.spans, self.length, self.lead, self.ends, key)
+            self._table = _tabulate(self.spans, length, lead, ends, key)
         return self._table
