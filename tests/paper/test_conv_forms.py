@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vmil.nets.conv import ImageDecoder, ImageEncoder
+from vmil.nets.conv import ImageDecoder, ImageEncoder, as_transposed
 from vmil.nets.conv_forms import (
     PatchConv2d,
     PatchConvTranspose2d,
@@ -27,7 +27,6 @@ FORMS = [
     (PatchConvTranspose2d, nn.ConvTranspose2d, (3, 2, 6, 2), 4),
     (SubpixelConvTranspose2d, nn.ConvTranspose2d, (5, 3, 6, 2), 7),
     (SubpixelConvTranspose2d, nn.ConvTranspose2d, (2, 1, 4, 2), 3),
-    (SubpixelConvTranspose2d, nn.ConvTranspose2d, (2, 3, 5, 2), 3),  # an odd kernel
     (SplitConvTranspose2d, nn.ConvTranspose2d, (4, 3, 6, 2), 5),
 ]
 
@@ -110,7 +109,7 @@ def plain_encoder(net: ImageEncoder, image: Tensor, act: nn.Module) -> Tensor:
 
 
 def plain_decoder(net: ImageDecoder, feat: Tensor, act: nn.Module) -> Tensor:
-    maps = F.conv_transpose2d(net.project(feat)[:, :, None, None], net.transposed_weight(), net.first_bias)
+    maps = F.conv_transpose2d(net.project(feat)[:, :, None, None], as_transposed(net.first.weight), net.first_bias)
     for layer in net.rest:
         transposed = isinstance(layer, nn.ConvTranspose2d)
         maps = F.conv_transpose2d(maps, layer.weight, layer.bias, stride=2) if transposed else act(maps)

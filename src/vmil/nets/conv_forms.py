@@ -1,8 +1,8 @@
 """Convolutions of stride 2 in the form that a processor computes fastest; each equals PyTorch's own.
 
 They serve single precision on CPUs, where the library's kernels for few channels, or for small maps, reach a third of
-the rate of a matrix product, and inputs in bfloat16. Elsewhere, as on CUDA, the layers are what they inherit; under
-bf16 autocast so is the decoder's `PatchConvTranspose2d`, since what it is given there is in single precision.
+the rate of a matrix product, and but for `PatchConvTranspose2d` inputs in bfloat16. Elsewhere, as on CUDA, the layers
+are what they inherit.
 Weights keep PyTorch's names and shapes, so a checkpoint fits either form.
 Letters: N pictures, H × W map, I channels in, O channels out, K kernel.
 """
@@ -63,20 +63,13 @@ def subpixel(maps: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
     Output pixel (2i + a, 2j + b) sums x[i − p, j − q] · w[2p + a, 2q + b]: for each of the four parities (a, b) a
     convolution with a kernel of half the size (Shi et al. 2016, "Is the deconvolution layer the same as a
-    convolutional layer?"). An odd kernel is one with a last row and column of zeros.
+    convolutional layer?"). K is even.
     """
-    odd = weight.shape[-1] % STRIDE
-    dense = rearrange(_even(weight), "i o (p a) (q b) -> (a b o) i p q", a=STRIDE, b=STRIDE).flip(2, 3)
+    dense = rearrange(weight, "i o (p a) (q b) -> (a b o) i p q", a=STRIDE, b=STRIDE).flip(2, 3)
     padding = dense.shape[-1] - 1
     dense = dense.contiguous(memory_format=torch.channels_last)
     quads = F.conv2d(maps, dense, bias.repeat(STRIDE * STRIDE), padding=padding)
-    pixels = rearrange(quads, "n (a b o) h w -> n (h a) (w b) o", a=STRIDE, b=STRIDE)
-    return pixels[:, : pixels.shape[1] - odd, : pixels.shape[2] - odd].contiguous()
-
-
-def _even(weight: Tensor) -> Tensor:
-    """A kernel (A, B, K, K) with a row and a column of zeros behind, if K is odd."""
-    return F.pad(weight, (0, weight.shape[-1] % STRIDE) * 2)
+    return rearrange(quads, "n (a b o) h w -> n (h a) (w b) o", a=STRIDE, b=STRIDE).contiguous()
 
 
 def _matrix(weight: Tensor) -> Tensor:
@@ -129,8 +122,6 @@ class _PatchConvTranspose(torch.autograd.Function):
     def forward(ctx: Any, input: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         maps, kernel = _last(input), weight.shape[-1]
         ctx.save_for_backward(maps, weight)
-        if maps.dtype == torch.bfloat16:
-            return _second(subpixel(input, weight, bias))
         count, height, width, _ = maps.shape
         grown = (count, STRIDE * (height - 1) + kernel, STRIDE * (width - 1) + kernel, len(bias))
         canvas = bias.expand(grown).contiguous()
@@ -208,22 +199,29 @@ class _ConvTransposeForm(nn.ConvTranspose2d):
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         """(N, I, H, W) → (N, O, 2(H−1)+K, 2(W−1)+K)."""
-        if self.bias is None or output_size is not None or not (applies(input) or applies_in_bf16(input)):
+        if self.bias is None or output_size is not None or not self.takes(input):
             return super().forward(input, output_size)
         weight, bias = self.weight.to(input.dtype), self.bias.to(input.dtype)
         maps: Tensor = self.function.apply(input, weight, bias)  # type: ignore[no-untyped-call]
         return maps
 
+    def takes(self, input: Tensor) -> bool:
+        """Whether the function is the faster one for this input."""
+        return applies(input) or applies_in_bf16(input)
+
 
 class PatchConvTranspose2d(_ConvTransposeForm):
-    """As one matrix product whose patches are added up: for small maps.
+    """As one matrix product whose patches are added up: for small maps in single precision.
 
-    Of maps in bfloat16, where adding up is slow, only its gradients are products; forward it is `subpixel`. The decoder
-    has none such for it: the fp32 bias that `ImageDecoder` adds before makes its maps fp32, so that under bf16 autocast
-    it is the layer that it inherits, which then rounds them.
+    In bfloat16 adding up is slow. Nor does the decoder have such maps for it: the fp32 bias that `ImageDecoder` adds
+    before makes them fp32, and under bf16 autocast the layer that this one inherits rounds them.
     """
 
     function = _PatchConvTranspose
+
+    def takes(self, input: Tensor) -> bool:
+        """As above, but never in bfloat16."""
+        return applies(input)
 
 
 class SplitConvTranspose2d(_ConvTransposeForm):
@@ -233,7 +231,7 @@ class SplitConvTranspose2d(_ConvTransposeForm):
 
 
 class SubpixelConvTranspose2d(_ConvTransposeForm):
-    """As a dense convolution to four pixels at once (`subpixel`): for few outputs.
+    """As a dense convolution to four pixels at once (`subpixel`): for few outputs and an even kernel.
 
     Its gradients are taken in the transposed form, which is fast there.
     """
