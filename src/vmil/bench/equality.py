@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
-from einops import rearrange
 from torch import Tensor, nn
 
 from vmil.bench.learner import LooseLearner
 from vmil.bench.reference import Reference
 from vmil.data.transition import Batch
+from vmil.nets.conv import as_transposed
 
 LOSS_TOLERANCE = 1e-4  # relative
 GRADIENT_TOLERANCE = 1e-3  # of a weight's gradient, relative to its norm; sums in another order differ by that
@@ -48,7 +48,7 @@ def in_reference_layout(learner: LooseLearner, read: Read) -> dict[str, Tensor]:
     joint = "model.posterior.0.weight"  # W [h, e], which we hold as two matrices
     found[joint] = torch.cat([found[joint], read(rssm.from_embedding.weight)], 1)
     found |= {f"model.project.{kind}": read(weight) for kind, weight in model.decoder.project.named_parameters()}
-    transposed = rearrange(read(model.decoder.first.weight), "(h w o) i -> i o h w", h=5, w=5)
+    transposed = as_transposed(read(model.decoder.first.weight))
     found |= {"model.decoder.0.weight": transposed, "model.decoder.0.bias": read(model.decoder.first_bias)}
     put("model.decoder", model.decoder.rest, first=1)
     put("discriminator", learner.discriminator.net)

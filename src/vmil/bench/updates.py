@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -158,17 +158,10 @@ def comparable(config: Config, action: int) -> tuple[LooseLearner, Batch]:
     return learner, batch
 
 
-def differences(
-    config: Config, action: int, tamper: Callable[[LooseLearner], object] = lambda _: None
-) -> list[Difference]:
-    """Our first update against the reference's, from the same weights and noise, in fp32.
-
-    `tamper` may change the learner once the reference has its weights, which must then be noticed.
-    """
+def differences(config: Config, action: int) -> list[Difference]:
+    """Our first update against the reference's, from the same weights and noise, in fp32."""
     learner, batch = comparable(config, action)
-    reference = make_reference(learner)
-    tamper(learner)
-    return compare(learner, reference, batch, config.seed)
+    return compare(learner, make_reference(learner), batch, config.seed)
 
 
 def verdict(found: list[Difference]) -> str:

@@ -40,8 +40,7 @@ class VMILDataModule(lightning.LightningDataModule):
     `on_collect(frames)` is called after every agent step with the frames collected so far.
 
     rank: where several processes learn together, each has its own seed, replay and share of the demonstrations, and
-    collects its part of a round; `frames` counts those of all. ahead: whether the next batch is drawn while one is
-    learnt from; None: if it has to travel to a GPU.
+    collects its part of a round; `frames` counts those of all.
     """
 
     def __init__(
@@ -50,7 +49,6 @@ class VMILDataModule(lightning.LightningDataModule):
         policy: LearnerPolicy | None = None,
         replay_dir: Path | None = None,
         rank: Rank = ALONE,
-        ahead: bool | None = None,
     ) -> None:
         super().__init__()
         self.config, self.rank, self.seed = config, rank, rank_seed(config.seed, rank)
@@ -64,7 +62,7 @@ class VMILDataModule(lightning.LightningDataModule):
         self.metrics: dict[str, float] = {}  # of the last collection, and the mean time to sample
         self.on_collect: Callable[[int], None] | None = None
         self.demos: Demonstrations | None = None
-        self._policy, self._ahead = policy, ahead
+        self._policy = policy
         self._round_collector: RoundCollector | None = None
         self._pending: dict[str, Any] | None = None
         self._restored = False
@@ -82,7 +80,7 @@ class VMILDataModule(lightning.LightningDataModule):
         if config.debug.use_ground_truth_reward:
             self.demos.check_rewards()
         self.replay = make_replay(config, self.info, stream_seed(seed, "replay"), self.replay_dir, self.place)
-        self.draws = make_draws(config, self.demos.replay, self.replay, self._ahead)
+        self.draws = make_draws(config, self.demos.replay, self.replay)
         collector = make_collector(config, seed, stream_seed(seed, "random actions"), self._policy)
         self._round_collector = RoundCollector(config, collector, self.replay, self.pace, self.rank)
         if self._pending is not None:

@@ -84,10 +84,10 @@ class Draws:
             source.set_generator_state(state)
 
 
-def make_draws(config: Config, demos: Replay, replay: Replay, ahead: bool | None = None) -> Draws:
-    """What suits the machine: batches that have to travel to a GPU are pinned and, unless `ahead` says no, drawn ahead.
+def make_draws(config: Config, demos: Replay, replay: Replay) -> Draws:
+    """What suits the machine: batches that have to travel to a GPU are pinned and drawn ahead.
 
     Elsewhere there is nothing to gain: on a CPU the cores are busy learning, on the device a draw is one launch.
     """
     travels = replay.device is None and computes_on_gpu(config)
-    return Draws(config, demos, replay, pinned=travels, ahead=travels if ahead is None else ahead)
+    return Draws(config, demos, replay, pinned=travels, ahead=travels)

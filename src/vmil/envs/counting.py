@@ -19,14 +19,6 @@ def encode(episode: int, time: int, size: int) -> np.ndarray:
     return image
 
 
-def decode(image: np.ndarray) -> tuple[int, int]:
-    """Read (episode % 256, time) back from a picture (H, W, 3); ValueError if it is not of one colour."""
-    corner = image.reshape(-1, 3)[0]
-    if not (image == corner).all():
-        raise ValueError("not a picture of the counting environment: its pixels differ")
-    return int(corner[0]), int(corner[1]) * 256 + int(corner[2])
-
-
 class CountingEnv(EpisodicEnv):
     """Counts agent steps in its pixels; proprio is (episode, time); the reward is 0 and only the time limit ends it."""
 

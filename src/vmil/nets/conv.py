@@ -42,7 +42,7 @@ class ImageDecoder(nn.Module):
     """The mirror image: a linear map to 1×1, then transposed convolutions 1 → 5 → 13 → 30 → 64.
 
     The first transposed convolution acts on a 1×1 map, where it *is* a linear map; written as one it is up to 60 times
-    faster on CPUs. `transposed_weight` gives it back in the other form.
+    faster on CPUs. `as_transposed` gives its weight in the other form.
     """
 
     def __init__(self, inputs: int, depth: int, act: Activation) -> None:
@@ -65,6 +65,7 @@ class ImageDecoder(nn.Module):
         picture: Tensor = self.rest(rearrange(maps, "n h w c -> n c h w"))
         return rearrange(picture, "n c h w -> n h w c")
 
-    def transposed_weight(self) -> Tensor:
-        """The first layer's weight as `ConvTranspose2d` holds it, (32d, 4d, 5, 5)."""
-        return rearrange(self.first.weight, "(h w o) i -> i o h w", h=5, w=5)
+
+def as_transposed(weight: Tensor) -> Tensor:
+    """The decoder's first weight, or its gradient, as `ConvTranspose2d` holds it: (5 · 5 · O, I) → (I, O, 5, 5)."""
+    return rearrange(weight, "(h w o) i -> i o h w", h=5, w=5)

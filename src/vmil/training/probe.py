@@ -11,6 +11,8 @@ from vmil.discriminator.network import Discriminator, Triples
 from vmil.nets.mlp import only_read
 from vmil.world_model.model import WorldModel, preprocess
 
+CONTEXT = 5  # frames that the model sees before it predicts open-loop
+
 
 @torch.no_grad()
 def sorted_rightly(
@@ -31,10 +33,10 @@ def sorted_rightly(
 
 
 @torch.no_grad()
-def open_loop_pictures(model: WorldModel, batch: Batch, context: int) -> tuple[np.ndarray, np.ndarray]:
-    """Truth and the model's open-loop prediction after `context` filtered frames, both (T, B, 64, 64, 3) uint8."""
+def open_loop_pictures(model: WorldModel, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+    """Truth and the model's open-loop prediction after `CONTEXT` filtered frames, both (T, B, 64, 64, 3) uint8."""
     before = previous_actions(batch.action, batch.is_first)
-    context = min(context, len(batch.image) - 1)  # of short sequences at least the last frame is dreamt
+    context = min(CONTEXT, len(batch.image) - 1)  # of short sequences at least the last frame is dreamt
     dreamt = model.open_loop(preprocess(batch.image), batch.proprio, before, batch.is_first, context)
     pictures = ((dreamt + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
     return batch.image.cpu().numpy(), pictures.cpu().numpy()

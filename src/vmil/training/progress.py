@@ -29,11 +29,11 @@ WINDOW = 600.0  # seconds over which the speed is measured
 class Progress(Callback):
     """Frames, updates per second, time left and the last evaluation."""
 
-    def __init__(self, config: Config, flush: TrackingFlush, reporter: Reporter, bar: bool | None = None) -> None:
+    def __init__(self, config: Config, flush: TrackingFlush, reporter: Reporter) -> None:
         self.config, self._flush, self._reporter = config.training, flush, reporter
         collected, scored = collected_env(config).episode_frames, config.env.episode_frames
         self._broken_off = collected if collected < scored else None  # frames
-        self._wants_bar = sys.stderr.isatty() if bar is None else bar
+        self._wants_bar = sys.stderr.isatty()
         self._bar: tqdm[Any] | None = None
         self._updates = 0  # since this process began training
         self._in_round = 0  # of this round

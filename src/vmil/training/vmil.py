@@ -246,6 +246,6 @@ class VMIL(RecordedModule):
         actor = self.actor if self.averaged_actor is None else self.averaged_actor
         return ActingPolicy(self.world_model, actor, deterministic=True)
 
-    def open_loop_pictures(self, batch: Batch, context: int = 5) -> tuple[np.ndarray, np.ndarray]:
-        """Truth and the model's open-loop prediction after `context` filtered frames, both (T, B, 64, 64, 3) uint8."""
-        return open_loop_pictures(self.world_model, batch.to(self.device), context)
+    def open_loop_pictures(self, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+        """Truth and the model's open-loop prediction, both (T, B, 64, 64, 3) uint8."""
+        return open_loop_pictures(self.world_model, batch.to(self.device))

@@ -59,7 +59,7 @@ class WorldModel(nn.Module):
         bf16: bool,
     ) -> None:
         super().__init__()
-        self.action_size, self.proprio_size, self.bf16 = action_size, proprio_size, bf16
+        self.proprio_size, self.bf16 = proprio_size, bf16
         self.encoder = ImageEncoder(depth, activation)
         embedding = self.encoder.outputs + (proprio_hidden if proprio_size else 0)
         self.rssm = RSSM(latent, embedding, action_size, deter, hidden, activation, norm)
