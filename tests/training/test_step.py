@@ -105,7 +105,8 @@ def make_batch(experts: int = EXPERTS) -> Batch:
     draw, is_first = torch.Generator().manual_seed(7), torch.zeros(T, B, dtype=torch.bool)
     is_first[0, 0] = True
     image = torch.randint(0, 256, (T, B, 64, 64, 3), dtype=torch.uint8, generator=draw)
-    return Batch(image, None, torch.rand(T, B, A, generator=draw) * 2 - 1, is_first, experts)
+    action = torch.rand(T, B, A, generator=draw) * 2 - 1
+    return Batch(image, None, action, is_first, torch.zeros(T, B, dtype=torch.bool), experts)
 
 
 def make_posterior(learner: VMIL) -> State:

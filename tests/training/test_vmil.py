@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from unittest.mock import patch
 
 import numpy as np
@@ -39,6 +40,7 @@ def make_batch(proprio: int = 0, reward: bool = False, experts: int = EXPERTS) -
         proprio=torch.randn(T, B, proprio, generator=generator) if proprio else None,
         action=torch.rand(T, B, A, generator=generator) * 2 - 1,
         is_first=is_first,
+        terminated=torch.zeros(T, B, dtype=torch.bool),
         experts=experts,
         reward=torch.rand(T, B, generator=generator) if reward else None,
     )
@@ -261,7 +263,7 @@ def test_proprioception_is_read_and_explained(make_learner: Callable[..., VMIL])
 def test_of_however_short_a_sequence_something_is_dreamt(make_learner: Callable[..., VMIL], length: int) -> None:
     learner = make_learner(f"training.batch_length={length}", "behaviour.dream_starts=0")
     batch = make_batch()
-    short = Batch(batch.image[:length], None, batch.action[:length], batch.is_first[:length], EXPERTS)
+    short = replace(batch, **{name: tensor[:length] for name, tensor in batch.tensors().items()})
     truth, dreamt = learner.open_loop_pictures(short)
     assert truth.shape == dreamt.shape == (length, B, 64, 64, 3)
 

@@ -28,9 +28,8 @@ def joint_batch() -> Batch:
         proprio=None,
         action=torch.rand(T, B, A, generator=draw),
         is_first=torch.arange(T)[:, None].expand(T, B) == 0,
+        terminated=torch.zeros(T, B, dtype=torch.bool),
         experts=B,
-        reward=None,
-        terminated=None,
     )
 
 

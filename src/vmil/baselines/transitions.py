@@ -63,7 +63,6 @@ class Transitions:
 
 def transitions(batch: Batch) -> Transitions:
     """One transition from each slice of k + 1 steps: the stack of the first k, its action, the stack of the last k."""
-    assert batch.terminated is not None
     return Transitions(
         observation=stacked(batch, slice(0, -1)),
         action=batch.action[-2],

@@ -28,7 +28,7 @@ def mixed_batch(config: Config, demos: Replay, replay: Replay, experts: int, pin
         proprio=stacked.get("proprio"),
         action=stacked["action"],
         is_first=stacked["is_first"],
+        terminated=stacked["terminated"],
         experts=experts,
         reward=stacked.get("reward"),
-        terminated=stacked["terminated"],
     )

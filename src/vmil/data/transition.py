@@ -16,8 +16,8 @@ Letters: T steps of a sequence, B sequences, H × W pixels, A action size, P siz
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, fields, replace
+from typing import Any, NamedTuple
 
 import torch
 from tensordict import TensorDictBase
@@ -41,25 +41,21 @@ class Batch:
     proprio: Tensor | None  # (T, B, P) float32
     action: Tensor  # (T, B, A) float32; action[t] was taken at image[t]
     is_first: Tensor  # (T, B) bool; image[t] opens an episode, or repeats its opening
+    terminated: Tensor  # (T, B) bool; action[t] ended the task, as opposed to the time limit
     experts: int
     reward: Tensor | None = None  # (T, B) float32; None unless debug.use_ground_truth_reward: imitation never sees it
-    terminated: Tensor | None = None  # (T, B) bool; action[t] ended the task, as opposed to the time limit
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Those of its fields that hold a tensor, by name."""
+        held = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in held.items() if isinstance(value, Tensor)}
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """The same batch on another device."""
-
-        def move(tensor: Tensor) -> Tensor:
-            return tensor.to(device, non_blocking=non_blocking)
-
-        return Batch(
-            image=move(self.image),
-            proprio=None if self.proprio is None else move(self.proprio),
-            action=move(self.action),
-            is_first=move(self.is_first),
-            experts=self.experts,
-            reward=None if self.reward is None else move(self.reward),
-            terminated=None if self.terminated is None else move(self.terminated),
-        )
+        moved: dict[str, Any] = {
+            name: tensor.to(device, non_blocking=non_blocking) for name, tensor in self.tensors().items()
+        }
+        return replace(self, **moved)
 
 
 def previous_actions(action: Tensor, is_first: Tensor) -> Tensor:

@@ -18,7 +18,6 @@ from vmil.config.errors import UserError
 from vmil.config.schema import Config
 from vmil.data.transition import Batch
 from vmil.learner.module import Part
-from vmil.learner.nonfinite import tensors_of
 
 Dials = Mapping[str, Tensor | float]  # numbers that change from update to update
 Readings = Mapping[str, Tensor | float]  # metrics of one update
@@ -111,7 +110,7 @@ class RecordedStep:
         return recording.constants | dict(zip(recording.names, recording.values.clone().unbind(), strict=True))
 
     def _take_in(self, batch: Batch, dials: Mapping[str, float], kind: Hashable) -> _Recording:
-        tensors = tensors_of(batch)
+        tensors = batch.tensors()
         key = (kind, batch.experts, *((name, tensor.shape, tensor.dtype) for name, tensor in tensors.items()))
         recording = self.recordings.get(key)
         if recording is None:
@@ -121,7 +120,7 @@ class RecordedStep:
             recording = _Recording(own, {name: torch.full((), value, device=device) for name, value in dials.items()})
             self.recordings[key] = recording
             return recording
-        for name, place in tensors_of(recording.batch).items():
+        for name, place in recording.batch.tensors().items():
             place.copy_(tensors[name], non_blocking=True)
         for name, value in dials.items():
             recording.dials[name].fill_(value)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vmil.config.errors import NonFiniteError
+from vmil.data.transition import Batch
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ class FiniteGuard:
         if bool(torch.isfinite(values).all()):
             self._in_a_row[name] = 0
             return True
-        tensors = tensors_of(batch)
+        tensors = batch.tensors() if isinstance(batch, Batch) else {}
         error = NonFiniteError(_sentence(name, update, values, list(norms), tensors, learner), tensors)
         if not self.skip:
             raise error
@@ -101,12 +102,6 @@ class LeftOut:
     def load_state_dict(self, state: Mapping[str, Sequence[float]]) -> None:
         """Counts on from there."""
         self._counts = {name: torch.tensor(counts, device=self._device) for name, counts in state.items()}
-
-
-def tensors_of(batch: object) -> dict[str, Tensor]:
-    """The tensors among a batch's fields."""
-    fields: dict[str, Any] = getattr(batch, "__dict__", {})
-    return {name: value for name, value in fields.items() if isinstance(value, Tensor)}
 
 
 def _sentence(
