@@ -5,13 +5,16 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from vmil.behaviour.actor import ActionDistribution, Actor
-from vmil.world_model.model import WorldModel, preprocess
+from vmil.world_model.model import Filter, preprocess
 from vmil.world_model.rssm import State
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class ActionNoise:
@@ -52,7 +55,7 @@ class ActingPolicy:
 
     def __init__(
         self,
-        model: WorldModel,
+        model: Filter,
         actor: Actor,
         *,
         deterministic: bool = False,
@@ -111,11 +114,15 @@ class PortableActing(nn.Module):
 
     def __init__(self, policy: ActingPolicy) -> None:
         super().__init__()
-        model, actor = policy.model, policy.actor
-        moved = next(actor.parameters()).device.type != "cpu"
-        self.model = copy.deepcopy(model).cpu().requires_grad_(False)
-        self.actor = copy.deepcopy(actor).cpu().requires_grad_(False)
-        self.model.bf16 = model.bf16 and not moved  # the CPU may lack the bf16 that the GPU has
+        model, moved = policy.model, next(policy.actor.parameters()).device.type != "cpu"
+        vector = model.proprio_encoder
+        self.model = Filter(
+            _copied(model.encoder),
+            _copied(model.rssm),
+            None if vector is None else _copied(vector),
+            model.bf16 and not moved,  # the CPU may lack the bf16 that the GPU has
+        )
+        self.actor = _copied(policy.actor)
         self.register_buffer("std", torch.tensor(policy.noise.std(), dtype=torch.float64))
         noise = ActionNoise(self._std, correlation=policy.noise.correlation, spread=policy.noise.spread)
         self._policy = ActingPolicy(self.model, self.actor, deterministic=policy.deterministic, noise=noise)
@@ -128,5 +135,16 @@ class PortableActing(nn.Module):
         """Makes every step append its (feat, action) to the list."""
         self._policy.trace = trace
 
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """As its parent's; a state from an older checkpoint holds the model's heads too, which do not act."""
+        heads = tuple(f"{prefix}model.{head}." for head in ("decoder", "proprio_decoder", "reward_head"))
+        for name in [name for name in state_dict if name.startswith(heads)]:
+            del state_dict[name]  # of torch's own copy
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
     def _std(self) -> float:
         return float(self.std)
+
+
+def _copied(network: Network) -> Network:
+    return copy.deepcopy(network).cpu().requires_grad_(False)

@@ -36,40 +36,21 @@ class Prediction(NamedTuple):
     proprio: Tensor | None  # (N, P)
 
 
-class WorldModel(nn.Module):
-    """q(z_t | x_{≤t}, a_{<t}), p(z_{t+1} | z_t, a_t) and p(x_t | z_t).
+class Filter(nn.Module):
+    """q(z_t | x_{≤t}, a_{<t}): the part of a world model that acting needs.
 
-    The reward head exists only for `debug.use_ground_truth_reward`; an imitation run has none.
-    Convolutions run in bf16 where `bf16` is set; the filter's recurrence never: in fp32, on CUDA with products in TF32.
+    Convolutions run in bf16 where `bf16` is set; the recurrence never: in fp32, on CUDA with products in TF32.
     """
 
-    def __init__(
-        self,
-        *,
-        action_size: int,
-        proprio_size: int,
-        latent: Latent,
-        deter: int,
-        hidden: int,
-        depth: int,
-        activation: Activation,
-        norm: Norm,
-        proprio_hidden: int,
-        reward_head: bool,
-        bf16: bool,
-    ) -> None:
+    def __init__(self, encoder: ImageEncoder, rssm: RSSM, proprio_encoder: MLP | None, bf16: bool) -> None:
         super().__init__()
-        self.proprio_size, self.bf16 = proprio_size, bf16
-        self.encoder = ImageEncoder(depth, activation)
-        embedding = self.encoder.outputs + (proprio_hidden if proprio_size else 0)
-        self.rssm = RSSM(latent, embedding, action_size, deter, hidden, activation, norm)
-        feat = self.rssm.feat_size
-        self.decoder = ImageDecoder(feat, depth, activation)
-        self.proprio_encoder = (
-            MLP(proprio_size, proprio_hidden, 1, proprio_hidden, activation) if proprio_size else None
-        )
-        self.proprio_decoder = MLP(feat, proprio_size, 2, proprio_hidden, activation) if proprio_size else None
-        self.reward_head = MLP(feat, 1, 2, hidden, activation, norm) if reward_head else None
+        self.encoder, self.rssm, self.bf16 = encoder, rssm, bf16
+        self.proprio_encoder = proprio_encoder
+
+    @property
+    def proprio_size(self) -> int:
+        """How many numbers it reads beside the image."""
+        return 0 if self.proprio_encoder is None else next(self.proprio_encoder.parameters()).shape[-1]
 
     def encode(self, image: Tensor, proprio: Tensor | None) -> Tensor:
         """Preprocessed pictures (…, 64, 64, 3) and vectors (…, P) → embeddings (…, E), fp32."""
@@ -92,6 +73,40 @@ class WorldModel(nn.Module):
     ) -> tuple[State, Tensor]:
         """Filters preprocessed pictures (T, B, …): posterior states (T, B, …) and the priors' stats (T, B, ·)."""
         return self.rssm.observe(self.encode(image, proprio), previous_action, is_first, noise)
+
+
+class WorldModel(Filter):
+    """The filter with p(z_{t+1} | z_t, a_t) and p(x_t | z_t).
+
+    The reward head exists only for `debug.use_ground_truth_reward`; an imitation run has none. The decoder's
+    convolutions run in bf16 where the encoder's do.
+    """
+
+    def __init__(
+        self,
+        *,
+        action_size: int,
+        proprio_size: int,
+        latent: Latent,
+        deter: int,
+        hidden: int,
+        depth: int,
+        activation: Activation,
+        norm: Norm,
+        proprio_hidden: int,
+        reward_head: bool,
+        bf16: bool,
+    ) -> None:
+        encoder = ImageEncoder(depth, activation)
+        embedding = encoder.outputs + (proprio_hidden if proprio_size else 0)
+        rssm = RSSM(latent, embedding, action_size, deter, hidden, activation, norm)
+        super().__init__(encoder, rssm, None, bf16)
+        feat = self.rssm.feat_size
+        self.decoder = ImageDecoder(feat, depth, activation)
+        if proprio_size:  # only now: an optimiser's state in a checkpoint knows weights by their order
+            self.proprio_encoder = MLP(proprio_size, proprio_hidden, 1, proprio_hidden, activation)
+        self.proprio_decoder = MLP(feat, proprio_size, 2, proprio_hidden, activation) if proprio_size else None
+        self.reward_head = MLP(feat, 1, 2, hidden, activation, norm) if reward_head else None
 
     def predict(self, feat: Tensor) -> Prediction:
         """(N, F) → what would be observed there."""
