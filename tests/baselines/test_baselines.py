@@ -158,8 +158,7 @@ def test_every_preset_takes_a_step_and_its_optimisers_hold_every_weight_once(
 ) -> None:
     learner = make(algo, proprio=4)
     optimizers = learner.configure_optimizers()
-    listed = optimizers if isinstance(optimizers, list) else [optimizers]
-    held = [id(p) for optimizer in listed for group in optimizer.param_groups for p in group["params"]]
+    held = [id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
     assert len(held) == len(set(held))
     assert set(held) == {id(p) for p in learner.parameters() if p.requires_grad}
     everything = moved(learner, lambda: learner.training_step(batch_for(learner, proprio=4), 0))

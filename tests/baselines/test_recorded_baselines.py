@@ -10,23 +10,22 @@ from vmil.algorithms import make_learner
 from vmil.config.load import load_config
 from vmil.data.transition import Batch
 from vmil.learner.graphs import WARM_UP
-from vmil.learner.recorded import RecordedModule
+from vmil.learner.module import ImitationModule
 
 B, A, SIZE = 6, 2, 20
 SMALL = ("env=counting", "compute=debug", f"env.image_size={SIZE}", f"training.batch_size={B}")
 
 
-def make(*overrides: str, proprio: int = 0) -> RecordedModule:
+def make(*overrides: str, proprio: int = 0) -> ImitationModule:
     torch.manual_seed(0)
     learner = make_learner(load_config([*SMALL, *overrides]), A, proprio)
-    assert isinstance(learner, RecordedModule)
     optimizers = learner.configure_optimizers()
     object.__setattr__(learner, "optimizers", lambda: optimizers)
     object.__setattr__(learner, "manual_backward", lambda loss: loss.backward())
     return learner
 
 
-def make_batch(learner: RecordedModule, seed: int) -> Batch:
+def make_batch(learner: ImitationModule, seed: int) -> Batch:
     training, generator = learner.config.training, torch.Generator().manual_seed(seed)
     length, true_reward = training.batch_length, learner.config.debug.use_ground_truth_reward
     return Batch(
@@ -61,7 +60,7 @@ def test_recorded_updates_are_the_plain_ones(options: list[str], kinds: int) -> 
         for update in range(kinds * (WARM_UP + 2) + 7):
             learner.training_step(make_batch(learner, update), 0)
         metrics = {name: value for name, value in learner.drain_metrics().items() if not name.startswith("time/")}
-        results.append((learner.state_dict(), metrics, getattr(learner, "reward_sample", None)))
+        results.append((learner.state_dict(), metrics, learner.reward_sample))
     assert len(recorder.tapes) == kinds
     (plain, plain_metrics, plain_reward), (again, again_metrics, again_reward) = results
     torch.testing.assert_close(again_reward, plain_reward)  # of the last update, whichever kind it was

@@ -17,7 +17,7 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 from vmil.algorithms import make_learner
 from vmil.config.load import load_config
 from vmil.data.transition import Batch
-from vmil.learner.recorded import RecordedModule
+from vmil.learner.module import ImitationModule
 
 B, A, P = 4, 3, 2
 DEVICE = "elsewhere"
@@ -54,7 +54,7 @@ def move(module: nn.Module) -> None:
     del kept
 
 
-def make_batch(learner: RecordedModule, experts: int) -> Batch:
+def make_batch(learner: ImitationModule, experts: int) -> Batch:
     """Of the size that the learner reads."""
     length, debug = learner.config.training.batch_length, learner.config.debug
     size = learner.config.env.image_size
@@ -72,7 +72,6 @@ def make_batch(learner: RecordedModule, experts: int) -> Batch:
 def learn_and_act(*options: str) -> None:
     """An update of each shape and two actions of each policy; the simulator's side of them stays with the host."""
     learner = make_learner(load_config(["env=counting", "compute=debug", "env.proprio=true", *options]), A, P)
-    assert isinstance(learner, RecordedModule)
     with FakeTensorMode():
         move(learner)
         learner._device = torch.device(DEVICE)

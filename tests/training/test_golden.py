@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from vmil.config.load import load_config
+from vmil.config.schema import Config
 from vmil.data.transition import Batch
 from vmil.training.vmil import VMIL
 
@@ -28,9 +29,11 @@ TOLERANCE = 1e-3  # relative; another processor's rounding, amplified by three s
 class Alone(VMIL):
     """A learner that trains without a Trainer."""
 
+    def __init__(self, config: Config) -> None:
+        super().__init__(config, A, 0)
+        self._made = self.configure_optimizers()
+
     def optimizers(self, use_pl_optimizer: bool = True) -> Any:
-        if not hasattr(self, "_made"):
-            self._made = self.configure_optimizers()
         return self._made
 
     def manual_backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
@@ -62,7 +65,7 @@ def steps(preset: str) -> dict[str, float]:
     """Means of every metric over the steps, but for shares of rows, which rounding may turn; how far each part went."""
     torch.manual_seed(0)
     small = ("env=counting", "compute=debug", f"training.batch_length={T}", "compute.precision=fp32")
-    learner = Alone(load_config([*small, f"algo={preset}"]), A, 0)
+    learner = Alone(load_config([*small, f"algo={preset}"]))
     parts = {name: part for name, part in learner.named_children() if any(p.requires_grad for p in part.parameters())}
     before = {name: [weight.detach().clone() for weight in part.parameters()] for name, part in parts.items()}
     for _ in range(STEPS):

@@ -11,13 +11,13 @@ import pytest
 import torch
 from tape import TapeRecorder
 
-from vmil.config.errors import UserError
+from vmil.config.errors import NonFiniteError, UserError
 from vmil.config.load import load_config
 from vmil.data.transition import Batch
-from vmil.learner.graphs import WARM_UP, clip_and_step, use_graphs
-from vmil.learner.module import NonFiniteError, Part
+from vmil.learner.graphs import WARM_UP, use_graphs
+from vmil.learner.module import ImitationModule
 from vmil.learner.nonfinite import PATIENCE, LeftOut, Skip
-from vmil.learner.recorded import RecordedModule
+from vmil.learner.stepping import Part, clip_and_step
 from vmil.training.vmil import VMIL
 
 T, B, EXPERTS, A = 6, 4, 2, 3
@@ -53,7 +53,7 @@ def make_learner(monkeypatch: pytest.MonkeyPatch) -> Callable[..., VMIL]:
 
 def test_a_learner_that_cannot_learn_is_not_made() -> None:
     with pytest.raises(TypeError, match="abstract method"):
-        RecordedModule(load_config(SMALL))  # type: ignore[abstract]
+        ImitationModule(load_config(SMALL))  # type: ignore[abstract]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from vmil.config.schema import Config
 from vmil.data.transition import Batch
 from vmil.discriminator.network import Triples
 from vmil.imagination import Dream
-from vmil.learner.module import Part
+from vmil.learner.stepping import Part
 from vmil.nets.mlp import frozen
 from vmil.training import vmil
 from vmil.training.vmil import VMIL
@@ -77,9 +77,9 @@ class Alone(VMIL):
     def manual_backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         loss.backward()
 
-    def step(self, name: str, optimizer: int, loss: Tensor, parts: Iterable[Part]) -> None:
+    def step(self, name: str, loss: Tensor, parts: Iterable[Part]) -> None:
         self.steps.append((name, loss.detach().clone()))
-        super().step(name, optimizer, loss, parts)
+        super().step(name, loss, parts)
 
 
 class Dreamt(NamedTuple):

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from vmil.config.errors import NonFiniteError
 from vmil.config.load import load_config
 from vmil.config.schema import EnvConfig
 from vmil.data.transition import Batch, previous_actions
@@ -21,7 +22,7 @@ from vmil.envs.counting import CountingEnv
 from vmil.envs.episodes import Outcome
 from vmil.evaluation.rollout import SEED_OFFSET, SIDE_BY_SIDE, Rollout, evaluate
 from vmil.imagination import DreamNoise, imagine
-from vmil.learner.module import NonFiniteError
+from vmil.learner.stepping import Part
 from vmil.nets.mlp import frozen
 from vmil.training.vmil import VMIL
 from vmil.world_model.model import preprocess
@@ -336,6 +337,19 @@ def test_a_resumed_run_learns_at_the_configured_rates(make_learner: Callable[...
     assert [group["lr"] for group in behaviour.param_groups] == [0.25, 0.125]
     assert model.param_groups[0]["eps"] == 0.5
     assert behaviour.param_groups[0]["betas"] == (0.25, 0.999)
+
+
+def test_optimisers_go_by_their_names(make_learner: Callable[..., VMIL]) -> None:
+    """Each name's is the one of its place among what a checkpoint stores by place."""
+    learner = make_learner()
+    in_order = [learner.world_model, learner.discriminator, learner.actor]
+    assert list(learner.make_optimizers()) == ["model", "disc", "actor"]
+    for name, part in zip(("model", "disc", "actor"), in_order, strict=True):
+        before = [snapshot(other) for other in in_order]
+        learner.step(name, sum(weight.square().sum() for weight in part.parameters()), [Part(name, part)])
+        assert [changed(*pair) for pair in zip(in_order, before, strict=True)] == [other is part for other in in_order]
+    with pytest.raises(ValueError, match="no optimiser 'critic': this learner has model, disc, actor"):
+        learner.step("critic", next(learner.critic.parameters()).sum(), [Part("critic", learner.critic)])
 
 
 def test_exploration_noise_lasts_as_long_as_asked(

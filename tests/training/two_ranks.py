@@ -11,7 +11,7 @@ from torch import Tensor, distributed, nn
 from vmil.config.load import load_config
 from vmil.data.ranks import anyone, average_, gathered
 from vmil.data.transition import Batch
-from vmil.learner.module import average_gradients
+from vmil.learner.stepping import average_gradients
 from vmil.training.build import build_world_model
 from vmil.world_model.loss import Frames, elbo_loss
 from vmil.world_model.model import preprocess

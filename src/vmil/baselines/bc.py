@@ -10,18 +10,17 @@ from __future__ import annotations
 
 import torch
 
-from vmil.baselines.drq import UNCLIPPED
 from vmil.baselines.networks import Actor, Encoder
 from vmil.baselines.policy import StackPolicy
 from vmil.baselines.transitions import stacked
 from vmil.config.schema import Config
 from vmil.data.transition import Batch
 from vmil.learner.device import choose_device, use_bf16
-from vmil.learner.module import Part
-from vmil.learner.recorded import RecordedModule
+from vmil.learner.module import ImitationModule
+from vmil.learner.stepping import Part
 
 
-class BC(RecordedModule):
+class BC(ImitationModule):
     """Encoder and actor, of whose distribution only the mode is trained and used."""
 
     def __init__(self, config: Config, action_size: int, proprio_size: int) -> None:
@@ -34,12 +33,12 @@ class BC(RecordedModule):
         seen = stacked(batch, slice(None)).views(1, self.config.pixels.shift)
         error = self.actor(self.encoder(seen.image), seen.proprio).mode() - batch.action[-1]  # (N, A)
         loss = error.square().sum(-1).mean()
-        self.step("actor", 0, loss, [Part("actor", self, UNCLIPPED)])
+        self.step("actor", loss, [Part("actor", self)])
         self.means.add({"actor/loss": loss.detach(), "actor/cloning_error": error.detach().abs().mean()})
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """One optimiser for everything."""
-        return torch.optim.Adam(self.parameters(), lr=self.config.bc.lr, fused=True)
+    def make_optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """One for everything, the encoder too."""
+        return {"actor": torch.optim.Adam(self.parameters(), lr=self.config.bc.lr, fused=True)}
 
     def exploration_policy(self) -> StackPolicy:
         """The run asks for it, but it never acts."""

@@ -14,16 +14,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vmil.baselines.drq import UNCLIPPED, DrQ
+from vmil.baselines.drq import DrQ
 from vmil.baselines.transitions import Transitions, transitions
 from vmil.config.schema import Config
 from vmil.data.transition import Batch
 from vmil.discriminator.loss import discriminator_loss
 from vmil.discriminator.network import Discriminator
 from vmil.discriminator.reward import reward_from_logit
-from vmil.learner.module import Part
-
-D_OPTIMIZER = 3  # after DrQ's own
+from vmil.learner.stepping import Part
 
 
 class DAC(DrQ):
@@ -67,7 +65,7 @@ class DAC(DrQ):
                 penalty_scale=c.penalty_scale,
                 penalty_target=c.penalty_target,
             )
-            self.step("disc", D_OPTIMIZER, loss, [Part("disc", self.discriminator, UNCLIPPED)])
+            self.step("disc", loss, [Part("disc", self.discriminator)])
         self.means.add(metrics)
 
     @torch.no_grad()
@@ -75,7 +73,7 @@ class DAC(DrQ):
         """r(D) of the agent's transitions, (N,)."""
         return reward_from_logit(self.config.dac.reward, self.discriminator(agent))
 
-    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """DrQ's three; discriminator."""
+    def make_optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """DrQ's three, then the discriminator's."""
         own = torch.optim.Adam(self.discriminator.parameters(), lr=self.config.dac.lr, fused=True)
-        return [*super().configure_optimizers(), own]
+        return super().make_optimizers() | {"disc": own}

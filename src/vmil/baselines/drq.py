@@ -3,7 +3,7 @@
 It differs from SAC in what it looks at: targets are averaged over K shifts of the next observation, the critic's loss
 over M shifts of the present one. It differs from the published program in its clock: that alternates one step in the
 environment with one update, this collects a whole episode and then makes as many updates as it had steps; neither makes
-any for the episodes of random actions at the beginning.
+any for the episodes of random actions at the beginning. No gradient is clipped; their norms are logged all the same.
 
 TorchRL's SACLoss takes one next observation for each transition, so it cannot average targets over views of it; it
 serves as the reference in this module's tests instead.
@@ -12,7 +12,6 @@ serves as the reference in this module's tests instead.
 from __future__ import annotations
 
 import copy
-import math
 
 import torch
 from torch import Tensor
@@ -24,14 +23,12 @@ from vmil.baselines.transitions import Observation, Transitions, transitions
 from vmil.config.schema import Config
 from vmil.data.transition import Batch
 from vmil.learner.device import choose_device, use_bf16
-from vmil.learner.module import Part
-from vmil.learner.recorded import RecordedModule
+from vmil.learner.module import ImitationModule
+from vmil.learner.stepping import Part
 from vmil.nets.mlp import follow, frozen
 
-UNCLIPPED = math.inf  # DrQ clips no gradient; their norms are logged all the same
 
-
-class DrQ(RecordedModule):
+class DrQ(ImitationModule):
     """Critic with encoder, its slow copy, actor, temperature; subclasses define the reward."""
 
     def __init__(self, config: Config, action_size: int, proprio_size: int) -> None:
@@ -93,7 +90,7 @@ class DrQ(RecordedModule):
             feat = self.critic.feat(self.critic.encoder(seen.image), seen.proprio)
             value = self.critic(feat, step.action.repeat(c.views, 1)).unflatten(1, (c.views, len(step)))
             loss, metrics = critic_loss(value, target)
-            self.step("critic", 0, loss, [Part("critic", self.critic, UNCLIPPED)])
+            self.step("critic", loss, [Part("critic", self.critic)])
         self.means.add(metrics)
 
     def fit_actor(self, seen: Observation) -> None:
@@ -105,9 +102,9 @@ class DrQ(RecordedModule):
                 action, entropy = policy.sample(torch.randn_like(policy.mean))
                 value = self.critic(self.critic.feat(maps, seen.proprio), action)
             loss, metrics = actor_loss(value, entropy, self.temperature.value)
-            self.step("actor", 1, loss, [Part("actor", self.actor, UNCLIPPED)])
+            self.step("actor", loss, [Part("actor", self.actor)])
             price, price_metrics = temperature_loss(self.temperature.log, entropy, self.target_entropy)
-            self.step("temperature", 2, price, [Part("temperature", self.temperature, UNCLIPPED)])
+            self.step("temperature", price, [Part("temperature", self.temperature)])
         self.means.add(metrics | price_metrics)
         self.means.add(
             {"actor/action_std": policy.std.detach().mean(), "actor/mean_abs": policy.mode().detach().abs().mean()}
@@ -115,10 +112,11 @@ class DrQ(RecordedModule):
 
     # ---- the run around it ---------------------------------------------------------------------------------------
 
-    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """Critic with encoder; actor; temperature."""
-        parts = (self.critic, self.actor, self.temperature)
-        return [torch.optim.Adam(part.parameters(), lr=self.config.drq.lr, fused=True) for part in parts]
+    def make_optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """Critic's, with its encoder; actor's; temperature's."""
+        parts = {"critic": self.critic, "actor": self.actor, "temperature": self.temperature}
+        lr = self.config.drq.lr
+        return {name: torch.optim.Adam(part.parameters(), lr=lr, fused=True) for name, part in parts.items()}
 
     def exploration_policy(self) -> StackPolicy:
         """The policy that collects, by sampling."""

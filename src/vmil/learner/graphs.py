@@ -7,17 +7,16 @@ shapes are fixed, and that whatever changes from call to call is read from tenso
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vmil.config.errors import UserError
 from vmil.config.schema import Config
 from vmil.data.transition import Batch
-from vmil.learner.module import Part
 
 Dials = Mapping[str, Tensor | float]  # numbers that change from update to update
 Readings = Mapping[str, Tensor | float]  # metrics of one update
@@ -143,28 +142,3 @@ def use_graphs(config: Config, device: torch.device) -> bool:
 def alone(config: Config) -> bool:
     """Whether no other process learns with this one."""
     return config.compute.devices * config.compute.nodes == 1
-
-
-def clip_and_step(optimizer: torch.optim.Optimizer, parts: Iterable[Part], left_out: Tensor) -> dict[str, Tensor]:
-    """Clips each part and makes the optimiser's step, all on the device; gives the gradient norms.
-
-    A step whose gradient is not finite is left out by the optimiser's own kernel and counted in `left_out`, as in
-    `LeftOut.of`; reading that waits for the device. The optimiser must be a fused Adam.
-    """
-    norms = {f"{part.name}/grad_norm": nn.utils.clip_grad_norm_(part.module.parameters(), part.clip) for part in parts}
-    finite = torch.stack([norm.detach().float() for norm in norms.values()]).isfinite().all()
-    broken = (~finite).float()
-    left_out.add_(broken)
-    left_out[1].mul_(broken)
-    optimizer.found_inf = broken  # type: ignore[attr-defined]  # what a gradient scaler tells the fused kernel
-    recording = broken.is_cuda and torch.cuda.is_current_stream_capturing()
-    restored = [group.get("capturable", False) for group in optimizer.param_groups]
-    try:
-        for group in optimizer.param_groups:
-            group["capturable"] = recording  # else it refuses to be recorded; its fused kernel always can be
-        optimizer.step()
-    finally:
-        del optimizer.found_inf  # type: ignore[attr-defined]
-        for group, capturable in zip(optimizer.param_groups, restored, strict=True):
-            group["capturable"] = capturable
-    return {name: norm.detach() for name, norm in norms.items()}

@@ -1,39 +1,37 @@
-"""What every algorithm here needs of a LightningModule: manual steps, meters, a counter that survives."""
+"""What every algorithm here needs of a LightningModule: manual steps, recorded updates, meters, a clock, a counter."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from collections.abc import Hashable, Iterable
+from typing import Any
 
 import lightning
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from vmil.config.errors import NonFiniteError as NonFiniteError
 from vmil.config.schema import Config
 from vmil.data.collect import LearnerPolicy
 from vmil.data.ranks import average_
 from vmil.data.transition import Batch
 from vmil.evaluation.rollout import Rollout
+from vmil.learner.device import choose_device
+from vmil.learner.graphs import CudaRecorder, Dials, Readings, RecordedStep, Recorder, alone, use_graphs
 from vmil.learner.meters import Means, Stopwatch
-from vmil.learner.nonfinite import FiniteGuard
+from vmil.learner.nonfinite import Attempt, FiniteGuard
 from vmil.learner.portable_evaluation import PortableEvaluation
-
-
-class Part(NamedTuple):
-    """A piece of network whose gradient norm is clipped, and logged as `<name>/grad_norm`, on its own."""
-
-    name: str
-    module: nn.Module
-    clip: float
+from vmil.learner.stepping import DeviceStepper, HostStepper, Part, Stepper
 
 
 class ImitationModule(lightning.LightningModule, ABC):
-    """Manual optimisation with several optimisers, metrics drained by the callbacks.
+    """An algorithm: `learn` is its update, by the optimisers that it names; two policies act.
 
-    The clock is `frames`: environment frames so far, kept by the data module; `updates` counts training steps.
+    Optimisation is manual, and the callbacks drain the metrics. The clock is `frames`, environment frames so far;
+    `updates` counts training steps.
+
+    An update may be recorded once and replayed as one launch (`compute.graphs`), its stages then not timed one by one.
+    So nothing in `learn` waits for the device, and what it reads of the run's progress it reads from `dial`.
     """
 
     updates_done: Tensor
@@ -46,29 +44,22 @@ class ImitationModule(lightning.LightningModule, ABC):
         self.updates = 0  # the same number as a plain int: reading a tensor would make a GPU wait
         self.means, self.stopwatch = Means(), Stopwatch()
         self.guard = FiniteGuard(config.training.skip_nonfinite)
-        self._batch: object = None  # in hand: evidence, if it leads to a non-finite value (NaN or inf)
+        self.stepper: Stepper = HostStepper(self.guard, self)
+        self.recorded: RecordedStep | None = None
+        self.reward_sample: Tensor | None = None  # of the last update
+        self._optimizer_names: tuple[str, ...] = ()
+        self._batch: Batch | None = None  # in hand
+        self._dials: Dials | None = None  # set while an update runs that is, or will be, recorded
 
-    @property
-    def frames(self) -> int:
-        """Environment frames collected so far."""
-        return int(getattr(getattr(self._trainer, "datamodule", None), "frames", 0))
+    # ---- what an algorithm says of itself
 
-    def step(self, name: str, optimizer: int, loss: Tensor, parts: Iterable[Part]) -> None:
-        """One step of the optimiser of that index on `loss`, each part clipped by hand.
+    @abstractmethod
+    def learn(self, batch: Batch) -> None:
+        """One update on a replayed batch."""
 
-        Raises:
-            NonFiniteError: loss or gradient is not finite, unless `training.skip_nonfinite` leaves such a step out.
-        """
-        chosen = listed(self.optimizers())[optimizer]
-        chosen.zero_grad(set_to_none=True)
-        self.manual_backward(loss)
-        loss = average_gradients(chosen.param_groups, loss)
-        norms = {
-            f"{part.name}/grad_norm": nn.utils.clip_grad_norm_(part.module.parameters(), part.clip) for part in parts
-        }
-        self.means.add({key: norm.detach() for key, norm in norms.items()})
-        if self.guard.allows(name, self.updates, loss, norms, self, self._batch):
-            chosen.step()
+    @abstractmethod
+    def make_optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """New ones by name, each a fused Adam; checkpoints hold their states in this order."""
 
     @abstractmethod
     def exploration_policy(self) -> LearnerPolicy:
@@ -78,6 +69,14 @@ class ImitationModule(lightning.LightningModule, ABC):
     def evaluation_policy(self) -> LearnerPolicy:
         """Acts for the score: deterministic, its state fresh."""
 
+    def schedules(self) -> dict[str, float]:
+        """Every number that `learn` reads and that depends on how far the run is."""
+        return {}
+
+    def kind(self) -> Hashable:
+        """Which of several branches `learn` takes this time: each is recorded on its own."""
+        return None
+
     def portable_evaluation(self) -> PortableEvaluation:
         """The evaluation policy as it is now, for another process."""
         return PortableEvaluation(self.evaluation_policy().portable())
@@ -86,28 +85,56 @@ class ImitationModule(lightning.LightningModule, ABC):
         """What else an evaluation by the last evaluation policy shows, besides the score."""
         return {}
 
-    def reward_histogram(self) -> np.ndarray | None:
-        """The last update's rewards, flat; None before the first, and where nothing is rewarded."""
-        return None
-
     def open_loop_pictures(self, batch: Batch) -> tuple[np.ndarray, np.ndarray] | None:
         """Truth and the model's open-loop prediction, both (T, B, H, W, 3) uint8; None where there is no model."""
         return None
 
-    def on_train_start(self) -> None:
-        """A resumed run learns at the configured rates: its checkpoint brought those that it was stopped with."""
-        live, fresh = (listed(some) for some in (self.optimizers(), self.configure_optimizers()))
-        for resumed, configured in zip(live, fresh, strict=True):
-            for group, asked in zip(resumed.param_groups, configured.param_groups, strict=True):
-                group.update({name: asked[name] for name in ("lr", "eps", "betas") if name in asked})
+    # ---- what it learns with
 
-    def on_train_batch_start(self, batch: object, batch_idx: int) -> None:
-        """Keeps the batch at hand."""
+    def step(self, name: str, loss: Tensor, parts: Iterable[Part]) -> None:
+        """One step of the optimiser of that name on `loss`, each part clipped by hand.
+
+        Raises:
+            NonFiniteError: loss or gradient is not finite, unless `training.skip_nonfinite` leaves such a step out, or
+                steps are judged on the device, where `drain_metrics` notices.
+        """
+        optimizer = self._optimizer(name)
+        optimizer.zero_grad(set_to_none=True)
+        self.manual_backward(loss)
+        self.means.add(self.stepper.step(Attempt(name, self.updates, self._batch), optimizer, loss, parts))
+
+    def dial(self, name: str) -> Tensor | float:
+        """That of `schedules` now: a float, or in a recorded update a tensor () that each replay sets."""
+        return self.schedules()[name] if self._dials is None else self._dials[name]
+
+    @property
+    def frames(self) -> int:
+        """Environment frames collected so far."""
+        return int(getattr(getattr(self._trainer, "datamodule", None), "frames", 0))
+
+    def note_reward(self, reward: Tensor) -> None:
+        """Measures what an update rewards, of any shape."""
+        reward = reward.detach()
+        self.reward_sample = _kept(self.reward_sample, reward)
+        stats = {"mean": reward.mean(), "std": reward.std(), "min": reward.min(), "max": reward.max()}
+        self.means.add({f"reward/{name}": value for name, value in stats.items()})
+
+    # ---- an update
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """One update, replayed if it can be."""
+        if self.device.type == "cuda" and alone(self.config):
+            self.judge_on_device()
         self._batch = batch
-
-    def on_train_batch_end(self, outputs: object, batch: object, batch_idx: int) -> None:
-        """Releases it."""
+        with self.stopwatch.stage("update", self.device):
+            if self.recorded is None and use_graphs(self.config, self.device):
+                self.record_with(CudaRecorder(self.device))
+            if self.recorded is None:
+                self.learn(batch)
+            else:
+                self.means.add(self.recorded(batch, self.schedules(), self.kind()))
         self._batch = None
+        self.count_update()
 
     def count_update(self) -> None:
         """Ends a training step."""
@@ -115,33 +142,86 @@ class ImitationModule(lightning.LightningModule, ABC):
         self.updates_done += 1
         average_(buffer for buffer in self.buffers() if buffer.is_floating_point())  # such as the range of returns
 
+    def record_with(self, recorder: Recorder) -> None:
+        """From now on updates are recorded."""
+        self.judge_on_device()
+        self.recorded = RecordedStep(self._readings, recorder)
+
+    def judge_on_device(self) -> None:
+        """From now on no update waits to know whether its gradients are finite."""
+        if not isinstance(self.stepper, DeviceStepper):
+            before, self.stepper = self.stepper.state_dict(), DeviceStepper(self.guard, self.device)
+            self.stepper.load_state_dict(before)
+
+    def _readings(self, batch: Batch, dials: Dials) -> Readings:
+        """What is recorded: an update that reads its schedules from the dials; the means of its own metrics alone."""
+        outer, self.means, self._dials = self.means, Means(), dials
+        try:
+            self.learn(batch)
+            return self.means.now()
+        finally:
+            self.means, self._dials = outer, None
+
+    # ---- the run around it
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        """As Lightning takes them: in order, without their names."""
+        named = self.make_optimizers()
+        self._optimizer_names = tuple(named)
+        return list(named.values())
+
+    def on_fit_start(self) -> None:
+        """Refuses at once what could only fail later."""
+        use_graphs(self.config, choose_device(self.config))
+
+    def on_train_start(self) -> None:
+        """A resumed run learns at the configured rates: its checkpoint brought those that it was stopped with."""
+        for resumed, configured in zip(self._optimizers(), self.configure_optimizers(), strict=True):
+            for group, asked in zip(resumed.param_groups, configured.param_groups, strict=True):
+                group.update({name: asked[name] for name in ("lr", "eps", "betas") if name in asked})
+
     def drain_metrics(self) -> dict[str, float]:
-        """Means of everything measured since the last call."""
+        """Means of everything measured since the last call.
+
+        Raises:
+            NonFiniteError: a gradient was not finite, which was noticed only now.
+        """
+        self.stepper.report(self.updates)
         return self.means.drain() | self.stopwatch.drain()
+
+    def reward_histogram(self) -> np.ndarray | None:
+        """The last update's rewards, flat; None before the first, and where nothing is rewarded."""
+        return None if self.reward_sample is None else self.reward_sample.flatten().float().cpu().numpy()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what was measured since the last round, and which steps were left out."""
         checkpoint["means"] = self.means.state_dict()
         checkpoint["guard"] = self.guard.state_dict()
+        checkpoint["left_out"] = self.stepper.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes it back, and the update counter as the plain number it is used as."""
-        self.means.load_state_dict(checkpoint.get("means", {}))  # older checkpoints lack it, and the guard's
+        self.means.load_state_dict(checkpoint.get("means", {}))  # older checkpoints lack all three
         self.guard.load_state_dict(checkpoint.get("guard", {}))
+        self.stepper.load_state_dict(checkpoint.get("left_out", {}))
         self.updates = int(checkpoint["state_dict"]["updates_done"])
 
+    def _optimizer(self, name: str) -> Any:
+        """The optimiser of that name, as Lightning wraps it."""
+        live = self._optimizers()
+        known = dict(zip(self._optimizer_names, live, strict=True))
+        if name not in known:
+            raise ValueError(f"there is no optimiser {name!r}: this learner has {', '.join(known)}")
+        return known[name]
 
-def average_gradients(groups: Iterable[dict[str, Any]], loss: Tensor) -> Tensor:
-    """Gives each gradient its mean over the ranks, in place; gives the losses' mean, ().
-
-    Explicitly, and not by DistributedDataParallel: that averages in hooks of the backward pass, and expects one of
-    those, not three, after each of its forward passes, through which an update here does not go.
-    """
-    mean = loss.detach().float().clone()
-    average_([mean, *(p.grad for group in groups for p in group["params"] if p.grad is not None)])
-    return mean
+    def _optimizers(self) -> list[Any]:
+        """All of them; Lightning gives a single one as itself."""
+        given: Any = self.optimizers()
+        return given if isinstance(given, list) else [given]
 
 
-def listed(optimizers: Any) -> list[Any]:
-    """One optimiser or several, as Lightning gives and takes them, always as a list."""
-    return list(optimizers) if isinstance(optimizers, (list, tuple)) else [optimizers]
+def _kept(place: Tensor | None, value: Tensor) -> Tensor:
+    """`value`, copied to where the last one of its shape lies: recordings share their memory."""
+    if place is None or place.shape != value.shape:
+        return value.detach().clone()
+    return place.copy_(value.detach())

@@ -26,6 +26,14 @@ class Skip(NamedTuple):
     total: int  # left out since the run began, these included
 
 
+class Attempt(NamedTuple):
+    """A step that is about to be made."""
+
+    name: str  # of its loss
+    update: int
+    batch: object  # that it learns from: the evidence, if it leads to a non-finite value
+
+
 class FiniteGuard:
     """Judges each step's loss and gradient norms; stops the run, or leaves the step out if `skip`."""
 
@@ -35,9 +43,7 @@ class FiniteGuard:
         self.skipped = 0  # in all
         self._in_a_row: dict[str, int] = {}  # per loss: another one's steps may well be finite
 
-    def allows(
-        self, name: str, update: int, loss: Tensor, norms: Mapping[str, Tensor], learner: nn.Module, batch: object
-    ) -> bool:
+    def allows(self, attempt: Attempt, loss: Tensor, norms: Mapping[str, Tensor], learner: nn.Module) -> bool:
         """Whether the step may be made; waits for the device once.
 
         Raises:
@@ -45,16 +51,16 @@ class FiniteGuard:
         """
         values = torch.stack([loss.detach().float(), *(norm.detach().float() for norm in norms.values())])
         if bool(torch.isfinite(values).all()):
-            self._in_a_row[name] = 0
+            self._in_a_row[attempt.name] = 0
             return True
-        tensors = batch.tensors() if isinstance(batch, Batch) else {}
-        error = NonFiniteError(_sentence(name, update, values, list(norms), tensors, learner), tensors)
+        tensors = attempt.batch.tensors() if isinstance(attempt.batch, Batch) else {}
+        error = NonFiniteError(_sentence(attempt, values, list(norms), tensors, learner), tensors)
         if not self.skip:
             raise error
-        self._in_a_row[name] = self._in_a_row.get(name, 0) + 1
-        if self._in_a_row[name] >= PATIENCE:
+        self._in_a_row[attempt.name] = self._in_a_row.get(attempt.name, 0) + 1
+        if self._in_a_row[attempt.name] >= PATIENCE:
             raise NonFiniteError(f"{PATIENCE} steps in a row were left out: {error}", tensors)
-        self.leave_out(error, update)
+        self.leave_out(error, attempt.update)
         return False
 
     def leave_out(self, error: NonFiniteError, update: int, count: int = 1) -> None:
@@ -105,16 +111,16 @@ class LeftOut:
 
 
 def _sentence(
-    name: str, update: int, values: Tensor, norms: list[str], batch: Mapping[str, Tensor], learner: nn.Module
+    attempt: Attempt, values: Tensor, norms: list[str], batch: Mapping[str, Tensor], learner: nn.Module
 ) -> str:
     """`the model loss is not finite at update 7 (it is nan); the batch contains non-finite values in: action`."""
     loss, *sizes = values.tolist()
     if math.isfinite(loss):
         culprits = [norm.partition("/")[0] for norm, size in zip(norms, sizes, strict=True) if not math.isfinite(size)]
-        what = f"the gradient of the {name} loss is not finite at update {update} (in {', '.join(culprits)}; "
-        what += f"the loss is {loss:g})"
+        what = f"the gradient of the {attempt.name} loss is not finite at update {attempt.update} "
+        what += f"(in {', '.join(culprits)}; the loss is {loss:g})"
     else:
-        what = f"the {name} loss is not finite at update {update} (it is {loss:g})"
+        what = f"the {attempt.name} loss is not finite at update {attempt.update} (it is {loss:g})"
     fields = [field for field, tensor in batch.items() if _poisoned(tensor)]
     if fields:
         return f"{what}; the batch contains non-finite values in: {', '.join(fields)}"

@@ -10,7 +10,7 @@ from vmil.config.runs import PREVIOUS
 from vmil.data.archives import read_archive
 from vmil.data.datamodule import VMILDataModule
 from vmil.data.ranks import every_state
-from vmil.learner.module import ImitationModule, listed
+from vmil.learner.module import ImitationModule
 
 
 def read_checkpoint(path: Path, learner: ImitationModule) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def try_on(path: Path, learner: ImitationModule, data: VMILDataModule) -> None:
         budget = data.config.training.frames
         if data.pace.overdrawn:
             raise UserError(f"training.frames={budget}: the run has collected {data.frames:,} already")
-        fresh = listed(learner.configure_optimizers())
+        fresh = learner.configure_optimizers()
         for optimizer, state in zip(fresh, content["optimizer_states"], strict=True):
             optimizer.load_state_dict(state)
         for section in ("loops", "callbacks"):

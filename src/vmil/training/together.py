@@ -24,7 +24,7 @@ PATIENCE = timedelta(hours=2)  # for one that evaluates or collects while the ot
 
 
 class AllReduce(DDPStrategy):
-    """Lightning's processes and connections without its wrapper: `learner.module.average_gradients` says why.
+    """Lightning's processes and connections without its wrapper: `learner.stepping.average_gradients` says why.
 
     seed: the run's; Lightning would give all ranks the same random numbers.
     """

@@ -24,8 +24,8 @@ from vmil.discriminator.reward import reward_from_logit
 from vmil.evaluation.rollout import Rollout
 from vmil.imagination import Dream, imagine
 from vmil.learner.device import choose_device, products_in_bf16, use_bf16_products
-from vmil.learner.module import Part
-from vmil.learner.recorded import RecordedModule
+from vmil.learner.module import ImitationModule
+from vmil.learner.stepping import Part
 from vmil.nets.distributions import random_subset
 from vmil.nets.mlp import follow, frozen
 from vmil.training.agreement import Trace, TracedEvaluation, agreement
@@ -37,7 +37,7 @@ from vmil.world_model.model import preprocess
 from vmil.world_model.rssm import State
 
 
-class VMIL(RecordedModule):
+class VMIL(ImitationModule):
     """World model, discriminator, actor and critic, with one optimiser for each of the paper's three parts."""
 
     def __init__(self, config: Config, action_size: int, proprio_size: int) -> None:
@@ -93,7 +93,7 @@ class VMIL(RecordedModule):
                 free_nats=c.free_nats,
                 fraction=c.reconstruct_fraction,
             )
-            self.step("model", 0, loss, [Part("model", self.world_model, c.clip)])
+            self.step("model", loss, [Part("model", self.world_model, c.clip)])
         self.means.add(metrics)
         return posterior.detach()
 
@@ -132,7 +132,7 @@ class VMIL(RecordedModule):
                     penalty_scale=c.penalty_scale,
                     penalty_target=c.penalty_target,
                 )
-                self.step("disc", 1, loss, [Part("disc", self.discriminator, c.clip)])
+                self.step("disc", loss, [Part("disc", self.discriminator, c.clip)])
                 self.means.add(metrics | {"disc/noise_std": std})
 
     def reward(self, dream: Dream) -> tuple[Tensor, Tensor | None]:
@@ -169,7 +169,7 @@ class VMIL(RecordedModule):
             weight = self.dial("cloning")
             clone, clone_metrics = cloning_loss(self.actor(expert.feat.flatten(0, 1)), expert.action.flatten(0, 1))
             parts = [Part("actor", self.actor, c.clip), Part("critic", self.critic, c.clip)]
-            self.step("actor", 2, act + criticise + weight * clone, parts)
+            self.step("actor", act + criticise + weight * clone, parts)
             self.critic.follow()
             if self.averaged_actor is not None:
                 follow(self.averaged_actor, self.actor, c.actor_average)
@@ -203,18 +203,18 @@ class VMIL(RecordedModule):
 
     # ---- the run around it ---------------------------------------------------------------------------------------
 
-    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """Model; discriminator; actor and critic as two groups of one."""
+    def make_optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """Model's; discriminator's; actor and critic as two groups of one, which has the actor's name."""
         m, d, b = self.config.world_model, self.config.discriminator, self.config.behaviour
         groups = [
             {"params": list(self.actor.parameters()), "lr": b.actor_lr, "betas": (b.actor_beta, 0.999)},
             {"params": [p for p in self.critic.parameters() if p.requires_grad], "lr": b.critic_lr},
         ]
-        return [
-            torch.optim.Adam(self.world_model.parameters(), lr=m.lr, eps=m.eps, fused=True),
-            torch.optim.Adam(self.discriminator.parameters(), lr=d.lr, eps=d.eps, fused=True),
-            torch.optim.Adam(groups, eps=b.eps, fused=True),
-        ]
+        return {
+            "model": torch.optim.Adam(self.world_model.parameters(), lr=m.lr, eps=m.eps, fused=True),
+            "disc": torch.optim.Adam(self.discriminator.parameters(), lr=d.lr, eps=d.eps, fused=True),
+            "actor": torch.optim.Adam(groups, eps=b.eps, fused=True),
+        }
 
     def exploration_policy(self) -> ActingPolicy:
         """The policy that collects."""
