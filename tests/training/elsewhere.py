@@ -16,6 +16,7 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 
 from vmil.algorithms import make_learner
 from vmil.config.load import load_config
+from vmil.data.pace import Pace
 from vmil.data.transition import Batch
 from vmil.learner.module import ImitationModule
 
@@ -74,6 +75,7 @@ def learn_and_act(*options: str) -> None:
     learner = make_learner(load_config(["env=counting", "compute=debug", "env.proprio=true", *options]), A, P)
     with FakeTensorMode():
         move(learner)
+        learner.clock = Pace(learner.config)
         learner._device = torch.device(DEVICE)
         optimizers = learner.configure_optimizers()
         object.__setattr__(learner, "optimizers", lambda: optimizers)

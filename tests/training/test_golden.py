@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from vmil.config.load import load_config
 from vmil.config.schema import Config
+from vmil.data.pace import Pace
 from vmil.data.transition import Batch
 from vmil.training.vmil import VMIL
 
@@ -27,10 +28,11 @@ TOLERANCE = 1e-3  # relative; another processor's rounding, amplified by three s
 
 
 class Alone(VMIL):
-    """A learner that trains without a Trainer."""
+    """A learner that trains without a Trainer, before the first frame."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config, A, 0)
+        self.clock = Pace(config)
         self._made = self.configure_optimizers()
 
     def optimizers(self, use_pl_optimizer: bool = True) -> Any:

@@ -13,6 +13,7 @@ from tape import TapeRecorder
 
 from vmil.config.errors import NonFiniteError, UserError
 from vmil.config.load import load_config
+from vmil.data.pace import Pace
 from vmil.data.transition import Batch
 from vmil.learner.graphs import WARM_UP, use_graphs
 from vmil.learner.module import ImitationModule
@@ -43,6 +44,7 @@ def make_learner(monkeypatch: pytest.MonkeyPatch) -> Callable[..., VMIL]:
     def make(*overrides: str) -> VMIL:
         torch.manual_seed(0)
         learner = VMIL(load_config([*SMALL, *overrides]), A, 0)
+        learner.clock = Pace(learner.config)
         optimizers = learner.configure_optimizers()
         object.__setattr__(learner, "optimizers", lambda: optimizers)
         object.__setattr__(learner, "manual_backward", lambda loss: loss.backward())

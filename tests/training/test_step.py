@@ -18,6 +18,7 @@ from torch.distributions import Normal
 
 from vmil.config.load import load_config
 from vmil.config.schema import Config
+from vmil.data.pace import Pace
 from vmil.data.transition import Batch
 from vmil.discriminator.network import Triples
 from vmil.imagination import Dream
@@ -64,6 +65,7 @@ class Alone(VMIL):
     def __init__(self, options: Mapping[str, object]) -> None:
         torch.manual_seed(0)
         super().__init__(configured(options), A, 0)
+        self.clock = Pace(self.config)
         self.own_optimizers = self.configure_optimizers()
         self.steps: list[tuple[str, Tensor]] = []
         # Untrained heads answer 0 to everything: no option could make a difference.

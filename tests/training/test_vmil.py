@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from vmil.config.errors import NonFiniteError
 from vmil.config.load import load_config
 from vmil.config.schema import EnvConfig
+from vmil.data.pace import Pace
 from vmil.data.transition import Batch, previous_actions
 from vmil.discriminator.network import Triples
 from vmil.envs.counting import CountingEnv
@@ -54,6 +55,7 @@ def make_learner(monkeypatch: pytest.MonkeyPatch) -> Callable[..., VMIL]:
     def make(*overrides: str, proprio: int = 0, seed: int = 0) -> VMIL:
         torch.manual_seed(seed)
         learner = VMIL(load_config([*SMALL, *overrides]), A, proprio)
+        learner.clock = Pace(learner.config)
         optimizers = learner.configure_optimizers()
         monkeypatch.setattr(VMIL, "optimizers", lambda self: optimizers)
         monkeypatch.setattr(VMIL, "manual_backward", lambda self, loss: loss.backward())
@@ -352,12 +354,17 @@ def test_optimisers_go_by_their_names(make_learner: Callable[..., VMIL]) -> None
         learner.step("critic", next(learner.critic.parameters()).sum(), [Part("critic", learner.critic)])
 
 
-def test_exploration_noise_lasts_as_long_as_asked(
-    make_learner: Callable[..., VMIL], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_clock_no_schedule_pretends_to_stand_at_its_beginning(make_learner: Callable[..., VMIL]) -> None:
+    learner = make_learner("discriminator.noise=annealed")
+    learner.clock = None
+    with pytest.raises(RuntimeError, match="no clock"):
+        learner.training_step(make_batch(), 0)
+
+
+def test_exploration_noise_lasts_as_long_as_asked(make_learner: Callable[..., VMIL]) -> None:
     learner = make_learner("behaviour.exploration_std=0.5", "behaviour.exploration_frames=300")
     for frames, std in ((0, 0.5), (299, 0.5), (300, 0.0), (900, 0.0)):
-        monkeypatch.setattr(VMIL, "frames", frames)
+        learner.clock.frames = frames
         assert learner.exploration_policy().noise.std() == std
     assert make_learner("behaviour.exploration_std=0.5").exploration_std() == 0.5
 

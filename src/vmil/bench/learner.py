@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from vmil.config.learners import expert_columns
 from vmil.config.schema import Config
+from vmil.data.pace import Pace
 from vmil.data.transition import Batch
 from vmil.learner.device import choose_device
 from vmil.training.vmil import VMIL
@@ -23,6 +24,7 @@ class LooseLearner(VMIL):
 
     def __init__(self, config: Config, action_size: int, proprio_size: int = 0) -> None:
         super().__init__(config, action_size, proprio_size)
+        self.clock = Pace(config)  # which stands still
         self.to(choose_device(config))
         self._held = [self._watched(optimizer) for optimizer in self.configure_optimizers()]
 

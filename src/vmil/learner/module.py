@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vmil.config.schema import Config
 from vmil.data.collect import LearnerPolicy
+from vmil.data.pace import Pace
 from vmil.data.ranks import average_
 from vmil.data.transition import Batch
 from vmil.evaluation.rollout import Rollout
@@ -42,6 +43,7 @@ class ImitationModule(lightning.LightningModule, ABC):
         self.config = config
         self.register_buffer("updates_done", torch.zeros((), dtype=torch.int64))
         self.updates = 0  # the same number as a plain int: reading a tensor would make a GPU wait
+        self.clock: Pace | None = None  # the data's, which whoever trains this sets
         self.means, self.stopwatch = Means(), Stopwatch()
         self.guard = FiniteGuard(config.training.skip_nonfinite)
         self.stepper: Stepper = HostStepper(self.guard, self)
@@ -110,7 +112,9 @@ class ImitationModule(lightning.LightningModule, ABC):
     @property
     def frames(self) -> int:
         """Environment frames collected so far."""
-        return int(getattr(getattr(self._trainer, "datamodule", None), "frames", 0))
+        if self.clock is None:
+            raise RuntimeError("the learner has no clock to read the collected frames from")
+        return self.clock.frames
 
     def note_reward(self, reward: Tensor) -> None:
         """Measures what an update rewards, of any shape."""

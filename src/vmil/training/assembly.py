@@ -60,6 +60,7 @@ def assemble(config: Config, make_learner: LearnerFactory, run_dir: Path, checkp
     data = VMILDataModule(config, replay_dir=replay_dir(run_dir), rank=rank)
     try:
         learner = make_learner(config, data.info.action_size, data.info.proprio_size)
+        learner.clock = data.pace
         learner.guard.on_skip = SkipReport(run_dir)
         if checkpoint is not None:
             read_checkpoint(checkpoint, learner)  # before anything is rendered
