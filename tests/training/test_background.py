@@ -77,11 +77,11 @@ class Slow(BackgroundEvaluator):
 @pytest.fixture
 def examined(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tiny learner acts otherwise after each update, and so scores otherwise."""
-    monkeypatch.setattr(TinyLearner, "portable_evaluation", lambda self: Tiny(5.0 + len(self.seen)), raising=False)
+    monkeypatch.setattr(TinyLearner, "portable_evaluation", lambda self: Tiny(5.0 + self.updates))
     monkeypatch.setattr(
         TinyLearner,
         "evaluation_policy",
-        lambda self: lambda image, *_: torch.full((len(image), 1), 5.0 + len(self.seen)),
+        lambda self: lambda image, *_: torch.full((len(image), 1), 5.0 + self.updates),
     )
 
 
@@ -122,8 +122,6 @@ def test_one_that_was_under_way_is_made_again_by_what_acted_then(
     assert read_curve(tmp_path / "b", "eval/return") == []
     monkeypatch.setattr(Slow, "held", False)
     again = Run(tmp_path / "b")
-    # What the learner has learnt since is in its checkpoint, which holds no count of updates: told here.
-    again.learner.seen = [0.0] * (PRETRAIN + 2 * UPDATES + 1)
     (in_background(again, Slow()) if resumed_beside else again).fit(resume=tmp_path / "b" / "checkpoints" / "last.ckpt")
     expected = read_curve(tmp_path / "a", "eval/return")
     assert len(expected) == 2

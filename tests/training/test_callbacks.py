@@ -27,6 +27,8 @@ from torchrl.envs import EnvBase
 
 from vmil.config.load import load_config
 from vmil.config.schema import Config, TrainingConfig
+from vmil.learner.module import ImitationModule
+from vmil.learner.stepping import Part
 from vmil.tracking.curves import read_curve, read_points
 from vmil.tracking.record import read_record
 from vmil.tracking.tracker import CsvTracker
@@ -121,31 +123,30 @@ class TinyData(lightning.LightningDataModule):
         self.generator.set_state(state_dict["generator"])
 
 
-class TinyLearner(lightning.LightningModule):
+class TinyLearner(ImitationModule):
     """One weight, three optimisers, noise from the global generator; `seen` are the losses of its updates."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.automatic_optimization = False
+        super().__init__(Config())
         self.weights = torch.nn.ParameterList([torch.nn.Parameter(torch.ones(1)) for _ in range(3)])
         self.seen: list[float] = []
         self.action = 5.0
         self.asked: list[str] = []
 
-    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        return [torch.optim.Adam([weight], lr=0.1) for weight in self.weights]
+    def make_optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        return {str(number): torch.optim.Adam([weight], lr=0.1) for number, weight in enumerate(self.weights)}
 
-    def training_step(self, batch: Tensor, batch_idx: int) -> None:
-        optimizers: Any = self.optimizers()
-        for weight, optimizer in zip(self.weights, optimizers, strict=True):
-            optimizer.zero_grad()
+    def learn(self, batch: Any) -> None:
+        for number, weight in enumerate(self.weights):
             loss = (weight * batch + torch.randn(1)).square().sum()
-            self.manual_backward(loss)
-            optimizer.step()
+            self.step(str(number), loss, [Part("all", self)])
         self.seen.append(round(float(loss), 6))
 
     def drain_metrics(self) -> dict[str, float]:
         return {"model/loss": self.seen[-1]}
+
+    def exploration_policy(self) -> Any:
+        raise AssertionError("the tiny data needs nobody to act")
 
     def evaluation_policy(self) -> Any:
         torch.randn(3)  # an evaluation that draws from the global generators must not be noticed
@@ -155,7 +156,7 @@ class TinyLearner(lightning.LightningModule):
     def reward_histogram(self) -> np.ndarray:
         return np.arange(3.0)
 
-    def open_loop_pictures(self, batch: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    def open_loop_pictures(self, batch: Any) -> tuple[np.ndarray, np.ndarray]:
         self.asked.append("open loop")
         return np.zeros((40, 4, 8, 8, 3), np.uint8), np.ones((40, 4, 8, 8, 3), np.uint8)
 

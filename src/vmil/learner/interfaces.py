@@ -3,51 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, cast
+from typing import Protocol, runtime_checkable
 
 import lightning
-import numpy as np
 
-from vmil.data.collect import LearnerPolicy
+from vmil.data.demos import Demonstrations
 from vmil.data.transition import Batch
-from vmil.evaluation.rollout import Rollout
-from vmil.learner.portable_evaluation import PortableEvaluation
+from vmil.learner.module import ImitationModule
 
 
-class Learner(Protocol):
-    """A LightningModule in manual optimisation."""
-
-    def drain_metrics(self) -> dict[str, float]:
-        """Means of its metrics since the last call."""
-        ...
-
-    def evaluation_policy(self) -> LearnerPolicy:
-        """A deterministic policy, its state fresh."""
-        ...
-
-    def portable_evaluation(self) -> PortableEvaluation:
-        """A copy of it that another process can be sent."""
-        ...
-
-    def evaluation_metrics(self, rollout: Rollout) -> dict[str, float]:
-        """What else an evaluation by it shows, besides the score."""
-        ...
-
-    def reward_histogram(self) -> np.ndarray | None:
-        """Rewards of the last update, of any shape; None: there are none."""
-        ...
-
-    def open_loop_pictures(self, batch: Batch) -> tuple[np.ndarray, np.ndarray] | None:
-        """Truth and the model's prediction, each (T, B, H, W, 3) uint8; None: it has no model."""
-        ...
-
-
-class Scored(Protocol):
-    """Demonstrations, whose returns may be known."""
-
-    mean_return: float | None  # what a normalised score of one means
-
-
+@runtime_checkable
 class Data(Protocol):
     """A LightningDataModule that collects.
 
@@ -56,10 +21,14 @@ class Data(Protocol):
     hold how many batches of the round are still to come.
     """
 
-    frames: int  # environment frames collected so far: the clock of everything public
     metrics: dict[str, float]  # collect/*, time/*, replay/* of the last round
-    demos: Scored | None
+    demos: Demonstrations | None
     on_collect: Callable[[int], None] | None  # called with the frames so far, after every agent step
+
+    @property
+    def frames(self) -> int:
+        """Environment frames collected so far: the clock of everything public."""
+        ...
 
     def peek(self) -> Batch:
         """A batch as the next one will be made, which changes none of those to come."""
@@ -70,14 +39,19 @@ class Data(Protocol):
         ...
 
 
-def learner_of(pl_module: lightning.LightningModule) -> Learner:
-    """The module, as what the callbacks need."""
-    return cast(Learner, pl_module)
+def learner_of(pl_module: lightning.LightningModule) -> ImitationModule:
+    """The module that is trained; TypeError if the callbacks could not ask it."""
+    if not isinstance(pl_module, ImitationModule):
+        raise TypeError(f"{type(pl_module).__name__} is no ImitationModule")
+    return pl_module
 
 
 def data_of(trainer: lightning.Trainer) -> Data:
-    """The data module, as what the callbacks need."""
-    return cast(Data, cast(Any, trainer).datamodule)
+    """The data module that it is trained on; TypeError if the callbacks could not ask it."""
+    data = getattr(trainer, "datamodule", None)  # which Lightning's Trainer does not declare
+    if not isinstance(data, Data):
+        raise TypeError(f"{type(data).__name__} does not answer as Data")
+    return data
 
 
 def crossed(before: int, now: int, every: int) -> bool:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from vmil.data.transition import Batch
-from vmil.learner.interfaces import Learner
+from vmil.learner.module import ImitationModule
 from vmil.tracking.pictures import open_loop_panel
 from vmil.tracking.tracker import Tracker
 
 PANEL_COLUMNS = 16  # time steps of an open-loop panel, at most
 
 
-def log_pictures(tracker: Tracker, learner: Learner, batch: Batch, frames: int) -> None:
+def log_pictures(tracker: Tracker, learner: ImitationModule, batch: Batch, frames: int) -> None:
     """A histogram of rewards, and an open-loop prediction of `batch`, as far as the learner has such.
 
     Open loop, the first column of the batch is the expert's, the last the agent's.

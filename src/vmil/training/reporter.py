@@ -12,7 +12,8 @@ from vmil.config.schema import ScoreName
 from vmil.data.transition import Batch
 from vmil.evaluation.rollout import Rollout
 from vmil.evaluation.scores import Score, score
-from vmil.learner.interfaces import Learner, crossed, data_of
+from vmil.learner.interfaces import crossed, data_of
+from vmil.learner.module import ImitationModule
 from vmil.tracking.tracker import Tracker
 from vmil.training.pictures import log_pictures
 
@@ -55,7 +56,7 @@ class Reporter:
         if rollout.video is not None:
             self._tracker.video("eval/episode", rollout.video, frames, self._fps)
 
-    def draw(self, learner: Learner, batch: Batch, frames: int) -> None:
+    def draw(self, learner: ImitationModule, batch: Batch, frames: int) -> None:
         """Pictures of the learner as it is now; batch: what its model is to predict."""
         self._pictured_frames = frames
         log_pictures(self._tracker, learner, batch, frames)
