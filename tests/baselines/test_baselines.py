@@ -167,6 +167,15 @@ def test_every_preset_takes_a_step_and_its_optimisers_hold_every_weight_once(
     assert learner.updates == 1
 
 
+@pytest.mark.parametrize(
+    ("algo", "names"), zip(ALGOS, ["critic actor temperature", "critic actor temperature disc", "actor"], strict=True)
+)
+def test_optimisers_stay_in_the_order_in_which_checkpoints_hold_them(
+    make: Callable[..., ImitationModule], algo: str, names: str
+) -> None:
+    assert list(make(algo).make_optimizers()) == names.split()
+
+
 @pytest.mark.parametrize("algo", ALGOS)
 def test_same_seed_same_weights(make: Callable[..., ImitationModule], algo: str) -> None:
     results = []
@@ -317,10 +326,10 @@ def test_the_discriminator_learns_alone_and_its_answer_is_the_agents_reward(
 ) -> None:
     learner, batch = make("dac_drq", "dac.lr=0.0001"), make_batch(experts=2)
     assert isinstance(learner, DAC)
-    expert, agent = learner.judged(transitions(batch))
+    expert, agent = learner.discriminator_inputs(transitions(batch))
     assert (len(expert), len(agent)) == (2, B - 2)
     assert moved(learner, lambda: learner.fit_discriminator(expert, agent)) == {"discriminator"}
-    assert torch.equal(learner.verdict(agent), learner.discriminator(agent))  # the logit
+    assert torch.equal(learner.adversarial_reward(agent), learner.discriminator(agent))  # the logit
     assert told(learner, batch, monkeypatch).shape == (B - 2,)
     assert {"disc/loss", "disc/penalty", "disc/accuracy", "critic/loss"} <= set(learner.drain_metrics())
 
@@ -329,8 +338,8 @@ def test_the_discriminator_learns_alone_and_its_answer_is_the_agents_reward(
 def test_the_reward_map_is_a_choice(make: Callable[..., ImitationModule], kind: str) -> None:
     learner = make("dac_drq", f"dac.reward={kind}")
     assert isinstance(learner, DAC)
-    _, agent = learner.judged(transitions(make_batch()))
-    torch.testing.assert_close(learner.verdict(agent), reward_from_logit(kind, learner.discriminator(agent)))
+    _, agent = learner.discriminator_inputs(transitions(make_batch()))
+    torch.testing.assert_close(learner.adversarial_reward(agent), reward_from_logit(kind, learner.discriminator(agent)))
 
 
 def test_the_discriminator_comes_to_tell_them_apart(make: Callable[..., ImitationModule]) -> None:
@@ -340,7 +349,7 @@ def test_the_discriminator_comes_to_tell_them_apart(make: Callable[..., Imitatio
     expert[:, -1], agent[:, -1] = 1.0, -1.0  # they differ in one action
     for _ in range(100):
         learner.fit_discriminator(expert, agent)
-    assert learner.verdict(agent).max() < 0 < learner.discriminator(expert).min()
+    assert learner.adversarial_reward(agent).max() < 0 < learner.discriminator(expert).min()
 
 
 # ---- behaviour cloning

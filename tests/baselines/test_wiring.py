@@ -162,7 +162,7 @@ def test_the_agent_learns_from_the_verdict_on_its_own_transitions(
 
 def test_the_discriminator_sees_one_shifted_view(shifts: list[tuple[Tensor, int]]) -> None:
     learner, step = make_dac("pixels.shift=4"), transitions(make_batch(experts=EXPERTS, proprio=P))
-    first, again = (torch.cat(learner.judged(step)) for _ in range(2))
+    first, again = (torch.cat(learner.discriminator_inputs(step)) for _ in range(2))
     assert [pad for _, pad in shifts] == [4, 4]
     assert all(torch.equal(image, step.observation.image) for image, _ in shifts)
     assert not torch.isclose(first, again).all()

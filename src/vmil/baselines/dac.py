@@ -40,12 +40,12 @@ class DAC(DrQ):
             super().learn(batch)
             return
         step = transitions(batch)
-        expert, agent = self.judged(step)
+        expert, agent = self.discriminator_inputs(step)
         self.fit_discriminator(expert, agent)
-        self.improve(step.agents(), self.verdict(agent))
+        self.improve(step.agents(), self.adversarial_reward(agent))
 
     @torch.no_grad()
-    def judged(self, step: Transitions) -> tuple[Tensor, Tensor]:
+    def discriminator_inputs(self, step: Transitions) -> tuple[Tensor, Tensor]:
         """D's input for the expert's and for the agent's rows, each (·, F + P + A), detached."""
         seen = step.observation.views(1, self.config.pixels.shift)
         feat = self.critic.feat(self.critic.encoder(seen.image), seen.proprio)
@@ -69,7 +69,7 @@ class DAC(DrQ):
         self.means.add(metrics)
 
     @torch.no_grad()
-    def verdict(self, agent: Tensor) -> Tensor:
+    def adversarial_reward(self, agent: Tensor) -> Tensor:
         """r(D) of the agent's transitions, (N,)."""
         return reward_from_logit(self.config.dac.reward, self.discriminator(agent))
 
