@@ -199,6 +199,7 @@ def test_a_simulation_that_blows_up_is_a_drop_and_no_crash(env):
     env.hand.data.qvel[0] = 1e12
     assert env.advance(np.zeros(24)).reward == 0.0
     assert env.lost
+    assert env.diverged
     assert np.isfinite(env.physics_state()).all()
 
 

@@ -89,8 +89,35 @@ def test_forces_are_what_was_felt_on_the_way() -> None:
     assert (vectors == seen["proprio"]).all()
     assert (images == seen["image"]).all()
     assert (render_states(config, states) == images).all()  # for which no action is needed
-    with pytest.raises(UserError, match=r"^hopper-stand observes forces, .* their actions do not lead from state to"):
+    with pytest.raises(UserError, match=r"^dmc:hopper-stand observes forces, .* actions do not lead from state to"):
         revisit(config, states, -actions)
+
+
+def test_a_step_from_a_restored_state_is_the_step_that_was_recorded_and_needs_no_camera(env: DMCEnv) -> None:
+    _, states = _play(env, ACTIONS[:6])
+    assert env.over
+    fresh = make_env(env.config, seed=3)
+    assert isinstance(fresh, DMCEnv)
+    for other in (env, fresh):  # after an episode's end, and before any
+        other.restore(states[2])
+        other.advance(ACTIONS[2])
+        assert np.abs(other.physics_state() - states[3]).max() < 1e-9
+        other.restore(states[2])
+        other.advance(ACTIONS[3])
+        assert np.abs(other.physics_state() - states[3]).max() > 1e-4
+    assert not fresh._renderer._opened
+    fresh.close()
+
+
+def test_a_state_that_the_simulator_refuses_is_one_sentence(env: DMCEnv, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dm_control.rl.control import PhysicsError  # imported once OpenGL is chosen
+
+    def refuse() -> None:
+        raise PhysicsError("mjWARN_CNSTRFULL")
+
+    monkeypatch.setattr(env._control.physics, "after_reset", refuse)
+    with pytest.raises(UserError, match=r"^walker cannot go on from this state: mjWARN_CNSTRFULL$"):
+        env.restore(np.zeros(18))
 
 
 def test_profiles_differ() -> None:
@@ -192,8 +219,10 @@ def test_diverged_physics_ends_the_episode_with_the_last_good_picture(env: DMCEn
     assert not after["terminated"]  # or a critic would learn that nothing is worth anything from there on
     assert (after["image"] == td["image"]).all()
     assert torch.isfinite(after["proprio"]).all()
+    assert env.diverged
     assert "walker, episode 0, step 1" in caplog.text
     assert torch.isfinite(env.reset()["proprio"]).all()
+    assert not env.diverged
 
 
 def test_poisoned_action_is_named(env: DMCEnv) -> None:
@@ -216,12 +245,12 @@ def test_cameras_differ() -> None:
 
 
 def test_states_of_another_task_are_refused() -> None:
-    with pytest.raises(UserError, match=r"shape \(3, 17\) are not walker-walk's: \(any, 18\)"):
+    with pytest.raises(UserError, match=r"shape \(3, 17\) are not walker's: \(any, 18\)"):
         render_states(EnvConfig(), np.zeros((3, 17)))
 
 
 def test_tasks_whose_scene_is_not_in_the_state_are_refused() -> None:
-    with pytest.raises(UserError, match="reacher-easy draws its scene anew in each episode"):
+    with pytest.raises(UserError, match="dmc:reacher-easy draws its scene anew in each episode"):
         render_states(EnvConfig(name="dmc:reacher-easy"), load_task("reacher", "easy").physics.get_state()[None])
 
 

@@ -79,6 +79,11 @@ def test_what_is_shown_must_be_what_was_declared(image: np.ndarray, vector: np.n
         Mine(lambda _: (image, vector)).reset()
 
 
+def test_without_a_way_to_restore_recorded_states_are_refused_in_one_sentence() -> None:
+    with pytest.raises(UserError, match=r"^mine cannot go on from a recorded state$"):
+        Mine(lambda _: (picture(), np.zeros(2))).revisit(np.zeros((3, 1)))
+
+
 def test_a_declared_vector_must_be_there() -> None:
     with pytest.raises(UserError, match="mine: _look returns no proprio"):
         Mine(lambda _: (picture(), None)).reset()

@@ -10,7 +10,7 @@ import pytest
 from vmil.config.errors import UserError
 from vmil.config.schema import Config, EnvConfig
 from vmil.config.suite import SUITE
-from vmil.envs.counting import CountingEnv, render_counting
+from vmil.envs.counting import CountingEnv
 from vmil.envs.factory import EnvInfo, dmc_task, env_info, make_env, render_states
 from vmil.envs.suite import import_suite
 from vmil.envs.tasks import TASKS, Family, Task, draws_itself, find_task
@@ -71,7 +71,6 @@ def test_one_record_makes_an_environment_known(monkeypatch: pytest.MonkeyPatch) 
     module = SimpleNamespace(
         make=lambda config, seed, task: CountingEnv(config, seed),
         measure=lambda task: (1, 2, 30.0),
-        revisit=lambda config, task, states, actions: (render_counting(states, config.image_size), states),
     )
     own = Task(Family(lambda: module, packages=("mine",), draws_itself=True), "mine", "task")
     monkeypatch.setitem(TASKS, "mine", own)

@@ -142,6 +142,7 @@ def test_picture_is_upright_and_in_rgb() -> None:
 def test_profiles_set_the_quality_before_the_context_exists() -> None:
     for profile, settings in PROFILES.items():
         model, _, renderer = _scene(profile=profile)
+        renderer()
         expected = settings.shadowsize if settings.shadowsize is not None else model.vis.quality.shadowsize
         assert renderer._context.shadowSize == expected
         assert (renderer._context.offSamples == 0) == (settings.offsamples == 0)
@@ -222,4 +223,4 @@ def test_a_choice_that_breaks_later_is_one_sentence(monkeypatch: pytest.MonkeyPa
     with pytest.raises(
         UserError, match=r"^MUJOCO_GL=nonsense does not render here \(No module named 'mujoco.nonsense'\)"
     ):
-        _scene()
+        _scene()[-1]()

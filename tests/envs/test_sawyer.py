@@ -156,7 +156,7 @@ def test_nothing_but_the_time_limit_ends_an_episode_not_even_a_blown_up_simulati
     assert "sawyer, episode 0, step 0: the simulation is unstable" in caplog.text
     assert env.last_scores == {"success": 0.0, "success_at_end": 0.0}
     play(env, ACTIONS[:1], episode=1)
-    assert not env._diverged
+    assert not env.diverged
 
 
 def test_cameras_have_names_and_the_profiles_differ() -> None:

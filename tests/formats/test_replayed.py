@@ -24,6 +24,17 @@ def verdict(replayer: Replayer, action: np.ndarray, physics: np.ndarray) -> str:
     return found.verdict
 
 
+def test_a_task_at_rest_replays_as_well() -> None:
+    """Without an action the mass stays where it is, to the last bit."""
+    replayer = Replayer(load_config(["env=dmc:point_mass-easy"]).env)
+    states = np.tile([0.1, 0.05, 0.0, 0.0], (4, 1))
+    try:
+        assert verdict(replayer, np.zeros((3, 2), np.float32), states) == "ok; replays (error 0e+00)"
+        assert verdict(replayer, np.ones((3, 2), np.float32), states).startswith("refused: its actions")
+    finally:
+        replayer.close()
+
+
 @pytest.mark.parametrize("env", ["walker", "sawyer", "baoding"])
 def test_shipped_states_replay_and_others_do_not(env: str) -> None:
     replayer = Replayer(load_config([f"env={env}"]).env)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from vmil.config.errors import UserError
 from vmil.config.schema import EnvConfig
 from vmil.envs.baoding_scene import (
     BALL_STARTS,
@@ -115,11 +114,10 @@ class BaodingEnv(EpisodicEnv):
     SCORES: ClassVar[tuple[str, ...]] = ("success", "on_target", "tracking_error", "steps_to_drop")
 
     def __init__(self, config: EnvConfig, seed: int) -> None:
-        """Load the hand; the camera is opened by the first picture."""
+        """Load the hand and find its camera."""
         super().__init__(config, seed, ACTION_SIZE, PROPRIO_SIZE)
         self.hand = Hand()
-        find_camera(config, self.hand.model, VIEWS)  # complains now rather than at the first picture
-        self._renderer: Renderer | None = None
+        self._renderer = open_renderer(self.hand, config)
         self._errors: list[Floats] = []
         self._drops: list[bool] = []
 
@@ -136,13 +134,12 @@ class BaodingEnv(EpisodicEnv):
         sound = self.hand.control(action)
         if not sound:
             log.warning("%s, episode %d, step %d: the simulation blew up", self.config.name, self.episode, self.time)
+            self.diverged = True
         self._errors.append(tracking_errors(self.hand.joints[:2], self.hand.balls, self.hand.steps))
         self._drops.append(self.lost or not sound or bool(dropped(self.hand.balls)))
         return float((self._errors[-1] <= TOLERANCE).all() and not self._drops[-1])
 
     def _look(self) -> tuple[np.ndarray, np.ndarray | None]:
-        if self._renderer is None:
-            self._renderer = open_renderer(self.hand, self.config)
         self.hand.pose_for_camera()
         return self._renderer(), self.hand.joints.astype(np.float32) if self.config.proprio else None
 
@@ -170,8 +167,8 @@ class BaodingEnv(EpisodicEnv):
 
     def close(self, *, raise_if_closed: bool = True) -> None:
         """Free OpenGL; a second call does nothing."""
-        if not self.is_closed and getattr(self, "_renderer", None) is not None:
-            self._renderer.close()  # type: ignore[union-attr]
+        if not self.is_closed and hasattr(self, "_renderer"):  # the destructor comes here from a failed __init__ too
+            self._renderer.close()
         super().close(raise_if_closed=raise_if_closed)
 
 
@@ -189,23 +186,3 @@ def make(config: EnvConfig, seed: int, task: Task) -> BaodingEnv:
 def measure(task: Task) -> tuple[int, int, float | None]:
     """Sizes of the action and of the vector observation, and frames a second."""
     return ACTION_SIZE, PROPRIO_SIZE, 1 / CONTROL_SECONDS
-
-
-def revisit(
-    config: EnvConfig, task: Task, states: np.ndarray, actions: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures (T, H, W, 3) uint8 and joint angles (T, 24) float32 of recorded states (T, 111)."""
-    if states.ndim != 2 or states.shape[1] != STATE_SIZE:
-        raise UserError(f"recorded states of shape {states.shape} are not baoding's: (any, {STATE_SIZE}) expected")
-    hand = Hand()
-    renderer = open_renderer(hand, config)
-    images, joints = [], []
-    try:
-        for state in np.asarray(states, np.float64):
-            hand.restore(state)
-            hand.pose_for_camera()
-            images.append(renderer())
-            joints.append(hand.joints.astype(np.float32))
-    finally:
-        renderer.close()
-    return np.stack(images), np.stack(joints)

@@ -40,6 +40,9 @@ class CountingEnv(EpisodicEnv):
         """(episode, time), float64."""
         return np.array([self.episode, self.time], dtype=np.float64)
 
+    def _restore(self, state: np.ndarray) -> None:
+        self.episode, self.time = int(state[0]), int(state[1])
+
 
 def make(config: EnvConfig, seed: int, task: Task) -> CountingEnv:
     """The environment; its episodes derive from `seed`."""
@@ -49,13 +52,6 @@ def make(config: EnvConfig, seed: int, task: Task) -> CountingEnv:
 def measure(task: Task) -> tuple[int, int, float | None]:
     """Sizes of the action and of the vector observation, and frames a second."""
     return ACTION_SIZE, PROPRIO_SIZE, None
-
-
-def revisit(
-    config: EnvConfig, task: Task, states: np.ndarray, actions: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures (T, H, W, 3) uint8 and vector observations (T, 2) float32 of recorded states (T, 2)."""
-    return render_counting(states, config.image_size), states.astype(np.float32)
 
 
 def render_counting(states: np.ndarray, size: int) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -45,17 +45,18 @@ class DMCEnv(EpisodicEnv):
     """One dm_control task; `config.episode_frames` is its only time limit."""
 
     def __init__(self, config: EnvConfig, seed: int, domain: str, task: str) -> None:
-        """Load the task and open its camera."""
+        """Load the task and find its camera."""
         control = load_task(domain, task)
         centre, half = action_map(control)
         super().__init__(config, seed, action_size=len(half), proprio_size=len(proprio_vector(control)))
         self._control, self._centre, self._half = control, centre, half
         self._renderer = open_renderer(control, config)
-        self._diverged = False
 
     def _begin(self) -> None:
-        self._diverged = False
-        self._control.task.random.seed(seed_from(self.run_seed, self.episode))
+        self._start(seed_from(self.run_seed, self.episode))
+
+    def _start(self, seed: int) -> None:
+        self._control.task.random.seed(seed)
         self._control.reset()
         if self._control.physics.model.nhfield:
             _drop_own_contexts(self._control.physics)
@@ -71,7 +72,7 @@ class DMCEnv(EpisodicEnv):
             except PhysicsError as error:
                 # A blow-up of the simulator must not cost the run: the episode ends here with the last good picture.
                 log.warning("%s, episode %d, step %d: %s", self.config.name, self.episode, self.time, error)
-                self._diverged = True
+                self.diverged = True
                 return Outcome(reward, terminated=False, broken=True)
             reward += float(step.reward)
             if step.last():
@@ -79,7 +80,7 @@ class DMCEnv(EpisodicEnv):
         return Outcome(reward, terminated=False)
 
     def _look(self) -> tuple[np.ndarray, np.ndarray | None]:
-        if not self._diverged:
+        if not self.diverged:
             self._last = self._renderer(), proprio_vector(self._control) if self.config.proprio else None
         image, proprio = self._last
         return image, proprio
@@ -87,6 +88,71 @@ class DMCEnv(EpisodicEnv):
     def physics_state(self) -> np.ndarray:
         """Positions, velocities and activations (S,) float64, as dm_control's `Physics.get_state`."""
         return np.array(self._control.physics.get_state(), dtype=np.float64)
+
+    def _restore(self, state: np.ndarray) -> None:
+        from dm_control.rl.control import PhysicsError
+
+        physics = self._control.physics
+        try:
+            with physics.reset_context():
+                physics.set_state(state)
+        except PhysicsError as error:
+            raise UserError(f"{self.config.name} cannot go on from this state: {error}") from error
+        self._control._reset_next_step = False  # else, where no episode is running, the next step would begin one
+
+    def _visit(self, states: np.ndarray, actions: np.ndarray | None) -> Iterator[None]:
+        """Where the task senses forces, which depend on the action, its actions are played again.
+
+        UserError if they lead elsewhere, or the task draws its scene anew in each episode.
+        """
+        if self._scene(seed=0) != self._scene(seed=1):
+            raise UserError(
+                f"{self.config.name} draws its scene anew in each episode, which physics states do not hold: "
+                "its demonstrations must come as images"
+            )
+        if actions is None or not self.config.proprio or not self._senses_forces():
+            yield from super()._visit(states, actions)
+            return
+        self.restore(states[0])
+        yield
+        for action, state in zip(actions, states[1:], strict=True):
+            self._follow(action, state)
+            yield
+
+    def _scene(self, seed: int) -> bytes:
+        """What a reset decides about the picture besides the physics state: the model and the bodies moved by hand."""
+        import mujoco
+
+        self._start(seed)
+        model, data = self._control.physics.model.ptr, self._control.physics.data
+        buffer = np.zeros(mujoco.mj_sizeModel(model), dtype=np.uint8)
+        mujoco.mj_saveModel(model, None, buffer)
+        return b"".join(part.tobytes() for part in (buffer, data.mocap_pos, data.mocap_quat))
+
+    def _senses_forces(self) -> bool:
+        """Whether the observation holds forces or accelerations, which depend on the action that led there."""
+        import mujoco
+
+        model, sensors = self._control.physics.model, self._control.physics.data.sensordata
+        for sensor in np.flatnonzero(model.sensor_needstage == mujoco.mjtStage.mjSTAGE_ACC.value):
+            start = model.sensor_adr[sensor]
+            sensors[start : start + model.sensor_dim[sensor]] = np.nan
+        return bool(np.isnan(proprio_vector(self._control)).any())
+
+    def _follow(self, action: np.ndarray, state: np.ndarray) -> None:
+        """Go on to a recorded state (S,) by the action (A,) that led there; UserError if it leads elsewhere."""
+        import mujoco
+
+        outcome = self._advance(np.clip(action.astype(np.float64), -1.0, 1.0))
+        if outcome.broken or not np.abs(self.physics_state() - state).max() <= PLAYED_TOLERANCE:  # NaN is far too
+            raise UserError(
+                f"{self.config.name} observes forces, for which its demonstrations are played again, but with this "
+                "MuJoCo their actions do not lead from state to state: env.proprio=true needs demonstrations recorded "
+                "with it"
+            )
+        physics = self._control.physics
+        physics.set_state(state)  # but the solver's warm start, on which forces depend too, stays as it is
+        mujoco.mj_step1(physics.model.ptr, physics.data.ptr)
 
     def close(self, *, raise_if_closed: bool = True) -> None:
         """Free OpenGL and the simulator; a second call does nothing."""
@@ -116,116 +182,3 @@ def measure(task: Task) -> tuple[int, int, float | None]:
     rate = 1 / control.control_timestep()
     control.physics.free()
     return *sizes, rate
-
-
-def revisit(
-    config: EnvConfig, task: Task, states: np.ndarray, actions: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures (T, H, W, 3) uint8 and vector observations (T, P) float32 of recorded states (T, S).
-
-    actions: (T - 1, A), from state to state. For a task that senses forces the vectors are right only with them.
-    UserError if the states are another task's, or the task draws its scene anew in each episode.
-    """
-    control = load_task(task.domain, task.task)
-    name, states = f"{task.domain}-{task.task}", np.asarray(states, dtype=np.float64)
-    try:
-        _check_recorded(control, name, states)
-        if actions is not None and config.proprio and _feels_forces(control):
-            moments = _play(control, name, states, actions, config.action_repeat)
-        else:
-            moments = _visit(control, states)
-        return _look_at(control, config, moments)
-    finally:
-        control.physics.free()
-
-
-def _check_recorded(control: Any, name: str, states: np.ndarray) -> None:
-    size = len(control.physics.get_state())
-    if states.ndim != 2 or states.shape[1] != size:
-        raise UserError(f"recorded states of shape {states.shape} are not {name}'s: (any, {size}) expected")
-    if _scene(control, seed=0) != _scene(control, seed=1):
-        raise UserError(
-            f"{name} draws its scene anew in each episode, which physics states do not hold: "
-            "its demonstrations must come as images"
-        )
-
-
-def _scene(control: Any, seed: int) -> bytes:
-    """All that a reset decides about the picture besides the physics state: the model and the bodies moved by hand."""
-    import mujoco
-
-    control.task.random.seed(seed)
-    control.reset()
-    physics = control.physics
-    _drop_own_contexts(physics)
-    buffer = np.zeros(mujoco.mj_sizeModel(physics.model.ptr), dtype=np.uint8)
-    mujoco.mj_saveModel(physics.model.ptr, None, buffer)
-    return b"".join(part.tobytes() for part in (buffer, physics.data.mocap_pos, physics.data.mocap_quat))
-
-
-def _feels_forces(control: Any) -> bool:
-    """Whether the task's observation holds forces or accelerations, which depend on the action that led there."""
-    import mujoco
-
-    physics = control.physics
-    model, sensors = physics.model, physics.data.sensordata
-    for sensor in np.flatnonzero(model.sensor_needstage == mujoco.mjtStage.mjSTAGE_ACC.value):
-        start = model.sensor_adr[sensor]
-        sensors[start : start + model.sensor_dim[sensor]] = np.nan
-    felt = bool(np.isnan(proprio_vector(control)).any())
-    physics.forward()
-    return felt
-
-
-def _visit(control: Any, states: np.ndarray) -> Iterator[None]:
-    """Set one state after another."""
-    for state in states:
-        control.physics.set_state(state)
-        control.physics.forward()
-        yield
-
-
-def _play(control: Any, name: str, states: np.ndarray, actions: np.ndarray, repeat: int) -> Iterator[None]:
-    """Go from state to state by the actions; UserError if they lead elsewhere."""
-    import mujoco
-
-    physics = control.physics
-    control.reset()
-    with physics.reset_context():
-        physics.set_state(states[0])
-    yield
-    for action, state in zip(actions, states[1:], strict=True):
-        if not _leads_to(control, action, repeat, state):
-            raise UserError(
-                f"{name} observes forces, for which its demonstrations are played again, but with this MuJoCo their "
-                "actions do not lead from state to state: env.proprio=true needs demonstrations recorded with it"
-            )
-        physics.set_state(state)  # but the solver's warm start, on which forces depend too, stays as it is
-        mujoco.mj_step1(physics.model.ptr, physics.data.ptr)
-        yield
-
-
-def _leads_to(control: Any, action: np.ndarray, repeat: int, state: np.ndarray) -> bool:
-    """Take an agent step as the environment does; returns whether it ends in this state."""
-    from dm_control.rl.control import PhysicsError
-
-    centre, half = action_map(control)
-    try:
-        for _ in range(repeat):
-            if control.step(centre + half * np.clip(action.astype(np.float64), -1.0, 1.0)).last():
-                break
-    except PhysicsError:
-        return False
-    return bool(np.abs(control.physics.get_state() - state).max() <= PLAYED_TOLERANCE)
-
-
-def _look_at(control: Any, config: EnvConfig, moments: Iterable[None]) -> tuple[np.ndarray, np.ndarray]:
-    images, vectors = [], []
-    renderer = open_renderer(control, config)
-    try:
-        for _ in moments:
-            images.append(renderer())
-            vectors.append(proprio_vector(control))
-    finally:
-        renderer.close()
-    return np.stack(images), np.stack(vectors)

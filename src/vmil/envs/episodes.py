@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from abc import abstractmethod
+from collections.abc import Iterator
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -46,7 +47,7 @@ class EpisodicEnv(EnvBase):
     SCORES: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: EnvConfig, seed: int, action_size: int, proprio_size: int) -> None:
-        """Declare the specs; a subclass brings `_begin`, `_advance`, `_look`."""
+        """Declare the specs; a subclass brings `_begin`, `_advance`, `_look`, `physics_state`, `_restore`."""
         super().__init__(device=torch.device("cpu"), batch_size=torch.Size(()))
         self.is_closed = False  # EnvBase begins closed, and its destructor then closes nothing
         self.config = config
@@ -54,6 +55,7 @@ class EpisodicEnv(EnvBase):
         self.render_seconds = 0.0  # spent in drawing since the environment was made
         self.episode = -1  # index of the running episode
         self.time = 0  # agent steps taken in it
+        self.diverged = False  # whether the simulator has broken down in it
         self.last_scores: dict[str, float] = {}  # of the episode that ended last; "success" is 0 or 1
         self._action_size = action_size
         self._next_episode = 0
@@ -99,7 +101,7 @@ class EpisodicEnv(EnvBase):
 
     @abstractmethod
     def physics_state(self) -> np.ndarray:
-        """Copy what `factory.render_states` needs to draw the current state again: (S,) float64."""
+        """Copy what `restore` needs to go on from the current state, and to draw it again: (S,) float64."""
 
     def _episode_scores(self) -> dict[str, float]:
         """What the episode scored besides its return, now that it is over: a number for each of `SCORES`."""
@@ -107,7 +109,8 @@ class EpisodicEnv(EnvBase):
 
     def open_episode(self) -> None:
         """Begin the next episode, without drawing it."""
-        self.episode, self.time, self._over = self._next_episode, 0, False
+        self.episode, self.time = self._next_episode, 0
+        self.diverged = self._over = False
         self._next_episode += 1
         self._begin()
 
@@ -124,11 +127,33 @@ class EpisodicEnv(EnvBase):
 
     def restore(self, state: np.ndarray) -> None:
         """Go on from a recorded `physics_state` (S,) of this episode; the clock starts anew."""
-        self.time, self._over = 0, False
+        self.time = 0
+        self.diverged = self._over = False
         self._restore(np.asarray(state, dtype=np.float64))
 
     def _restore(self, state: np.ndarray) -> None:
-        raise NotImplementedError(f"{self.config.name} cannot go on from a recorded state")
+        """Put the simulator into a `physics_state` (S,) float64; UserError if it cannot be."""
+        raise UserError(f"{self.config.name} cannot go on from a recorded state")
+
+    def revisit(self, states: np.ndarray, actions: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray | None]:
+        """What is seen at recorded `physics_state`s (T, S).
+
+        Pictures (T, H, W, 3) uint8 and, if `config.proprio`, vectors (T, P) float32. actions: (T - 1, A), taken between
+        the states, where they are known. UserError if the states are another task's.
+        """
+        size = len(self.physics_state())
+        if states.ndim != 2 or states.shape[1] != size:
+            name = self.config.name
+            raise UserError(f"recorded states of shape {states.shape} are not {name}'s: (any, {size}) expected")
+        seen = [self._observe() for _ in self._visit(states, actions)]
+        images = np.stack([each["image"].numpy() for each in seen])
+        return images, np.stack([each["proprio"].numpy() for each in seen]) if self.config.proprio else None
+
+    def _visit(self, states: np.ndarray, actions: np.ndarray | None) -> Iterator[None]:
+        """Be in each of the states (T, S) in turn; actions (T - 1, A) led from one to the next."""
+        for state in states:
+            self.restore(state)
+            yield
 
     @property
     def over(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,18 +54,12 @@ def _measure(task: Task) -> tuple[int, int, float | None]:
 
 def render_states(config: EnvConfig, states: np.ndarray) -> np.ndarray:
     """Draw recorded `physics_state`s (T, S) as the environment itself would: (T, H, W, 3) uint8."""
-    return _revisit(config, states, None)[0]
+    return revisit(config, states)[0]
 
 
-def revisit(config: EnvConfig, states: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """What was seen at recorded `physics_state`s (T, S), between which the actions (T - 1, A) were taken.
-
-    Pictures as `render_states`, and the vector observation (T, P) float32 if `config.proprio`.
-    """
-    images, vectors = _revisit(config, states, actions)
-    return images, vectors if config.proprio else None
-
-
-def _revisit(config: EnvConfig, states: np.ndarray, actions: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    task = find_task(config.name)
-    return task.family.module().revisit(config, task, states, actions)
+def revisit(
+    config: EnvConfig, states: np.ndarray, actions: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """`EpisodicEnv.revisit` of an environment made for it."""
+    with closing(make_env(config, seed=0)) as env:
+        return env.revisit(states, actions)

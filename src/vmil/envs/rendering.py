@@ -133,34 +133,29 @@ def _close_at_exit() -> None:
 class Renderer:
     """One camera's view of one model's data, square and upright, drawn off screen.
 
-    Several may live in one process. Each drawing makes its own context current and leaves it so, behind dm_control's
-    back: do not mix with `physics.render` in one thread.
+    The first drawing opens OpenGL. Several may live in one process. Each drawing makes its own context current and
+    leaves it so, behind dm_control's back: do not mix with `physics.render` in one thread.
     """
 
-    _closed = True  # until opened
+    _opened = _closed = False
 
     def __init__(
         self, model: mujoco.MjModel, data: mujoco.MjData, size: int, camera: Camera, profile: RenderProfile
     ) -> None:
-        """Open a context; the profile's quality is written into `model`, which must be this renderer's own."""
-        backend = choose_backend()
+        """The profile's quality is written into `model`, which must be this renderer's own."""
+        self._backend = choose_backend()
         import mujoco
 
         self._mujoco: Any = mujoco
         self._model, self._data, self._size = model, data, size
         settings = PROFILES[profile]
         _apply_quality(model, settings, size)
-        self._backend = backend
-        self._open()
         self._scene = mujoco.MjvScene(model, maxgeom=10_000)
         self._scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] &= settings.shadow
         self._scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] &= settings.reflection
         self._option, self._rect = mujoco.MjvOption(), mujoco.MjrRect(0, 0, size, size)
         self._camera = mujoco.MjvCamera()
         aim(self._camera, camera)
-        self._closed = False
-        _open_renderers.add(self)
-        _close_at_exit()
 
     def _open(self) -> None:
         mujoco = self._mujoco
@@ -172,15 +167,17 @@ class Renderer:
         except Exception as error:
             raise _unusable(self._backend, first_line(error)) from error
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
+        self._opened = True
+        _open_renderers.add(self)
+        _close_at_exit()
 
     def _open_anew(self) -> None:
         """Leave a context that failed as it is, and open another in its place."""
         for broken in (self._gl, self._context):
             # Kept for ever: freeing a broken context may end the process, and would delete by number in the new one.
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(broken))
-        self._closed = True  # until opened
+        self._opened = False
         self._open()
-        self._closed = False
 
     def __call__(self) -> np.ndarray:
         """Draw the data as it is now: (size, size, 3) uint8, row 0 on top.
@@ -189,6 +186,8 @@ class Renderer:
         """
         if self._closed:
             raise RuntimeError("this renderer is closed")
+        if not self._opened:
+            self._open()
         try:
             return self._draw()
         except Exception as error:  # noqa: BLE001  (mujoco's and OpenGL's own, of many kinds)
@@ -213,15 +212,18 @@ class Renderer:
 
     def upload_terrain(self) -> None:
         """Send the model's height fields to OpenGL again, after a task has changed them."""
+        if not self._opened:
+            return
         self._gl.make_current()
         for field in range(self._model.nhfield):
             self._mujoco.mjr_uploadHField(self._model, self._context, field)
 
     def close(self) -> None:
         """Free the context; a second call does nothing."""
-        if self._closed:
-            return
         self._closed = True
+        if not self._opened:
+            return
+        self._opened = False
         self._gl.make_current()  # freeing deletes by number in whatever context is current: another renderer's, else
         self._context.free()
         self._gl.free()

@@ -6,7 +6,6 @@ box about that point. One frame is one of Meta-World's control steps: 12.5 ms.
 
 from __future__ import annotations
 
-import functools
 import importlib
 import logging
 from typing import Any, ClassVar
@@ -85,7 +84,7 @@ class SawyerEnv(EpisodicEnv):
     SCORES: ClassVar[tuple[str, ...]] = ("success", "success_at_end")
 
     def __init__(self, config: EnvConfig, seed: int) -> None:
-        """Load the task and open its camera."""
+        """Load the task and find its camera."""
         super().__init__(config, seed, ACTION_SIZE, PROPRIO_SIZE)
         self._task = load_task()
         self._renderer = open_renderer(self._task, config)
@@ -101,12 +100,12 @@ class SawyerEnv(EpisodicEnv):
         self._observation, _ = self._task.reset()
         mujoco.mj_forward(self._task.model, self._task.data)  # Meta-World moves the box, and draws it where it was
         self._task.data.warning.number[:] = 0
-        self._succeeded = self._inserted = self._diverged = False
+        self._succeeded = self._inserted = False
 
     def _advance(self, action: np.ndarray) -> Outcome:
         reward = 0.0
         for _ in range(self.config.action_repeat):
-            if self._diverged:
+            if self.diverged:
                 break  # the episode lasts to its limit all the same, with the last good picture
             self._observation, gained, _, _, info = self._task.step(action)
             if self._blown_up():
@@ -118,16 +117,16 @@ class SawyerEnv(EpisodicEnv):
 
     def _blown_up(self) -> bool:
         """Whether MuJoCo met a non-finite (NaN or inf) number, upon which it resets the scene by itself."""
-        if not self._diverged and self._task.data.warning.number[4:7].any():  # bad position, velocity, acceleration
+        if not self.diverged and self._task.data.warning.number[4:7].any():  # bad position, velocity, acceleration
             log.warning("sawyer, episode %d, step %d: the simulation is unstable", self.episode, self.time)
-            self._diverged, self._inserted = True, False
-        return self._diverged
+            self.diverged, self._inserted = True, False
+        return self.diverged
 
     def _episode_scores(self) -> dict[str, float]:
         return {"success": float(self._succeeded), "success_at_end": float(self._inserted)}
 
     def _look(self) -> tuple[np.ndarray, np.ndarray | None]:
-        if not self._diverged:
+        if not self.diverged:
             self._last = self._renderer(), proprio_of(self._task) if self.config.proprio else None
         image, proprio = self._last
         return image, proprio
@@ -149,7 +148,7 @@ class SawyerEnv(EpisodicEnv):
     def _restore(self, state: np.ndarray) -> None:
         put_back(self._task, state)
         self._observation = self._task._get_obs()
-        self._succeeded = self._inserted = self._diverged = False
+        self._succeeded = self._inserted = False
 
     def close(self, *, raise_if_closed: bool = True) -> None:
         """Free OpenGL; a second call does nothing."""
@@ -157,11 +156,6 @@ class SawyerEnv(EpisodicEnv):
             self._renderer.close()
             self._task.close()
         super().close(raise_if_closed=raise_if_closed)
-
-
-@functools.cache
-def _state_size() -> int:
-    return len(physics_of(load_task()))
 
 
 def make(config: EnvConfig, seed: int, task: Task) -> SawyerEnv:
@@ -172,26 +166,3 @@ def make(config: EnvConfig, seed: int, task: Task) -> SawyerEnv:
 def measure(task: Task) -> tuple[int, int, float | None]:
     """Sizes of the action and of the vector observation, and frames a second."""
     return ACTION_SIZE, PROPRIO_SIZE, FRAMES_PER_SECOND
-
-
-def revisit(
-    config: EnvConfig, task: Task, states: np.ndarray, actions: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures (T, H, W, 3) uint8 and vector observations (T, 4) float32 of recorded states (T, 41).
-
-    UserError if the states are another task's.
-    """
-    if states.ndim != 2 or states.shape[1] != _state_size():
-        raise UserError(f"Recorded states of shape {states.shape} are not sawyer's: (any, {_state_size()}) expected.")
-    simulator = load_task()
-    renderer = open_renderer(simulator, config)
-    images, vectors = [], []
-    try:
-        for state in np.asarray(states, dtype=np.float64):
-            put_back(simulator, state)
-            images.append(renderer())
-            vectors.append(proprio_of(simulator))
-    finally:
-        renderer.close()
-        simulator.close()
-    return np.stack(images), np.stack(vectors)

@@ -10,8 +10,6 @@ from vmil.config.schema import EnvConfig
 from vmil.envs.suite import dmc_task
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from vmil.envs.episodes import EpisodicEnv
 
 
@@ -32,15 +30,6 @@ class EnvModule(Protocol):
 
     def measure(self, task: Task) -> tuple[int, int, float | None]:
         """Sizes of the action and of the vector observation; frames a second of the task's own time, None: none."""
-        ...
-
-    def revisit(
-        self, config: EnvConfig, task: Task, states: np.ndarray, actions: np.ndarray | None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Pictures (T, H, W, 3) uint8 and vector observations (T, P) float32 of recorded `physics_state`s (T, S).
-
-        actions: (T - 1, A), taken between the states, where they are known. UserError if it cannot be done.
-        """
         ...
 
 
