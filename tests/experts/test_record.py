@@ -20,9 +20,9 @@ from vmil.envs.counting import CountingEnv
 from vmil.envs.episodes import Outcome
 from vmil.experts.actor import deterministic_policy, load_actor, make_actor_net, save_actor
 from vmil.experts.card import Recipe
+from vmil.experts.expert import Action, EpisodicExpert
 from vmil.experts.record import noisy, record_demos, run_episode, verify
 from vmil.experts.replay_check import replay_demo
-from vmil.experts.stage import Action, EpisodicExpert
 from vmil.experts.state_task import describe_task, score_episodes
 from vmil.experts.trained import TrainedExpert
 

@@ -12,8 +12,8 @@ from vmil.config.runs import assets_dir
 from vmil.config.schema_cli import DemosOptions, ExpertOptions, PlannedDemosOptions, PlannedExpertOptions
 from vmil.config.schema_expert import ExpertConfig
 from vmil.envs.rendering import prepare_rendering
+from vmil.experts.expert import Expert, Kind
 from vmil.experts.kinds import expert_kind, make_expert, task_config
-from vmil.experts.stage import Expert, Kind
 
 COUNTS = {"sawyer": 50, "baoding": 25}  # demonstrations that the paper's experiments take; 10 of every other task
 FILES: dict[Kind, str] = {

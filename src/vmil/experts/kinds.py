@@ -8,7 +8,7 @@ from vmil.config.errors import UserError
 from vmil.config.load import load_config
 from vmil.config.schema import EnvConfig
 from vmil.envs.tasks import HAND, METAWORLD, SUITE, Family, find_task
-from vmil.experts.stage import Expert, Kind
+from vmil.experts.expert import Expert, Kind
 
 KINDS: dict[Family, Kind] = {SUITE: "sac", METAWORLD: "scripted", HAND: "planned"}
 

@@ -21,9 +21,9 @@ from vmil.envs.baoding import BaodingEnv
 from vmil.envs.baoding_task import SHARE_ON_TARGET
 from vmil.envs.episodes import seed_from
 from vmil.evaluation.scores import Score, score
+from vmil.experts.expert import RECORDING_SEED, Action, EpisodicExpert, Kind
 from vmil.experts.plan import Planner, fitted
 from vmil.experts.provenance import digest, sha256, versions
-from vmil.experts.stage import RECORDING_SEED, Action, EpisodicExpert, Kind
 
 FINAL_SEED = 12_000  # episodes that measure it; demonstrations come from others
 

@@ -17,10 +17,10 @@ from vmil.data.recording import PHYSICS, read_recording, write_recording
 from vmil.envs.factory import render_states
 from vmil.envs.tasks import find_task
 from vmil.experts.card import DemoLine, Recipe, write_card
+from vmil.experts.expert import Action, Expert, FloatArray
 from vmil.experts.provenance import versions
 from vmil.experts.replay_check import Replay, replay_demo
 from vmil.experts.sheet import write_sheet
-from vmil.experts.stage import Action, Expert, FloatArray
 
 RETURN_TOLERANCE = 1e-2  # float32 rewards, summed
 TRIES = 10  # episodes played for each demonstration wanted, at most

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vmil.experts.stage import Action, Expert, FloatArray
+from vmil.experts.expert import Action, Expert, FloatArray
 
 
 @dataclass(frozen=True)

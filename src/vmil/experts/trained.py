@@ -14,8 +14,8 @@ from vmil.config.errors import UserError
 from vmil.config.schema_expert import ExpertConfig
 from vmil.envs.suite import dmc_task
 from vmil.experts.actor import deterministic_policy, load_actor
+from vmil.experts.expert import Action, FloatArray, Kind
 from vmil.experts.provenance import sha256
-from vmil.experts.stage import Action, FloatArray, Kind
 from vmil.experts.state_task import load_task, repeat_action
 
 
