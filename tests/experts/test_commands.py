@@ -18,7 +18,7 @@ from vmil.experts.actor import make_actor_net, save_actor
 from vmil.experts.commands import _chosen, _known_expert
 from vmil.experts.hand_practice import hand_spec
 from vmil.experts.kinds import task_config
-from vmil.experts.plan_commands import planned_expert, prepare_planned
+from vmil.experts.plan_commands import hand_expert, prepare_planned
 
 SHIPPED = Path(vmil.__file__).parent / "assets" / "baoding" / "expert.json"
 ENV = EnvConfig(**{**vars(task_config("baoding")), "episode_frames": 4})
@@ -51,13 +51,13 @@ def test_a_policy_is_looked_for_where_its_actor_is(tmp_path: Path) -> None:
 def test_a_policy_without_an_actor_is_said_to_have_none(tmp_path: Path) -> None:
     here = _measured(tmp_path / "made")
     with pytest.raises(UserError, match=r"there is no actor '.*made/actor\.safetensors': `make expert ENV=baoding"):
-        planned_expert(PlannedDemosOptions(method="ppo"), ENV, here.parent, here)
+        hand_expert(PlannedDemosOptions(method="ppo"), ENV, here.parent, here)
 
 
 def test_a_planners_measurement_makes_no_planner_of_a_policy(tmp_path: Path) -> None:
     here, spec = _measured(tmp_path / "made"), hand_spec(8)
     save_actor(here.with_name("actor.safetensors"), make_actor_net(spec), spec)
-    expert = planned_expert(PlannedDemosOptions(method="ppo"), ENV, here.parent, here)
+    expert = hand_expert(PlannedDemosOptions(method="ppo"), ENV, here.parent, here)
     expert.close()
     assert expert.kind == "ppo"
     assert expert.files() == [here.with_name("actor.safetensors")]
@@ -75,7 +75,7 @@ def test_a_setting_that_this_kind_of_expert_does_not_read_is_refused(
     tmp_path: Path, options: PlannedExpertOptions, name: str
 ) -> None:
     with pytest.raises(UserError, match=rf"^{name}= changes nothing with method="):
-        planned_expert(options, ENV, tmp_path, tmp_path / "expert.json")
+        hand_expert(options, ENV, tmp_path, tmp_path / "expert.json")
 
 
 def _prepare(out: Path, **changed: int) -> dict[str, list[object]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,8 @@ from vmil.config.schema_ppo import HandPolicyConfig
 from vmil.envs.baoding import BaodingEnv, Hand
 from vmil.envs.baoding_task import in_palm, targets
 from vmil.experts.actor import load_actor, make_actor_net, save_actor
-from vmil.experts.hand_policy import PolicyPlanner, reference_states, timid_net, train_hand_policy
+from vmil.experts.hand_expert import measure_expert
+from vmil.experts.hand_policy import PolicyExpert, PolicyPlanner, reference_states, timid_net, train_hand_policy
 from vmil.experts.hand_practice import (
     OBSERVATION_SIZE,
     HandPractice,
@@ -27,8 +29,8 @@ from vmil.experts.hand_practice import (
     observe_hand,
     tracking_reward,
 )
-from vmil.experts.planned import PlannedExpert, measure_expert, policy_settings
 from vmil.experts.ppo_agent import PPOAgent
+from vmil.experts.rounds import Evaluation
 from vmil.experts.state_task import describe_task
 
 TINY = HandPolicyConfig(
@@ -201,14 +203,53 @@ def test_trained_measured_and_told_of(tmp_path: Path, monkeypatch: pytest.Monkey
     assert [point | {"seconds": 0.0} for point in parts] == [point | {"seconds": 0.0} for point in whole]
     one, other = (load_actor(tmp_path / name / "actor.safetensors")[0].state_dict() for name in ("whole", "parts"))
     assert all(torch.equal(one[name], other[name]) for name in one)
-    planner = PolicyPlanner(tmp_path / "whole" / "actor.safetensors", whole)
-    expert = PlannedExpert(ENV, planner, policy_settings(config), tmp_path / "expert.json", give_up=False)
+    policy = PolicyPlanner(tmp_path / "whole" / "actor.safetensors", whole, config)
+    expert = PolicyExpert(ENV, policy, tmp_path / "expert.json", give_up=False)
     measure_expert(expert, tmp_path / "expert.json", 1, progress=False)
     text = "\n".join(expert.about())
     assert (expert.kind, "PPO" in text, "MPPI" in text) == ("ppo", True, False)
     assert "of 16 control steps" in text
     assert json.loads((tmp_path / "expert.json").read_text())["curve"] == whole
     expert.close()
+    known = PolicyExpert(ENV, PolicyPlanner(policy.weights), tmp_path / "expert.json", give_up=True)
+    assert known.settings["ppo_reference"] == str(recordings)  # which the measurement tells
+    assert known.about() == expert.about()
+    known.close()
+
+
+def test_a_policy_is_known_by_its_weights_whatever_it_was_trained_with(tmp_path: Path) -> None:
+    def identity(weights: int, **trained_with: float) -> str:
+        torch.manual_seed(weights)
+        save_actor(tmp_path / "actor.safetensors", make_actor_net(hand_spec(8)), hand_spec(8))
+        config = dataclasses.replace(TINY, **trained_with)  # type: ignore[arg-type]
+        policy = PolicyPlanner(tmp_path / "actor.safetensors", trained_with=config)
+        expert = PolicyExpert(ENV, policy, tmp_path / "expert.json", give_up=True)
+        expert.close()
+        return expert.identity()
+
+    assert identity(1, ppo_std=0.1) == identity(1, ppo_std=0.2) != identity(2, ppo_std=0.1)
+
+
+def test_a_policy_trained_further_is_measured_anew_under_other_settings_too(tmp_path: Path) -> None:
+    path = tmp_path / "expert.json"
+    save_actor(tmp_path / "actor.safetensors", make_actor_net(hand_spec(8)), hand_spec(8))
+
+    def measure(frames: int, rate: float) -> dict[str, Any]:
+        curve: list[Evaluation] = [{"frames": frames, "mean": 1.0, "min": 0.0, "seconds": 1.0}]
+        config = dataclasses.replace(TINY, ppo_rate=rate)
+        expert = PolicyExpert(ENV, PolicyPlanner(tmp_path / "actor.safetensors", curve, config), path, give_up=False)
+        try:
+            measure_expert(expert, path, 1, progress=False)
+        finally:
+            expert.close()
+        made: dict[str, Any] = json.loads(path.read_text())
+        return made
+
+    assert measure(8, 1e-4)["planner"]["ppo_rate"] == 1e-4
+    again = measure(16, 1e-5)
+    assert (again["planner"]["ppo_rate"], again["curve"][0]["frames"]) == (1e-5, 16)
+    with pytest.raises(UserError, match="measured with other settings"):
+        measure(16, 1e-4)
 
 
 def test_a_policy_acts_on_what_it_sees_and_another_tasks_is_refused(tmp_path: Path) -> None:

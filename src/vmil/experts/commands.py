@@ -87,10 +87,10 @@ def _prepare_planned(options: PlannedExpertOptions, out: Path) -> str:
 def _expert(options: DemosOptions, known: Path) -> Expert:
     if not isinstance(options, PlannedDemosOptions):
         return make_expert(options.env, known)
-    from vmil.experts.plan_commands import planned_expert
+    from vmil.experts.plan_commands import hand_expert
 
     directory = _expert_dir(options.root, options.env, options.seed)
-    return planned_expert(options, task_config(options.env), directory, known)
+    return hand_expert(options, task_config(options.env), directory, known)
 
 
 def _chosen(options: DemosOptions) -> tuple[str, ...]:

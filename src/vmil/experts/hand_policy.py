@@ -7,6 +7,7 @@ of them loses the balls within two seconds. This expert acts alike in similar st
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,17 @@ from vmil.config.errors import UserError
 from vmil.config.paths import given_path
 from vmil.config.ranges import require
 from vmil.config.runs import assets_dir
+from vmil.config.schema import EnvConfig
 from vmil.config.schema_ppo import HandPolicyConfig
 from vmil.data.recording import read_recording
 from vmil.envs.baoding import STATE_SIZE, BaodingEnv
 from vmil.experts.actor import deterministic_policy, load_actor, make_actor_net
+from vmil.experts.expert import Kind
+from vmil.experts.hand_expert import HandExpert
+from vmil.experts.hand_measurement import Measurement, Settings
 from vmil.experts.hand_practice import HandPractice, hand_spec, observe_hand
 from vmil.experts.ppo_agent import PPOAgent
+from vmil.experts.provenance import digest, sha256
 from vmil.experts.rounds import Evaluation, train_rounds
 
 Floats = NDArray[np.float64]
@@ -35,13 +41,20 @@ LAST_STEPS = 6  # of a recording: an episode that starts there has hardly begun 
 class PolicyPlanner:
     """The mode of a trained actor, in a planner's place."""
 
-    def __init__(self, actor: Path, curve: Sequence[Evaluation] = ()) -> None:
-        """curve: of its training. UserError if the file is not an actor of the hand."""
+    def __init__(
+        self, actor: Path, curve: Sequence[Evaluation] = (), trained_with: HandPolicyConfig | None = None
+    ) -> None:
+        """curve, trained_with: of its training, where that is known. UserError if it is not an actor of the hand."""
         net, spec = load_actor(actor)
         if spec != hand_spec(spec.hidden):
             raise UserError(f"{actor} is an actor for {spec.domain}-{spec.task}, or of another version of the hand's")
         self._policy = deterministic_policy(net, spec)
-        self.curve = curve
+        self.weights, self.curve, self.trained_with = actor, curve, trained_with
+
+    @property
+    def settings(self) -> Settings:
+        """What it was trained with, where that is known; its actions depend on the weights alone."""
+        return {"method": "ppo", **({} if self.trained_with is None else asdict(self.trained_with))}
 
     def begin(self, seed: int) -> None:
         """Nothing is carried from one episode to the next, and nothing is drawn."""
@@ -52,6 +65,38 @@ class PolicyPlanner:
 
     def close(self) -> None:
         """Nothing to free."""
+
+
+class PolicyExpert(HandExpert):
+    """The mode of a trained actor."""
+
+    kind: Kind = "ppo"
+    retrainable = True
+
+    def __init__(
+        self, config: EnvConfig, policy: PolicyPlanner, provenance: Path, give_up: bool, progress: bool = False
+    ) -> None:
+        """As `HandExpert`; the measurement tells how a policy was trained that does not know."""
+        super().__init__(config, policy, provenance, give_up, progress)
+        if policy.trained_with is None and (made := self.measured()):
+            self.settings = made["planner"]
+
+    def identity(self) -> str:
+        """Of the actor's weights: what it was trained with changes nothing any more."""
+        return digest("ppo", *map(sha256, self.weights))
+
+    def what(self) -> str:
+        """As `HandExpert`."""
+        return "The mode of a policy that PPO taught in the simulator (`vmil.experts.hand_policy`)"
+
+    def _about_training(self, made: Measurement) -> list[str]:
+        curve = made["curve"]
+        best = max(curve, key=lambda point: point["mean"])
+        return [
+            f"- The policy is the best of {len(curve)} evaluations, after {best['frames']:,} of "
+            f"{curve[-1]['frames']:,} control steps: {best['mean']:.1f} of 100 on target; "
+            f"{curve[-1]['seconds'] / 60:.0f} minutes of one thread."
+        ]
 
 
 def train_hand_policy(

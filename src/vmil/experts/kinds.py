@@ -27,7 +27,7 @@ def task_config(env: str) -> EnvConfig:
 
 
 def make_expert(env: str, provenance: Path) -> Expert:
-    """Make the task's expert, if it is not a planner, which has settings of its own (`plan_commands.planned_expert`).
+    """Make the task's expert, if it is not the hand's, which has options of its own (`plan_commands.hand_expert`).
 
     provenance: the trained actor, or the measurement of one that is not trained.
     """

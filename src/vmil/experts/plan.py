@@ -1,10 +1,9 @@
-"""What chooses the actions of baoding's expert: MPPI, through the simulator or a learned ensemble, or a policy."""
+"""What plans the actions of baoding's expert: MPPI, through the simulator or a learned ensemble."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +12,9 @@ from vmil.config.errors import UserError
 from vmil.config.schema import EnvConfig
 from vmil.config.schema_planner import FITTED, LearnedConfig, PlannerConfig
 from vmil.envs.baoding import ACTION_SIZE, BaodingEnv
+from vmil.experts.hand_expert import Planner
 from vmil.experts.hand_learned import BaodingTask, observe
+from vmil.experts.hand_measurement import Settings
 from vmil.experts.hand_model import HandSimulator, cost
 from vmil.experts.mppi import MPPI, MPPIConfig
 from vmil.experts.pddm import PDDM, train_pddm
@@ -24,36 +25,20 @@ CHECKPOINT = "pddm.pt"
 LEARNING_SEED = 88_000_000  # run seed of the episodes that the ensemble learns from: nothing else uses them
 
 
-class Planner(Protocol):
-    """Chooses actions for one environment, one episode after the other."""
-
-    @property
-    def curve(self) -> Sequence[Mapping[str, object]]:
-        """Of the training behind it, where there is one."""
-
-    def begin(self, seed: int) -> None:
-        """Forget the last episode; `seed` decides the noise of the next."""
-
-    def act(self, env: BaodingEnv) -> Floats:
-        """The action (24,) for the environment as it is now."""
-
-    def close(self) -> None:
-        """Free what it holds."""
-
-
 class SimulatorPlanner:
     """MPPI through MuJoCo."""
 
+    weights = None
     curve = ()
 
     def __init__(self, config: PlannerConfig) -> None:
-        self.settings = mppi_settings(config)
+        self.settings, self._mppi_config = _planner_settings(config), mppi_config(config)
         self.simulator = HandSimulator(config.timestep, config.threads)
         self.begin(0)
 
     def begin(self, seed: int) -> None:
         """Start from a plan of zeros."""
-        self.mppi = MPPI(self.settings, ACTION_SIZE, seed)
+        self.mppi = MPPI(self._mppi_config, ACTION_SIZE, seed)
 
     def act(self, env: BaodingEnv) -> Floats:
         """Plan one control step."""
@@ -68,8 +53,10 @@ class SimulatorPlanner:
 class LearnedPlanner:
     """MPPI through a trained ensemble."""
 
-    def __init__(self, pddm: PDDM) -> None:
-        self.pddm = pddm
+    def __init__(self, pddm: PDDM, config: PlannerConfig, checkpoint: Path) -> None:
+        """config: of the planning through it; checkpoint: holds the ensemble."""
+        self.pddm, self.weights = pddm, checkpoint
+        self.settings = plan_settings(config, pddm.config)
         self.begin(0)
 
     @property
@@ -96,7 +83,17 @@ def fitted(config: PlannerConfig) -> dict[str, float]:
     return {name: usual[name] if value is None else value for name, value in zip(usual, given, strict=True)}
 
 
-def mppi_settings(config: PlannerConfig) -> MPPIConfig:
+def plan_settings(config: PlannerConfig, learned: LearnedConfig) -> Settings:
+    """What a planned episode depends on besides its seed; `learned` counts with dynamics=learned only."""
+    return {**_planner_settings(config), **(asdict(learned) if config.dynamics == "learned" else {})}
+
+
+def _planner_settings(config: PlannerConfig) -> Settings:
+    given = asdict(config) | fitted(config)
+    return {name: value for name, value in given.items() if name not in ("threads", "method")}  # threads change nothing
+
+
+def mppi_config(config: PlannerConfig) -> MPPIConfig:
     """The part of the settings that MPPI itself reads."""
     return MPPIConfig(
         horizon=config.horizon,
@@ -122,7 +119,7 @@ def make_planner(
         if not train and not checkpoint.is_file():
             raise UserError(f"there is no ensemble '{checkpoint}': `make expert` with dynamics=learned trains one")
         task = BaodingTask(BaodingEnv(env, LEARNING_SEED + seed))
-        pddm = PDDM(task, learned, mppi_settings(config), seed)
-        return LearnedPlanner(train_pddm(pddm, checkpoint, train=train))
+        pddm = PDDM(task, learned, mppi_config(config), seed)
+        return LearnedPlanner(train_pddm(pddm, checkpoint, train=train), config, checkpoint)
     else:
         raise ValueError(f"unknown dynamics {config.dynamics!r}")

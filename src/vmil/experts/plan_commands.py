@@ -1,25 +1,30 @@
-"""From the command line's options to an expert that plans."""
+"""From the command line's options to baoding's expert."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from vmil.config.errors import UserError
 from vmil.config.schema import EnvConfig
 from vmil.config.schema_cli import PlannedDemosOptions, PlannedExpertOptions
 from vmil.config.schema_planner import LearnedConfig, PlannerConfig
 from vmil.config.schema_ppo import HandPolicyConfig
-from vmil.experts.hand_policy import ACTOR, PolicyPlanner, train_hand_policy
-from vmil.experts.plan import CHECKPOINT, make_planner
-from vmil.experts.planned import PlannedExpert, check_measured, measure_expert, plan_settings, policy_settings
+from vmil.experts.hand_expert import HandExpert, Planner, measure_expert
+from vmil.experts.hand_measurement import check_measured
+from vmil.experts.hand_policy import ACTOR, PolicyExpert, PolicyPlanner, train_hand_policy
+from vmil.experts.plan import make_planner, plan_settings
+from vmil.experts.planned import PlannedExpert
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 Options = PlannedExpertOptions | PlannedDemosOptions
+Part = TypeVar("Part", bound="DataclassInstance")
 
 
-def planned_expert(options: Options, env: EnvConfig, directory: Path, provenance: Path) -> PlannedExpert:
+def hand_expert(options: Options, env: EnvConfig, directory: Path, provenance: Path) -> HandExpert:
     """The expert to record (it gives up what cannot succeed) or to measure (whole episodes; trained first).
 
     directory: where the ensemble of dynamics=learned is, or the actor of method=ppo, if not the one that came with
@@ -28,33 +33,38 @@ def planned_expert(options: Options, env: EnvConfig, directory: Path, provenance
     measuring = isinstance(options, PlannedExpertOptions)
     if measuring:
         _refuse_idle(options)
-    if options.method == "ppo":
-        return _policy_expert(options, env, directory, provenance)
+    if options.method == "mppi":
+        planner = _planner(options, env, directory, provenance)
+        return PlannedExpert(env, planner, provenance, give_up=not measuring, progress=True)
+    elif options.method == "ppo":
+        policy = _policy(options, directory, provenance)
+        return PolicyExpert(env, policy, provenance, give_up=not measuring, progress=True)
+    else:
+        raise ValueError(f"unknown method {options.method!r}")
+
+
+def _planner(options: Options, env: EnvConfig, directory: Path, provenance: Path) -> Planner:
     config, learned = _part(options, PlannerConfig), _part(options, LearnedConfig)
-    settings = plan_settings(config, learned)
+    measuring = isinstance(options, PlannedExpertOptions)
     if measuring:
-        check_measured(provenance, settings)  # before hours of training
-    planner = make_planner(env, config, learned, options.seed, directory, train=measuring)
-    weights = directory / CHECKPOINT if config.dynamics == "learned" else None
-    return PlannedExpert(env, planner, settings, provenance, not measuring, True, weights)
+        check_measured(provenance, plan_settings(config, learned))  # before hours of training
+    return make_planner(env, config, learned, options.seed, directory, train=measuring)
 
 
-def _policy_expert(options: Options, env: EnvConfig, directory: Path, provenance: Path) -> PlannedExpert:
-    config, actor = _part(options, HandPolicyConfig), directory / ACTOR
+def _policy(options: Options, directory: Path, provenance: Path) -> PolicyPlanner:
     if isinstance(options, PlannedExpertOptions):
+        config = _part(options, HandPolicyConfig)
         curve = train_hand_policy(config, directory, options.seed, options.eval_episodes)
-        return PlannedExpert(env, PolicyPlanner(actor, curve), policy_settings(config), provenance, False, True, actor)
+        return PolicyPlanner(directory / ACTOR, curve, config)
     actor = provenance.with_name(ACTOR)
     if not actor.is_file():
         raise UserError(f"there is no actor '{actor}': `make expert ENV={options.env} ARGS=method=ppo` trains one")
-    measured = json.loads(provenance.read_text())["planner"] if provenance.is_file() else {}
-    settings = measured if measured.get("method") == "ppo" else {"method": "ppo"}
-    return PlannedExpert(env, PolicyPlanner(actor), settings, provenance, True, True, actor)
+    return PolicyPlanner(actor)
 
 
 def prepare_planned(options: PlannedExpertOptions, env: EnvConfig, out: Path) -> str:
     """Train what has to be trained, measure the expert, and return what to tell."""
-    expert = planned_expert(options, env, out, out / "expert.json")
+    expert = hand_expert(options, env, out, out / "expert.json")
     try:
         measured = measure_expert(expert, out / "expert.json", options.eval_episodes, note=options.note)
     finally:
@@ -62,7 +72,7 @@ def prepare_planned(options: PlannedExpertOptions, env: EnvConfig, out: Path) ->
     return f"{measured}; written to {out / 'expert.json'}"
 
 
-def _part(options: Options, schema: type[Any]) -> Any:
+def _part(options: Options, schema: type[Part]) -> Part:
     return schema(**{item.name: getattr(options, item.name) for item in fields(schema)})
 
 
