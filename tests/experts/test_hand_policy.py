@@ -19,7 +19,7 @@ from vmil.envs.baoding import BaodingEnv, Hand
 from vmil.envs.baoding_task import in_palm, targets
 from vmil.experts.actor import load_actor, make_actor_net, save_actor
 from vmil.experts.hand_expert import measure_expert
-from vmil.experts.hand_policy import PolicyExpert, PolicyPlanner, reference_states, timid_net, train_hand_policy
+from vmil.experts.hand_policy import PolicyExpert, PolicyPlanner, reference_states, still_net, train_hand_policy
 from vmil.experts.hand_practice import (
     OBSERVATION_SIZE,
     HandPractice,
@@ -157,7 +157,7 @@ def test_the_time_limit_breaks_an_episode_off_and_is_no_end() -> None:
 
 def test_it_begins_by_holding_still() -> None:
     practice = HandPractice(TINY, _states())
-    out = timid_net(practice)(torch.randn(5, OBSERVATION_SIZE))
+    out = still_net(practice)(torch.randn(5, OBSERVATION_SIZE))
     assert out.shape == (5, 48)
     assert float(out.detach().abs().max()) < 0.1
 
@@ -170,7 +170,7 @@ def test_practice_is_light_first_and_real_then(monkeypatch: pytest.MonkeyPatch) 
 
 def test_the_bound_on_the_standard_deviation_falls_to_its_last_value() -> None:
     practice = HandPractice(TINY, _states())
-    agent = PPOAgent(TINY, practice, timid_net(practice), seed=0)
+    agent = PPOAgent(TINY, practice, still_net(practice), seed=0)
     bounds = []
     for _ in range(2):
         agent.learn(agent.collect(practice.simulators(2, 0, agent.frames)))
@@ -181,7 +181,7 @@ def test_the_bound_on_the_standard_deviation_falls_to_its_last_value() -> None:
 def test_a_score_counts_the_steps_on_target_until_a_ball_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     """Held still, the balls lie on the palm for the whole episode."""
     practice = HandPractice(TINY, _states())
-    still = timid_net(practice)
+    still = still_net(practice)
     monkeypatch.setattr("vmil.experts.hand_practice.TOLERANCE", 1.0)
     assert practice.score(still, 1) == [100.0]
     monkeypatch.setattr("vmil.experts.hand_practice.TOLERANCE", 0.0)

@@ -20,7 +20,7 @@ from vmil.envs.baoding import BaodingEnv, Hand
 from vmil.envs.baoding_task import TOLERANCE, palm_pose, targets, tracking_errors
 from vmil.experts.hand_expert import FINAL_SEED, measure_expert
 from vmil.experts.hand_learned import BaodingTask, observe
-from vmil.experts.hand_model import HandSimulator, cost
+from vmil.experts.hand_model import HandModel, cost
 from vmil.experts.hand_policy import PolicyPlanner
 from vmil.experts.plan import LearnedPlanner, SimulatorPlanner, make_planner, mppi_config, plan_settings
 from vmil.experts.planned import PlannedExpert
@@ -52,7 +52,7 @@ def test_the_cost_by_hand():
 
 def test_the_simulator_foresees_what_a_hand_does():
     """With the light model in the hand's place, one control step is the same to the last bit."""
-    simulator = HandSimulator(0.0025, threads=1)
+    simulator = HandModel(0.0025, threads=1)
     hand = Hand()
     hand.begin(np.zeros((2, 3)))
     hand.model.opt.noslip_iterations = 0
@@ -74,7 +74,7 @@ def test_threads_and_neighbours_change_nothing():
     hand = Hand()
     hand.begin(np.zeros((2, 3)))
     actions = np.random.default_rng(0).uniform(-1, 1, (5, 2, 24))
-    one, two = HandSimulator(0.01, threads=1), HandSimulator(0.01, threads=2)
+    one, two = HandModel(0.01, threads=1), HandModel(0.01, threads=2)
     together = one.foresee(hand.state(), actions)[1]
     assert np.array_equal(two.foresee(hand.state(), actions)[1], together)
     assert np.array_equal(one.foresee(hand.state(), actions[3:4])[1][0], together[3])
@@ -84,7 +84,7 @@ def test_threads_and_neighbours_change_nothing():
 
 def test_a_timestep_must_divide_a_control_step():
     with pytest.raises(UserError, match=r"timestep=0\.003 does not divide a control step of 0.1 s"):
-        HandSimulator(0.003, threads=1)
+        HandModel(0.003, threads=1)
 
 
 # ---- the expert ---------------------------------------------------------------------------

@@ -40,11 +40,10 @@ class Hand:
     def __init__(self, model: mujoco.MjModel | None = None) -> None:
         """`model`: one to use instead of the task's own, which hands may share; a control step is 0.1 s in any."""
         self.model = build_model() if model is None else model
-        import mujoco
-
-        self._substeps = round(CONTROL_SECONDS / self.model.opt.timestep)
+        import mujoco  # once an OpenGL is chosen, which `build_model` does
 
         self._mujoco = mujoco
+        self._substeps = round(CONTROL_SECONDS / self.model.opt.timestep)
         self.data = mujoco.MjData(self.model)
         part = mujoco.mjtState
         self._spec = int(part.mjSTATE_TIME | part.mjSTATE_PHYSICS | part.mjSTATE_WARMSTART)

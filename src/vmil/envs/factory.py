@@ -10,10 +10,7 @@ import numpy as np
 
 from vmil.config.schema import EnvConfig
 from vmil.envs.episodes import EpisodicEnv
-from vmil.envs.suite import dmc_task
 from vmil.envs.tasks import Task, find_task
-
-__all__ = ["EnvInfo", "dmc_task", "env_info", "make_env", "render_states", "revisit"]
 
 
 @dataclass(frozen=True)

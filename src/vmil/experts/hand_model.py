@@ -28,8 +28,8 @@ def cost(wrist: Floats, balls: Floats, first_step: int) -> Floats:
     return total
 
 
-class HandSimulator:
-    """Plays action sequences from one state in parallel, in threads of MuJoCo's own."""
+class HandModel:
+    """The light simulator: plays action sequences from one state in parallel, in threads of MuJoCo's own."""
 
     def __init__(self, timestep: float, threads: int) -> None:
         """`timestep` in seconds; UserError unless a control step is a whole number of them."""

@@ -112,11 +112,11 @@ def train_hand_policy(
     out_dir.mkdir(parents=True, exist_ok=True)
     practice = HandPractice(config, reference_states(config.ppo_reference))
     torch.manual_seed(seed)
-    agent = PPOAgent(config, practice, timid_net(practice), seed)
+    agent = PPOAgent(config, practice, still_net(practice), seed)
     return train_rounds(agent, config.ppo_frames, out_dir, CHECKPOINT, episodes, progress=progress)
 
 
-def timid_net(practice: HandPractice) -> nn.Sequential:
+def still_net(practice: HandPractice) -> nn.Sequential:
     """An actor that holds still at first: one that flails loses the balls, and learns nothing else."""
     net = make_actor_net(practice.spec)
     last = net[-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
@@ -70,11 +71,8 @@ def _difference(episodes: list[SourceEpisode], env: EnvConfig) -> float:
 
 def _unknown_colours(episodes: list[SourceEpisode], env: EnvConfig) -> float:
     """Share of the first pictures' pixels whose exact colour is in none of the run's own first pictures."""
-    world = make_env(env, seed=0)
-    try:
-        own = np.stack([world.reset()["image"].numpy() for _ in range(STARTS)])
-    finally:
-        world.close()
+    with closing(make_env(env, seed=0)) as run:
+        own = np.stack([run.reset()["image"].numpy() for _ in range(STARTS)])
     seen = _colours(np.stack([episode.image[0] for episode in episodes]))
     return float(1 - np.isin(seen, np.unique(_colours(own))).mean())
 

@@ -15,7 +15,7 @@ from vmil.envs.baoding import ACTION_SIZE, BaodingEnv
 from vmil.experts.hand_expert import Planner
 from vmil.experts.hand_learned import BaodingTask, observe
 from vmil.experts.hand_measurement import Settings
-from vmil.experts.hand_model import HandSimulator, cost
+from vmil.experts.hand_model import HandModel, cost
 from vmil.experts.mppi import MPPI, MPPIConfig
 from vmil.experts.pddm import PDDM, train_pddm
 
@@ -33,7 +33,7 @@ class SimulatorPlanner:
 
     def __init__(self, config: PlannerConfig) -> None:
         self.settings, self._mppi_config = _planner_settings(config), mppi_config(config)
-        self.simulator = HandSimulator(config.timestep, config.threads)
+        self.model = HandModel(config.timestep, config.threads)
         self.begin(0)
 
     def begin(self, seed: int) -> None:
@@ -43,11 +43,11 @@ class SimulatorPlanner:
     def act(self, env: BaodingEnv) -> Floats:
         """Plan one control step."""
         state, step = env.physics_state(), env.hand.steps + 1
-        return self.mppi.act(lambda actions: cost(*self.simulator.foresee(state, actions), first_step=step))
+        return self.mppi.act(lambda actions: cost(*self.model.foresee(state, actions), first_step=step))
 
     def close(self) -> None:
         """Stop the simulator's threads."""
-        self.simulator.close()
+        self.model.close()
 
 
 class LearnedPlanner:

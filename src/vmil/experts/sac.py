@@ -13,7 +13,7 @@ import torch
 from vmil.config.schema_expert import ExpertConfig
 from vmil.config.schema_ppo import PPO_NAMES
 from vmil.data import machine
-from vmil.envs.factory import dmc_task
+from vmil.envs.suite import dmc_task
 from vmil.experts.actor import deterministic_policy, load_actor
 from vmil.experts.ppo_agent import PPOAgent
 from vmil.experts.provenance import versions

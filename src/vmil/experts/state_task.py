@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vmil.config.errors import UserError
-from vmil.envs.rendering import choose_backend
+from vmil.envs.suite import import_suite
 from vmil.experts.actor import Action, ActorSpec, Policy
 
 if TYPE_CHECKING:
@@ -17,10 +17,8 @@ if TYPE_CHECKING:
 
 def load_task(domain: str, task: str, seed: int) -> Environment:
     """Return dm_control's environment; `seed` decides its sequence of initial states."""
-    choose_backend()  # dm_control settles on an OpenGL when it is imported, even where nothing is drawn
-    from dm_control import suite
-
-    return suite.load(domain, task, task_kwargs={"random": seed})
+    env: Environment = import_suite().load(domain, task, task_kwargs={"random": seed})
+    return env
 
 
 def describe_task(domain: str, task: str, hidden: int, action_repeat: int) -> ActorSpec:
