@@ -6,11 +6,12 @@ from typing import get_args
 
 import pytest
 
-from vmil.config import ranges, schema_cli, validate
+from vmil.config import schema_cli, validate
 from vmil.config.commands import options_of
 from vmil.config.errors import UserError
 from vmil.config.keys import flatten, leaves
 from vmil.config.load import load_config
+from vmil.config.ranges import Range, ranges_of
 from vmil.config.schema import Config
 from vmil.config.schema_cli import (
     BenchOptions,
@@ -26,22 +27,31 @@ OPTIONS = [schema for name, schema in vars(schema_cli).items() if name.endswith(
 
 
 @pytest.mark.parametrize(
-    ("interval", "inside", "outside"),
+    ("allowed", "words", "inside", "outside"),
     [
-        ("[0, 1]", [0, 0.5, 1], [-0.1, 1.1, math.nan]),
-        ("(0, 1)", [0.5], [0, 1]),
-        ("[1, inf)", [1, 1e300], [0, math.inf]),
+        (Range(0, 1, "[]"), "[0, 1]", [0, 0.5, 1], [-0.1, 1.1, math.nan]),
+        (Range(0, 1, "()"), "(0, 1)", [0.5], [0, 1]),
+        (Range(1), "[1, inf)", [1, 1e300], [0, math.inf]),
+        (Range(-math.inf, ends="()"), "(-inf, inf)", [-1e300, 0], [-math.inf, math.inf, math.nan]),
     ],
 )
-def test_intervals_mean_what_they_say(interval, inside, outside):
-    assert all(ranges.inside(value, interval) for value in inside)
-    assert not any(ranges.inside(value, interval) for value in outside)
+def test_ranges_mean_what_they_say(allowed, words, inside, outside):
+    assert str(allowed) == words
+    assert all(value in allowed for value in inside)
+    assert not any(value in allowed for value in outside)
 
 
-@pytest.mark.parametrize(("known", "schemas"), [(ranges.RANGES, [Config]), (ranges.OPTION_RANGES, OPTIONS)])
-def test_every_number_has_a_range_and_every_range_a_number(known, schemas):
-    hints = [item for schema in schemas for item in leaves(schema).items()]
-    assert set(known) == {key for key, hint in hints if {int, float} & {hint, *get_args(hint)}}
+@pytest.mark.parametrize("schema", [Config, *OPTIONS])
+def test_every_number_has_a_range_and_every_range_a_number(schema):
+    numbers = {key for key, hint in leaves(schema).items() if {int, float} & {hint, *get_args(hint)}}
+    assert set(ranges_of(schema)) == numbers
+
+
+def test_a_range_is_the_command_s_own():
+    assert ranges_of(PlannedExpertOptions)["ppo_frames"] == Range(0)
+    assert ranges_of(PlannedExpertOptions)["sigma"] == Range(0)  # of a number or null
+    assert ranges_of(Config)["behaviour.discount"] == Range(0, 1, "[]")
+    assert ranges_of(ExpertOptions)["discount"] == Range(0, 1)
 
 
 def test_the_defaults_of_the_schema_are_valid():

@@ -8,7 +8,7 @@ from typing import TypeVar
 from vmil.config import keys
 from vmil.config.errors import UserError
 from vmil.config.load import build, load_config, parse_dotlist
-from vmil.config.ranges import OPTION_RANGES, check_ranges
+from vmil.config.ranges import check_ranges
 from vmil.config.schema import Config
 
 T = TypeVar("T")
@@ -17,7 +17,7 @@ T = TypeVar("T")
 def options_of(schema: type[T], overrides: Sequence[str]) -> T:
     """Reads `key=value` into `schema`; UserError for an unknown key, a value of another type, a number out of range."""
     options = build(schema, parse_dotlist(schema, overrides))
-    check_ranges(keys.flatten(options), OPTION_RANGES)
+    check_ranges(options)
     return options
 
 

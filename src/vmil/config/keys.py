@@ -14,19 +14,22 @@ Scalar: TypeAlias = str | int | float | bool | None
 _NAMES = {int: "an integer", float: "a number", bool: "true or false", str: "a text"}
 
 
-def leaves(schema: type) -> Mapping[str, Any]:
-    """Every leaf of a nested dataclass type as {"world_model.deter": int, ...}, in declaration order; read-only."""
-    return _leaves(schema, "")
+def leaves(schema: type, extras: bool = False) -> Mapping[str, Any]:
+    """Every leaf of a nested dataclass type as {"world_model.deter": int, ...}, in declaration order; read-only.
+
+    extras: Annotated[int, ...] where the leaf is declared so.
+    """
+    return _leaves(schema, "", extras)
 
 
 @functools.cache  # reading a configuration asks thousands of times, and type hints are slow to resolve
-def _leaves(schema: Any, prefix: str) -> Mapping[str, Any]:
-    hints = get_type_hints(schema)
+def _leaves(schema: Any, prefix: str, extras: bool) -> Mapping[str, Any]:
+    hints = get_type_hints(schema, include_extras=extras)
     found: dict[str, Any] = {}
     for item in dataclasses.fields(schema):
         hint = hints[item.name]
         if dataclasses.is_dataclass(hint):
-            found.update(_leaves(hints[item.name], f"{prefix}{item.name}."))
+            found.update(_leaves(hint, f"{prefix}{item.name}.", extras))
         else:
             found[prefix + item.name] = hint
     return MappingProxyType(found)

@@ -9,9 +9,10 @@ A *frame* is one control step of the simulator; an *agent step* is `env.action_r
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from vmil.config.options import Activation, LatentKind, NoiseSchedule, Norm, Normalise, Penalty, PolicyKind, RewardMap
+from vmil.config.ranges import Count, Natural, NotNegative, Positive, PositiveShare, Range, Seed, Share, ShareBelowOne
 from vmil.config.schema_baselines import BCConfig, DACConfig, DrQConfig, LearnerKind, PixelsConfig
 
 RenderProfile = Literal["standard", "fast"]
@@ -30,10 +31,10 @@ class EnvConfig:
     """The agent's environment and how its camera sees it."""
 
     name: str = "walker"  # walker | cheetah | sawyer | baoding | dmc:<domain>-<task> | counting
-    image_size: int = 64  # pixels, square; VMIL needs 64, DrQ was published with 84
+    image_size: Annotated[int, Range(16, 512, "[]")] = 64  # pixels, square; VMIL needs 64, DrQ was published with 84
     camera: str = "0"  # index or name of the model's camera, or a view that the task's module defines
-    action_repeat: int = 2  # frames per agent step, repeated below the renderer [D1]
-    episode_frames: int = 1000  # frames per episode; a multiple of action_repeat
+    action_repeat: Count = 2  # frames per agent step, repeated below the renderer [D1]
+    episode_frames: Annotated[int, Range(2)] = 1000  # frames per episode; a multiple of action_repeat
     render_profile: RenderProfile = "fast"  # standard: dm_control's own; fast: no shadows, reflections, multisampling
     proprio: bool = False  # add the task's own vector observation to the image
     score: ScoreName = "return"  # what the task is judged by: its return, or the share of episodes that succeed
@@ -44,7 +45,7 @@ class DemosConfig:
     """Which demonstrations the run imitates."""
 
     path: str | None = None  # a directory of demo_*.npz; null: the ones shipped for env.name
-    count: int | None = None  # how many of them, drawn by `seed`, fewer being a subset of more; null: all
+    count: Count | None = None  # how many of them, drawn by `seed`, fewer being a subset of more; null: all
     cache_dir: str = "~/.cache/vmil"  # rendered demonstrations, keyed by their digest and the render settings
 
 
@@ -53,111 +54,111 @@ class WorldModelConfig:
     """The variational latent dynamics model."""
 
     latent: LatentKind = "gaussian"  # kind of stochastic state [D1]/[D2]
-    deter: int = 200  # units of the recurrent state h [D1]
-    stoch: int = 30  # latent variables s [D1]
-    classes: int = 32  # classes of each, categorical only [D2]
-    hidden: int = 200  # width of the RSSM's MLPs [D1]
-    min_std: float = 0.1  # floor of a Gaussian latent's scale [D1]
-    unimix: float = 0.01  # uniform share of a categorical latent [D3]
-    depth: int = 32  # channels of the first encoder layer [D1]
+    deter: Count = 200  # units of the recurrent state h [D1]
+    stoch: Count = 30  # latent variables s [D1]
+    classes: Annotated[int, Range(2)] = 32  # classes of each, categorical only [D2]
+    hidden: Count = 200  # width of the RSSM's MLPs [D1]
+    min_std: Positive = 0.1  # floor of a Gaussian latent's scale [D1]
+    unimix: ShareBelowOne = 0.01  # uniform share of a categorical latent [D3]
+    depth: Count = 32  # channels of the first encoder layer [D1]
     activation: Activation = "elu"  # [D1]
     norm: Norm = "none"  # layer: LayerNorm before every activation of the RSSM [D3]
-    proprio_hidden: int = 128  # width of the vector encoder and decoder [own]
-    free_nats: float = 3.0  # nats, the KL below which nothing is gained, after averaging [D1]
-    kl_balance: float = 0.0  # share of the KL's gradient that moves the prior [D2: 0.8]; 0: the KL as it stands [D1]
-    kl_scale: float = 1.0  # [D1]
-    reconstruct_fraction: float = 1.0  # share of the frames that are reconstructed, drawn anew each update [own]
-    lr: float = 6e-4  # [V-MAIL]
-    eps: float = 1e-5  # Adam [V-MAIL]
-    clip: float = 100.0  # gradient norm [V-MAIL]
+    proprio_hidden: Count = 128  # width of the vector encoder and decoder [own]
+    free_nats: NotNegative = 3.0  # nats, the KL below which nothing is gained, after averaging [D1]
+    kl_balance: Share = 0.0  # share of the KL's gradient that moves the prior [D2: 0.8]; 0: the KL as it stands [D1]
+    kl_scale: NotNegative = 1.0  # [D1]
+    reconstruct_fraction: PositiveShare = 1.0  # share of the frames to reconstruct, drawn anew each update [own]
+    lr: Positive = 6e-4  # [V-MAIL]
+    eps: Positive = 1e-5  # Adam [V-MAIL]
+    clip: Positive = 100.0  # gradient norm [V-MAIL]
 
 
 @dataclass
 class DiscriminatorConfig:
     """Who is the expert, in latent space."""
 
-    units: int = 400  # [V-MAIL]
-    layers: int = 2  # [V-MAIL]
+    units: Count = 400  # [V-MAIL]
+    layers: Natural = 2  # [V-MAIL]
     activation: Activation = "elu"
     next_state: bool = True  # read (z, a, z') rather than (z, a) [VMIL]
     spectral_norm: bool = False  # [own]
-    action_scale: float = 1.0  # multiplies actions in D's input, next to hundreds of latent numbers [own]
+    action_scale: Positive = 1.0  # multiplies actions in D's input, next to hundreds of latent numbers [own]
     prior_next_state: bool = False  # draw replayed z' from the prior, as in a dream's first step (not its later ones)
     penalty: Penalty = "input"  # gradient penalty on D's input [VMIL], by its weights [V-MAIL's code], or none
-    penalty_scale: float = 1.0  # λ; [B] takes 10
-    penalty_target: float = 0.0  # gradient norm aimed at: 1 is WGAN-GP's, 0 is R1's
+    penalty_scale: NotNegative = 1.0  # λ; [B] takes 10
+    penalty_target: NotNegative = 0.0  # gradient norm aimed at: 1 is WGAN-GP's, 0 is R1's
     noise: NoiseSchedule = "constant"  # Gaussian noise on D's input [VMIL]
-    noise_std: float = 0.1  # at the start
-    noise_anneal_frames: int = 200_000  # frames until annealed noise is zero; 0: training.frames
+    noise_std: NotNegative = 0.1  # at the start
+    noise_anneal_frames: Natural = 200_000  # frames until annealed noise is zero; 0: training.frames
     reward: RewardMap = "probability"  # r(D) [VMIL]
-    updates: int = 1  # discriminator steps per training step
+    updates: Count = 1  # discriminator steps per training step
     replay_negatives: bool = False  # agent-replay posteriors join the policy's side [own]
-    lr: float = 8e-5  # [V-MAIL]
-    eps: float = 1e-5
-    clip: float = 100.0
+    lr: Positive = 8e-5  # [V-MAIL]
+    eps: Positive = 1e-5
+    clip: Positive = 100.0
 
 
 @dataclass
 class BehaviourConfig:
     """Actor and critic, trained on-policy inside the model."""
 
-    horizon: int = 15  # H, agent steps [D1]
+    horizon: Count = 15  # H, agent steps [D1]
     detach_actor_input: bool = False  # stop gradients at the states that the actor sees in a dream, as [D1] does
-    discount: float = 0.99  # γ [D1]
-    lam: float = 0.95  # λ of the return [D1]
+    discount: Share = 0.99  # γ [D1]
+    lam: Share = 0.95  # λ of the return [D1]
     bootstrap: Bootstrap = "value"  # value: λ-return ends in V(z_H); none: Monte-Carlo sum of rewards [V-MAIL's code]
-    dream_starts: int = 0  # posterior states dreamt from, drawn without replacement; 0: all of them [D1]
-    reward_scale: float = 1.0  # multiplies rewards; 1 − γ gives values the size of one reward, easier to learn
+    dream_starts: Natural = 0  # posterior states dreamt from, drawn without replacement; 0: all of them [D1]
+    reward_scale: Positive = 1.0  # multiplies rewards; 1 − γ gives values the size of one reward, easier to learn
     normalise: Normalise = "none"  # divide returns by the running 5–95 % range of returns [D3] or of advantages [own]
-    entropy: float = 0.0  # weight of the bonus: −log π, or clipped_normal's entropy before the clip
-    actor_units: int = 400  # [V-MAIL]
-    actor_layers: int = 4  # [V-MAIL]
-    critic_units: int = 400  # [V-MAIL]
-    critic_layers: int = 3  # [V-MAIL]
+    entropy: NotNegative = 0.0  # weight of the bonus: −log π, or clipped_normal's entropy before the clip
+    actor_units: Count = 400  # [V-MAIL]
+    actor_layers: Natural = 4  # [V-MAIL]
+    critic_units: Count = 400  # [V-MAIL]
+    critic_layers: Natural = 3  # [V-MAIL]
     activation: Activation = "elu"
     norm: Norm = "none"
     policy: PolicyKind = "tanh_normal"  # tanh of a normal [D1], or a normal around tanh(mean), clipped [D3]
-    mean_scale: float = 5.0  # tanh_normal: mean before the tanh is scale · tanh(raw / scale) [D1]
-    init_std: float = 5.0  # standard deviation of an untrained actor; of tanh_normal, less min_std [D1]
-    min_std: float = 1e-4  # [D1]
-    max_std: float = 1.0  # clipped_normal: ceiling [D3]; tanh_normal has none
-    actor_lr: float = 8e-5  # [V-MAIL]
-    actor_beta: float = 0.9  # Adam's memory of the actor's gradient; 0: none, so that it does not overshoot D [own]
-    critic_lr: float = 8e-5  # [V-MAIL]
-    eps: float = 1e-5
-    clip: float = 100.0
-    slow_critic: float = 0.0  # per-update share by which the target critic follows; 0: no target critic [D1]; 0.02 [D3]
-    actor_average: float = 0.0  # per-update share by which the evaluated actor follows the trained one; 0: the same one
-    cloning: float = 0.0  # weight of −log π(expert action | expert posterior) at the start [own]
-    cloning_decay_updates: float = 8_000.0  # e-folding time of that weight, in updates; 0: constant
-    cloning_floor: float = 0.0  # share of the weight that is kept for good
-    exploration_std: float = 0.3  # Gaussian noise on collected actions [D1]
-    exploration_correlation: float = 0.0  # of that noise from one agent step to the next; 0: white
-    exploration_spread: float = 0.0  # each episode's own scale of it is uniform in (1 ± spread) times the above
-    exploration_frames: int = 0  # frames for which that noise lasts; 0: for good [D1]
+    mean_scale: Positive = 5.0  # tanh_normal: mean before the tanh is scale · tanh(raw / scale) [D1]
+    init_std: Annotated[float, Range(0, 100, "(]")] = 5.0  # of an untrained actor; of tanh_normal, less min_std [D1]
+    min_std: Positive = 1e-4  # [D1]
+    max_std: Positive = 1.0  # clipped_normal: ceiling [D3]; tanh_normal has none
+    actor_lr: Positive = 8e-5  # [V-MAIL]
+    actor_beta: ShareBelowOne = 0.9  # Adam's memory of the actor's gradient; 0: none, not to overshoot D [own]
+    critic_lr: Positive = 8e-5  # [V-MAIL]
+    eps: Positive = 1e-5
+    clip: Positive = 100.0
+    slow_critic: Share = 0.0  # per-update share by which the target critic follows; 0: no target critic [D1]; 0.02 [D3]
+    actor_average: Share = 0.0  # per-update share by which the evaluated actor follows the trained one; 0: the same one
+    cloning: NotNegative = 0.0  # weight of −log π(expert action | expert posterior) at the start [own]
+    cloning_decay_updates: NotNegative = 8_000.0  # e-folding time of that weight, in updates; 0: constant
+    cloning_floor: Share = 0.0  # share of the weight that is kept for good
+    exploration_std: NotNegative = 0.3  # Gaussian noise on collected actions [D1]
+    exploration_correlation: ShareBelowOne = 0.0  # of that noise from one agent step to the next; 0: white
+    exploration_spread: Share = 0.0  # each episode's own scale of it is uniform in (1 ± spread) times the above
+    exploration_frames: Natural = 0  # frames for which that noise lasts; 0: for good [D1]
 
 
 @dataclass
 class TrainingConfig:
     """Budget, pace and batches; everything a person reads counts frames."""
 
-    frames: int = 60_000  # environment frames in all
-    frames_per_epoch: int = 1000  # frames of a round, all collectors together; a multiple of a collected episode
-    episode_frames: int = 0  # frames after which a collected episode is cut off; 0: as long as a scored one
-    updates_per_epoch: int = 120  # training steps of a round, spread over its episodes
-    seed_frames: int = 0  # frames of uniformly random actions before the policy acts; no updates are made for them
-    pretrain_updates: int = 1200  # training steps on the demonstrations alone
-    batch_size: int = 16  # sequences
-    batch_length: int = 50  # agent steps per sequence; baselines: one transition, set by pixels.frame_stack
-    demo_fraction: float = 0.25  # share of the sequences that are the expert's, at least one
-    opening_share: float = 0.0  # share of the sequences that begin where their episode does; the rest anywhere [own]
-    replay_frames: int = 500_000  # capacity; the oldest episodes go first
-    eval_every_frames: int = 10_000
-    eval_episodes: int = 5
+    frames: Count = 60_000  # environment frames in all
+    frames_per_epoch: Count = 1000  # frames of a round, all collectors together; a multiple of a collected episode
+    episode_frames: Natural = 0  # frames after which a collected episode is cut off; 0: as long as a scored one
+    updates_per_epoch: Count = 120  # training steps of a round, spread over its episodes
+    seed_frames: Natural = 0  # frames of uniformly random actions before the policy acts; no updates are made for them
+    pretrain_updates: Natural = 1200  # training steps on the demonstrations alone
+    batch_size: Count = 16  # sequences
+    batch_length: Count = 50  # agent steps per sequence; baselines: one transition, set by pixels.frame_stack
+    demo_fraction: Share = 0.25  # share of the sequences that are the expert's, at least one
+    opening_share: Share = 0.0  # share of the sequences that begin where their episode does; the rest anywhere [own]
+    replay_frames: Count = 500_000  # capacity; the oldest episodes go first
+    eval_every_frames: Count = 10_000
+    eval_episodes: Count = 5
     background_evaluation: When = "auto"  # beside training, in a process of its own; auto: if a core is free for it
     eval_at_start: bool = False  # evaluate after pre-training, before any frame is collected
-    checkpoint_every_frames: int = 5_000  # what a kill can cost at most
-    image_log_every_frames: int = 10_000  # videos and open-loop predictions
+    checkpoint_every_frames: Count = 5_000  # what a kill can cost at most
+    image_log_every_frames: Count = 10_000  # videos and open-loop predictions
     skip_nonfinite: bool = False  # true: skip an update whose gradient is not finite; false: stop and say which loss
 
 
@@ -166,9 +167,9 @@ class CollectorConfig:
     """Who plays the episodes; which ones are played does not depend on it."""
 
     backend: CollectorBackend = "direct"  # in the learner's process, in processes beside it, or on a Ray cluster
-    workers: int = 1  # episodes played at once, each by a worker of its own; direct: 1
+    workers: Count = 1  # episodes played at once, each by a worker of its own; direct: 1
     overlap: bool = False  # play the next episodes, by the policy from before, while learning from the last; not direct
-    timeout: float = 600.0  # seconds for workers to start, or to play an episode; after that they count as hung
+    timeout: Positive = 600.0  # seconds for workers to start, or to play an episode; after that they count as hung
 
 
 @dataclass
@@ -176,12 +177,12 @@ class ComputeConfig:
     """What the machine provides."""
 
     device: Device = "auto"
-    devices: int = 1  # per node, learning together, one process each; training.batch_size is per device
-    nodes: int = 1  # machines that learn together
+    devices: Count = 1  # per node, learning together, one process each; training.batch_size is per device
+    nodes: Count = 1  # machines that learn together
     precision: Precision = "auto"  # of convolutions and, on CPUs, dreams; auto: bf16 where native; fp32 on CUDA is TF32
     graphs: When = "never"  # record updates as CUDA graphs; auto: on CUDA. Not yet tested on a GPU
     replay: ReplayPlace = "auto"  # where replay and demonstrations lie; auto: on a GPU with three times that free
-    threads: int = 0  # torch CPU threads; 0: one per core this process may use, shared among its devices
+    threads: Natural = 0  # torch CPU threads; 0: one per core this process may use, shared among its devices
 
 
 @dataclass
@@ -233,4 +234,4 @@ class Config:
     debug: DebugConfig = field(default_factory=DebugConfig)
     algo: str = "vmil_plus"  # the preset this run started from: a name in conf/algo
     learner: LearnerKind = "vmil"  # the method whose knobs that preset sets
-    seed: int = 0
+    seed: Seed = 0

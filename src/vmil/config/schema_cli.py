@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
+from vmil.config.ranges import Count, Finite, Natural, NotNegative, Range, Seed
 from vmil.config.schema_expert import ExpertConfig
 from vmil.config.schema_planner import LearnedConfig, PlannerConfig
 from vmil.config.schema_ppo import HandPolicyConfig
@@ -32,7 +33,7 @@ class EvaluateOptions:
     pretrained: str | None = (
         None  # a trained policy instead of a run: a task's that came with vmil, or ship's directory
     )
-    episodes: int | None = None  # null: ten, or training.eval_episodes where the task asks for more
+    episodes: Count | None = None  # null: ten, or training.eval_episodes where the task asks for more
     video: str | None = None  # null: <run>/videos/evaluation.mp4; pretrained: <its name>-evaluation.mp4 here
 
 
@@ -41,7 +42,7 @@ class ExpertOptions(ExpertConfig):
     """Whom to train, and every knob of SAC; a scripted expert is measured over `eval_episodes`, and has no other."""
 
     env: str = "walker"
-    seed: int = 0
+    seed: Seed = 0
     out: str | None = None  # null: <root>/expert-<env>-s<seed>
     root: str = "runs"
     resume: bool = True
@@ -51,8 +52,8 @@ class ExpertOptions(ExpertConfig):
 class CheetahExpertOptions(ExpertOptions):
     """The same for cheetah, which goes on learning for longer; the defaults are of the shipped expert's stages."""
 
-    frames: int = 960_000  # SAC's; it returned 718 then
-    ppo_frames: int = 16_000_000  # PPO's from that actor on; from one of 759 it came to 867
+    frames: Count = 960_000  # SAC's; it returned 718 then
+    ppo_frames: Natural = 16_000_000  # PPO's from that actor on; from one of 759 it came to 867
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,10 @@ class DemosOptions:
     """Whom to record, and how often."""
 
     env: str = "walker"
-    count: int | None = None  # null: as many as a run on this task imitates, demos.count
-    seed: int = 0  # attempt i starts from seed + i: two sets overlap if their seeds are close
-    min_return: float | None = None  # episodes below it are left out; where a task defines success, failures always are
-    action_noise: float = 0.0  # Gaussian, on the expert's actions: shows how to come back from small errors
+    count: Count | None = None  # null: as many as a run on this task imitates, demos.count
+    seed: Seed = 0  # attempt i starts from seed + i: two sets overlap if their seeds are close
+    min_return: Finite | None = None  # episodes below it are left out; failures always are, where success is defined
+    action_noise: NotNegative = 0.0  # Gaussian, on the expert's actions: shows how to come back from small errors
     actor: str | None = None  # a trained expert's; null: the one trained here with this seed, else the shipped one
     out: str | None = None  # null: <root>/demos-<env>-s<seed>
     root: str = "runs"
@@ -74,8 +75,8 @@ class PlannedExpertOptions(HandPolicyConfig, LearnedConfig, PlannerConfig):
     """How to plan, where the expert is a planner (env=baoding) or a policy, and how many episodes measure it."""
 
     env: str = "baoding"
-    seed: int = 0
-    eval_episodes: int = 10
+    seed: Seed = 0
+    eval_episodes: Count = 10
     note: str = ""  # for the card, what a reader must know, such as training that began with other code
     out: str | None = None  # null: <root>/expert-<env>-s<seed>
     root: str = "runs"
@@ -120,7 +121,7 @@ class UiOptions:
 
     root: str = "runs"
     uri: str | None = None  # null: as tracking.uri
-    port: int = 5000
+    port: Annotated[int, Range(1, 65535, "[]")] = 5000
     host: str = "127.0.0.1"  # the interface it listens on; any other lets others in, without a password
 
 
@@ -135,10 +136,10 @@ class ExperimentOptions:
     seeds: str = "0"  # whole numbers, separated by spaces
     env: str | None = None  # only these tasks of the grid, separated by spaces; null: all
     algo: str | None = None  # only these algorithms of the grid; null: all
-    budget: int | None = None  # environment frames of each run; null: as its preset says
+    budget: Count | None = None  # environment frames of each run; null: as its preset says
     runner: RunnerKind = "local"  # local: processes of this machine; ray: a Ray cluster, $RAY_ADDRESS or a local one
-    jobs: int = 0  # runs at once; 0: as many as cores, memory and GPUs allow
-    retries: int = 1  # how often a run that fails, other than by a wrong setting, is retried
+    jobs: Natural = 0  # runs at once; 0: as many as cores, memory and GPUs allow
+    retries: Natural = 1  # how often a run that fails, other than by a wrong setting, is retried
     root: str = "runs"
 
 
@@ -163,7 +164,7 @@ class ShipOptions:
     run: str = "latest"
     root: str = "runs"
     out: str | None = None  # null: the task's place in this package, vmil/assets/<env>/pretrained
-    episodes: int | None = None  # for the card, ten at least; null: ten, or training.eval_episodes where that is more
+    episodes: Count | None = None  # for the card, ten at least; null: ten, or training.eval_episodes where that is more
     machine: str | None = None  # that it was trained on; null: this one, in words
     note: str = ""  # what a reader must know, such as a schedule that was changed midway
 
@@ -194,8 +195,8 @@ class BenchOptions:
     out: str = "runs/bench.json"  # the numbers of the table
     parts: str | None = None  # of the table, comma-separated; null: all
     batches: str | None = None  # sequences x agent steps; null: 16x50, on a GPU also 16x64, 50x50, 128x50
-    repeats: int = 5  # of everything that is timed; medians are shown
-    warmup: int = 2  # repeats before those, thrown away
-    buffer_frames: int = 500_000  # environment frames in the replay that is sampled from
-    rounds: int = 2  # of collection and updates, end to end, after one to warm up
+    repeats: Count = 5  # of everything that is timed; medians are shown
+    warmup: Natural = 2  # repeats before those, thrown away
+    buffer_frames: Count = 500_000  # environment frames in the replay that is sampled from
+    rounds: Count = 2  # of collection and updates, end to end, after one to warm up
     scaling: str = "8x25"  # the smallest batch of the scaling table; it grows to four times that each way

@@ -6,9 +6,8 @@ import math
 import re
 
 from vmil.config.errors import UserError
-from vmil.config.keys import flatten
 from vmil.config.learners import collects, expert_columns
-from vmil.config.ranges import RANGES, check_ranges, require
+from vmil.config.ranges import Range, check_ranges, require
 from vmil.config.schema import Config
 
 
@@ -24,7 +23,7 @@ def check(config: Config) -> None:
 
 def check_task(config: Config) -> None:
     """Refuse values out of range and a task that could not be played, whatever would learn it."""
-    check_ranges(flatten(config), RANGES)
+    check_ranges(config)
     env = config.env
     _require_multiple("env.episode_frames", env.episode_frames, "env.action_repeat", env.action_repeat)
 
@@ -110,9 +109,9 @@ def _check_heads(config: Config) -> None:
 
 def _check_learner(config: Config) -> None:
     if config.learner == "vmil":
-        require("env.image_size", config.env.image_size, "[64, 64]")  # what nets/conv.py is built for
-        require("training.batch_length", config.training.batch_length, "[2, inf)")  # a triple needs a next state
-        require("training.demo_fraction", config.training.demo_fraction, "(0, 1]")
+        require("env.image_size", config.env.image_size, Range(64, 64, "[]"))  # what nets/conv.py is built for
+        require("training.batch_length", config.training.batch_length, Range(2))  # a triple needs a next state
+        require("training.demo_fraction", config.training.demo_fraction, Range(0, 1, "(]"))
         return
     if config.env.image_size < 4 * config.pixels.layers - 1:  # (n − 3) // 2 + 1 wide, two less with each further layer
         raise UserError(

@@ -17,7 +17,7 @@ from torch import nn
 
 from vmil.config.errors import UserError
 from vmil.config.paths import given_path
-from vmil.config.ranges import require
+from vmil.config.ranges import Range, require
 from vmil.config.runs import assets_dir
 from vmil.config.schema import EnvConfig
 from vmil.config.schema_ppo import HandPolicyConfig
@@ -106,7 +106,7 @@ def train_hand_policy(
 
     Returns the curve: control steps on target of whole episodes. Runs on one thread.
     """
-    require("ppo_frames", config.ppo_frames, "[1, inf)")  # 0 leaves an actor as it is: here is none
+    require("ppo_frames", config.ppo_frames, Range(1))  # 0 leaves an actor as it is: here is none
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     out_dir.mkdir(parents=True, exist_ok=True)
