@@ -57,3 +57,18 @@ def test_a_gpu_that_torch_can_use(
     monkeypatch.setattr(cuda.importlib.util, "find_spec", lambda name: spec)
     monkeypatch.setattr(cuda.ctypes, "CDLL", load)
     assert cuda.cuda_present() is present
+
+
+@pytest.mark.parametrize(
+    ("device", "found", "taken"),
+    [("cuda", False, True), ("cpu", True, False), ("auto", True, True), ("auto", False, False), ("tpu", True, False)],
+)
+def test_only_auto_depends_on_the_machine(device: str, found: bool, taken: bool) -> None:
+    asked = []
+
+    def look() -> bool:
+        asked.append(device)
+        return found
+
+    assert cuda.takes_gpu(device, look) is taken
+    assert asked == (["auto"] if device == "auto" else [])

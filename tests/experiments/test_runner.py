@@ -336,7 +336,7 @@ def test_what_an_experiment_cannot_start_is_said_at_once() -> None:
 
 def test_a_run_needs_its_replay_and_its_demonstrations() -> None:
     [cell] = cells(1, "training.frames=100000", "demos.count=10")
-    assert memory_bytes(cell.config) == 2 * GIB + (50_000 + 5_000) * 64 * 64 * 3
+    assert memory_bytes(cell.config) == 2 * GIB + (50_000 + 5_000) * (64 * 64 * 3 + 22)
 
 
 def test_what_a_container_an_experiment_and_the_driver_leave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from vmil.config import keys
 from vmil.config.commands import split_known
-from vmil.config.cuda import cuda_present
+from vmil.config.cuda import cuda_present, takes_gpu
 from vmil.config.errors import UserError
 from vmil.config.load import load_config
 from vmil.config.schema import Config
@@ -72,8 +72,7 @@ def paper_config(overrides: Sequence[str], shape: Shape, *more: str) -> Config:
 
 
 def _default_shapes(config: Config) -> list[Shape]:
-    wished = config.compute.device
-    return [SMALL_BATCH, *(GPU_BATCHES if wished == "cuda" or (wished == "auto" and cuda_present()) else ())]
+    return [SMALL_BATCH, *(GPU_BATCHES if takes_gpu(config.compute.device, cuda_present) else ())]
 
 
 def _shapes(key: str, text: str) -> list[Shape]:

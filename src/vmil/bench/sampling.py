@@ -47,7 +47,7 @@ def noise_episode(info: EnvInfo, index: int) -> TensorDict:
 def empty_replay(config: Config, info: EnvInfo, episodes: int) -> Iterator[Replay]:
     """An empty replay for that many, where a run would keep it; UserError if it fits nowhere."""
     steps = episodes * info.steps_per_episode
-    size = steps * step_bytes(info)
+    size = steps * step_bytes(info.image_size, info.action_size + info.proprio_size)
     taken = Footprint(size, 0)
     with tempfile.TemporaryDirectory(prefix="vmil-bench-") as directory:
         try:

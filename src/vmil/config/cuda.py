@@ -1,10 +1,11 @@
-"""Whether this machine's NVIDIA driver and torch go together, asked without importing torch, which takes seconds."""
+"""Whether a run takes a GPU, and whether driver and torch go together, without importing torch, which takes seconds."""
 
 from __future__ import annotations
 
 import ctypes
 import importlib.util
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,11 @@ class Driver(NamedTuple):
 
     gpus: int
     cuda: int  # the newest major version of CUDA that it supports, besides all older ones
+
+
+def takes_gpu(device: object, found: Callable[[], bool]) -> bool:
+    """Whether `compute.device=device` means a GPU; `found` says whether there is one, and is asked for `auto` only."""
+    return device == "cuda" or (device == "auto" and found())
 
 
 def cuda_present() -> bool:

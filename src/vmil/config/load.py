@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from vmil.config import keys, learners, sources, validate
-from vmil.config.cuda import cuda_present
+from vmil.config.cuda import cuda_present, takes_gpu
 from vmil.config.errors import UserError, first_line
 from vmil.config.files import replace_file
 from vmil.config.keys import flatten as flatten
@@ -188,5 +188,5 @@ def _compute_settings(name: str, command_line: Mapping[str, Setting]) -> dict[st
     _check_preset("compute", name, also=("auto",))
     if name == "auto":
         wished = command_line.get("compute.device", Setting("auto", "")).value
-        name = "gpu" if wished == "cuda" or (wished == "auto" and cuda_present()) else "cpu"
+        name = "gpu" if takes_gpu(wished, cuda_present) else "cpu"
     return read_yaml(sources.conf_dir() / "compute" / f"{name}.yaml")

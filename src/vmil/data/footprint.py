@@ -48,9 +48,15 @@ def collected_env(config: Config) -> EnvConfig:
     return replace(config.env, episode_frames=min(config.training.episode_frames or longest, longest))
 
 
-def step_bytes(info: EnvInfo) -> int:
-    """Bytes of one stored agent step."""
-    return 3 * info.image_size**2 + 4 * (info.action_size + info.proprio_size) + _BYTES_BESIDES
+def step_bytes(image_size: int, numbers: int = 0) -> int:
+    """Bytes of one stored agent step: a picture, and so many float32 of action and vector observation."""
+    return 3 * image_size**2 + 4 * numbers + _BYTES_BESIDES
+
+
+def filled(config: Config, step: int, demos: int) -> Footprint:
+    """A rank's replay at its fullest, and so many demonstrations, at `step` bytes per agent step."""
+    replay = replay_steps(config) * step if collects(config) else 0
+    return Footprint(replay, demos * (config.env.episode_frames // config.env.action_repeat) * step)
 
 
 def estimate(config: Config, info: EnvInfo) -> Footprint:
@@ -58,10 +64,8 @@ def estimate(config: Config, info: EnvInfo) -> Footprint:
 
     UserError if `demos.count` is null and there are no demonstrations to count.
     """
-    replay = replay_steps(config) * step_bytes(info) if collects(config) else 0
     count = len(available_demos(config.env.name, config.demos)) if config.demos.count is None else config.demos.count
-    demos = count * info.steps_per_episode * step_bytes(info)
-    return Footprint(replay_bytes=replay, demo_bytes=demos)
+    return filled(config, step_bytes(info.image_size, info.action_size + info.proprio_size), count)
 
 
 def choose_scratch(footprint: Footprint, replay_dir: Path | None, sharers: int = 1) -> Path | None:

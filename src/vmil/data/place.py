@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from vmil.config.cuda import takes_gpu
 from vmil.config.errors import UserError
 from vmil.config.schema import Config, ReplayPlace
 from vmil.data.footprint import SCRATCH, Footprint, choose_scratch, estimate, replay_steps
@@ -18,8 +19,8 @@ GPU_SHARE = 1 / 3  # of the GPU's free memory that they may take unasked; networ
 
 
 def computes_on_gpu(config: Config) -> bool:
-    """Whether batches are learnt from on a GPU."""
-    return config.compute.device != "cpu" and torch.cuda.is_available()
+    """Whether batches are learnt from on a GPU, and it is there."""
+    return takes_gpu(config.compute.device, torch.cuda.is_available) and torch.cuda.is_available()
 
 
 def replay_device(config: Config, footprint: Footprint) -> torch.device | None:

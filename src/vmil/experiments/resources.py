@@ -8,9 +8,10 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from vmil.config.cuda import takes_gpu
 from vmil.config.errors import UserError
-from vmil.config.learners import collects
 from vmil.config.schema import Config
+from vmil.data.footprint import filled, step_bytes
 from vmil.data.machine import allowed_cores, available_memory
 from vmil.data.place import fits
 from vmil.experiments.grid import Cell
@@ -104,7 +105,7 @@ def make_plan(machine: Machine, cells: Sequence[Cell], jobs: int = 0) -> Plan:
 
 def learns_on_gpu(config: Config, machine: Machine) -> bool:
     """Whether the run will take a GPU of this machine."""
-    return config.compute.device == "cuda" or (config.compute.device == "auto" and bool(machine.gpus))
+    return takes_gpu(config.compute.device, lambda: bool(machine.gpus))
 
 
 def _seats(gpus: Sequence[Gpu], devices: int, configs: Sequence[Config]) -> list[tuple[str, int]]:
@@ -130,20 +131,19 @@ def _evaluates_apart(config: Config) -> bool:
 def memory_bytes(config: Config) -> float:
     """What one run holds at its end: its processes, and every frame that it stores, agent's and expert's."""
     processes = PROCESS_BYTES + _workers(config) * WORKER_BYTES
-    return config.compute.devices * processes + _evaluates_apart(config) * WORKER_BYTES + _replay_bytes(config)
+    return config.compute.devices * processes + _evaluates_apart(config) * WORKER_BYTES + _data_bytes(config)
 
 
-def _replay_bytes(config: Config) -> float:
-    repeat = config.env.action_repeat
-    steps = min(config.training.frames, config.training.replay_frames) / repeat if collects(config) else 0.0
-    steps += (config.demos.count or DEMOS) * config.env.episode_frames / repeat
-    return steps * 3 * config.env.image_size**2
+def _data_bytes(config: Config) -> int:
+    """Replay and demonstrations of all its devices, but for actions and vectors, whose sizes a simulator would say."""
+    data = filled(config, step_bytes(config.env.image_size), config.demos.count or DEMOS)
+    return config.compute.devices * data.replay_bytes + data.demo_bytes
 
 
 def _replay_on(gpu: Gpu, config: Config) -> float:
     """What the run's replay takes of a GPU that it finds as free as it is now, as runs that begin at once do."""
-    wish, needed = config.compute.replay, _replay_bytes(config)
-    return needed if wish == "device" or fits(wish, int(needed), int(gpu.free)) else 0.0
+    wish, needed = config.compute.replay, _data_bytes(config)
+    return needed if wish == "device" or fits(wish, needed, int(gpu.free)) else 0.0
 
 
 def this_machine() -> Machine:

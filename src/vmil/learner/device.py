@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import torch
 
-from vmil.config.cuda import nvidia_driver, torch_cuda
+from vmil.config.cuda import nvidia_driver, takes_gpu, torch_cuda
 from vmil.config.errors import UserError
 from vmil.config.schema import Config
 from vmil.data.machine import allowed_cores, cpu_flags
@@ -50,9 +50,7 @@ def products_in_bf16(enabled: bool) -> Iterator[None]:
 
 def choose_device(config: Config) -> torch.device:
     """The device that `compute.device` stands for on this machine."""
-    if config.compute.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(config.compute.device)
+    return torch.device("cuda" if takes_gpu(config.compute.device, torch.cuda.is_available) else "cpu")
 
 
 def require_device(config: Config) -> None:
