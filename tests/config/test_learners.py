@@ -6,16 +6,24 @@ import pytest
 
 from vmil.config.errors import UserError
 from vmil.config.keys import leaves, sections
-from vmil.config.learners import SECTIONS, unread
+from vmil.config.learners import LEARNERS, discriminator_settings, unread
 from vmil.config.load import load_config, load_saved_config, save_config
 from vmil.config.schema import Config
 
 
 def test_every_section_is_everyone_s_or_some_learner_s() -> None:
-    assert set().union(*SECTIONS.values()) <= sections(Config)
-    assert set().union(*(leaves(Config).keys() - unread(learner) for learner in SECTIONS)) == set(leaves(Config))
+    assert {name for traits in LEARNERS.values() for name in traits.sections} <= sections(Config)
+    assert set().union(*(leaves(Config).keys() - unread(learner) for learner in LEARNERS)) == set(leaves(Config))
     assert {"drq.lr", "dac.lr", "bc.lr", "pixels.shift"} <= unread("vmil")
     assert {"world_model.deter", "collector.workers"} <= unread("bc")
+
+
+def test_a_learner_s_discriminator_is_set_up_in_a_section_that_it_reads() -> None:
+    for name, traits in LEARNERS.items():
+        assert traits.discriminator is None or traits.discriminator in traits.sections
+        config = Config(learner=name)
+        expected = {"vmil": config.discriminator, "dac_drq": config.dac}.get(name)
+        assert discriminator_settings(config) is expected
 
 
 @pytest.mark.parametrize(("algo", "length", "share"), [("sqil_drq", 4, 0.5), ("dac_drq", 4, 0.3334), ("bc", 3, 1.0)])

@@ -10,6 +10,7 @@ from vmil.config import keys
 from vmil.config.commands import split_known
 from vmil.config.cuda import cuda_present, takes_gpu
 from vmil.config.errors import UserError
+from vmil.config.learners import traits
 from vmil.config.load import load_config
 from vmil.config.schema import Config
 from vmil.config.schema_cli import BenchOptions
@@ -55,7 +56,7 @@ def make_plan(overrides: Sequence[str]) -> Plan:
     read += [key for key in keys.leaves(Config) if key.partition(".")[0] in groups or key in (*SIZES, *ROUND)]
     options, rest = split_known(BenchOptions, overrides, read)
     run = load_config(rest)
-    if run.learner != "vmil":
+    if not traits(run).dreams:
         raise UserError(f"algo={run.algo} has no model to measure: take one of vmil, vmil_plus, vmil_released")
     shapes = _shapes("batches", options.batches) if options.batches else _default_shapes(run)
     smallest = _shapes("scaling", options.scaling)

@@ -1,40 +1,71 @@
-"""What each learner reads from the configuration, and what its definition fixes."""
+"""What sets the learners apart: what each reads from the configuration, how it learns, what its definition fixes."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Literal
 
 from vmil.config.errors import UserError
 from vmil.config.keys import Scalar, flatten, leaves
-from vmil.config.schema import Config
-from vmil.config.schema_baselines import LearnerKind
+from vmil.config.schema import Config, DiscriminatorConfig
+from vmil.config.schema_baselines import DACConfig, LearnerKind
 
-# Sections that only some learners read; all others are everyone's.
-SECTIONS: dict[LearnerKind, tuple[str, ...]] = {
-    "vmil": ("world_model", "discriminator", "behaviour"),
-    "sqil_drq": ("pixels", "drq"),
-    "dac_drq": ("pixels", "drq", "dac"),
-    "bc": ("pixels", "bc"),
+
+@dataclass(frozen=True)
+class Traits:
+    """What sets a learner apart.
+
+    sections: those of the configuration that it reads and not everyone does; dreams: it sees single frames and learns
+    in a model of the world, where the others see stacks of frames and have none; collects: it acts while it learns;
+    rewarded: it learns from rewards; discriminator: the section of its D, None: it has none; demo_fraction: the
+    expert's share of a batch where the method fixes it.
+    """
+
+    sections: tuple[str, ...]
+    dreams: bool = False
+    collects: bool = True
+    rewarded: bool = True
+    discriminator: Literal["discriminator", "dac"] | None = None
+    demo_fraction: float | None = None
+
+
+LEARNERS: dict[LearnerKind, Traits] = {
+    "vmil": Traits(("world_model", "discriminator", "behaviour"), dreams=True, discriminator="discriminator"),
+    "sqil_drq": Traits(("pixels", "drq"), demo_fraction=0.5),  # "balanced" is part of the method
+    "dac_drq": Traits(("pixels", "drq", "dac"), discriminator="dac"),
+    "bc": Traits(("pixels", "bc"), collects=False, rewarded=False, demo_fraction=1.0),
 }
+
+
+def traits(config: Config) -> Traits:
+    """What sets the learner of this run apart."""
+    return LEARNERS[config.learner]
 
 
 def unread(learner: LearnerKind) -> set[str]:
     """The leaves that change nothing for this learner."""
-    others = set().union(*SECTIONS.values()) - set(SECTIONS[learner])
+    others = {name for each in LEARNERS.values() for name in each.sections} - set(LEARNERS[learner].sections)
     collecting = {f"training.{name}" for name in ("seed_frames", "episode_frames", "replay_frames")}
     collecting |= {key for key in leaves(Config) if key.startswith("collector.")}
-    idle = collecting if learner == "bc" else set()
+    idle = set() if LEARNERS[learner].collects else collecting
     return {key for key in leaves(Config) if key.partition(".")[0] in others} | idle
 
 
 def collects(config: Config) -> bool:
     """Whether the agent acts while it learns; behaviour cloning does not, and its frames are only a clock."""
-    return config.learner != "bc"
+    return traits(config).collects
 
 
 def sees_stacks(config: Config) -> bool:
     """Whether an observation is a stack of frames rather than one frame and a memory."""
-    return config.learner != "vmil"
+    return not traits(config).dreams
+
+
+def discriminator_settings(config: Config) -> DiscriminatorConfig | DACConfig | None:
+    """The section that the learner's discriminator reads; None: it has none."""
+    sections = {None: None, "discriminator": config.discriminator, "dac": config.dac}
+    return sections[traits(config).discriminator]
 
 
 def lead_in(config: Config) -> int:
@@ -66,17 +97,12 @@ def settle(config: Config, asked: Collection[str] = ()) -> None:
 
 
 def _fixed(config: Config) -> dict[str, Scalar]:
-    stack, true_reward = config.pixels.frame_stack, config.debug.use_ground_truth_reward
-    if config.learner == "vmil":
+    learner = traits(config)
+    if learner.dreams:
         return {}
-    if config.learner == "bc":  # a stack and its action; every sequence is the expert's
-        return {"training.batch_length": stack, "training.pretrain_updates": 0, "training.demo_fraction": 1.0}
-    # A transition: a stack, its action, and the frame that follows.
-    transition: dict[str, Scalar] = {"training.batch_length": stack + 1, "training.pretrain_updates": 0}
-    if true_reward:  # plain DrQ, which has no expert
-        return transition | {"training.demo_fraction": 0.0}
-    if config.learner == "sqil_drq":  # "balanced" is part of the method
-        return transition | {"training.demo_fraction": 0.5}
-    if config.learner == "dac_drq":
-        return transition
-    raise ValueError(f"unknown learner {config.learner!r}")
+    # A stack and its action; for who learns from rewards a transition, which ends in the frame that follows.
+    length = config.pixels.frame_stack + (1 if learner.rewarded else 0)
+    fixed: dict[str, Scalar] = {"training.batch_length": length, "training.pretrain_updates": 0}
+    if learner.rewarded and config.debug.use_ground_truth_reward:  # plain DrQ, which has no expert
+        return fixed | {"training.demo_fraction": 0.0}
+    return fixed if learner.demo_fraction is None else fixed | {"training.demo_fraction": learner.demo_fraction}

@@ -6,7 +6,7 @@ import math
 import re
 
 from vmil.config.errors import UserError
-from vmil.config.learners import collects, expert_columns
+from vmil.config.learners import collects, expert_columns, traits
 from vmil.config.ranges import Range, check_ranges, require
 from vmil.config.schema import Config
 
@@ -82,7 +82,7 @@ def _check_batch(config: Config) -> None:
             f"training.batch_length={training.batch_length} is longer than an episode of {steps} agent steps "
             f"({key} / env.action_repeat)"
         )
-    if config.learner != "vmil":
+    if not traits(config).dreams:
         return
     states = training.batch_size * training.batch_length
     if config.behaviour.dream_starts > states:
@@ -108,7 +108,8 @@ def _check_heads(config: Config) -> None:
 
 
 def _check_learner(config: Config) -> None:
-    if config.learner == "vmil":
+    learner = traits(config)
+    if learner.dreams:
         require("env.image_size", config.env.image_size, Range(64, 64, "[]"))  # what nets/conv.py is built for
         require("training.batch_length", config.training.batch_length, Range(2))  # a triple needs a next state
         require("training.demo_fraction", config.training.demo_fraction, Range(0, 1, "(]"))
@@ -122,15 +123,15 @@ def _check_learner(config: Config) -> None:
             f"drq.max_log_std={config.drq.max_log_std} must exceed drq.min_log_std={config.drq.min_log_std}"
         )
     training, true_reward = config.training, config.debug.use_ground_truth_reward
-    if config.learner == "bc" and true_reward:
+    if true_reward and not learner.rewarded:
         raise UserError("debug.use_ground_truth_reward=true cannot be: behaviour cloning has no reward to replace")
-    if config.learner == "sqil_drq" and not true_reward and training.batch_size % 2:
+    if learner.demo_fraction == 0.5 and not true_reward and training.batch_size % 2:
         raise UserError(f"training.batch_size={training.batch_size} is odd: half of it is the expert's")
     experts = expert_columns(training.batch_size, training.demo_fraction, true_reward)
-    if config.learner == "dac_drq" and not true_reward and experts == training.batch_size:
+    if learner.discriminator and not true_reward and experts == training.batch_size:
         raise UserError(
-            f"training.demo_fraction={training.demo_fraction} leaves the learner dac_drq no agent's transition: "
-            "lower it or raise training.batch_size"
+            f"training.demo_fraction={training.demo_fraction} leaves the learner {config.learner} no agent's "
+            "transition: lower it or raise training.batch_size"
         )
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Final, Literal, NamedTuple, TypeVar
 
+from vmil.config.learners import discriminator_settings, traits
 from vmil.config.schema import Config
 from vmil.tracking.metrics import Metric, check
 from vmil.tracking.ranges import Range
@@ -115,12 +116,11 @@ CAUSES: Final[dict[tuple[str, Side], Cause]] = {
 def labels(config: Config) -> frozenset[str]:
     """The words by which ranges are chosen: task, learner, what is observed, reward map of D if there is one."""
     words = [config.env.name, config.learner, "pixels+proprio" if config.env.proprio else "pixels"]
+    discriminator = discriminator_settings(config)
     if config.debug.use_ground_truth_reward:
         words.append("true_reward")
-    elif config.learner == "vmil":
-        words.append(config.discriminator.reward)
-    elif config.learner == "dac_drq":
-        words.append(config.dac.reward)
+    elif discriminator is not None:
+        words.append(discriminator.reward)
     return frozenset(words)
 
 
@@ -145,7 +145,7 @@ def derived(values: Mapping[str, float], config: Config) -> dict[str, float]:
     found: dict[str, float] = {}
     if "disc/dream_accuracy" in values and "disc/replay_accuracy" in values:
         found["health/filter_gap"] = values["disc/dream_accuracy"] - values["disc/replay_accuracy"]
-    if config.learner == "vmil" and {"critic/value", "reward/min", "reward/max"} <= values.keys():
+    if traits(config).dreams and {"critic/value", "reward/min", "reward/max"} <= values.keys():
         b = config.behaviour
         largest = b.reward_scale * max(abs(values["reward/min"]), abs(values["reward/max"]))
         if largest > 0:  # rewards r for ever are worth r / (1 − γ)
