@@ -39,14 +39,19 @@ def test_names_of_tasks(name: str, task: tuple[str, str]) -> None:
         ("count", "counting"),
         ("dmc:walker-wlak", "dmc:walker-walk"),
         ("dmc:chetah-run", "dmc:cheetah-run"),
-        ("dmc:cheetah", "dmc:cheetah-run"),
         ("quadruped-walk", "dmc:quadruped-walk"),
     ],
 )
 def test_wrong_names_get_the_nearest_right_one(wrong: str, nearest: str) -> None:
     with pytest.raises(UserError) as caught:
         make_env(EnvConfig(name=wrong), 0)
-    assert str(caught.value) == f"unknown env.name {wrong!r}: did you mean {nearest!r}?"
+    assert str(caught.value).startswith(f"unknown env '{wrong}'")
+    assert str(caught.value).endswith(f"; did you mean '{nearest}'?")
+
+
+def test_a_name_without_a_task_is_told_the_form() -> None:
+    with pytest.raises(UserError, match=r"env 'dmc:cheetah' is not of the form dmc:<domain>-<task>"):
+        find_task("dmc:cheetah")
 
 
 def test_the_listed_tasks_are_those_of_dm_control() -> None:

@@ -23,7 +23,7 @@ from vmil.config.files import replace_file
 from vmil.config.keys import flatten as flatten
 from vmil.config.schema import Config
 from vmil.config.sources import SELECTORS, Setting, check_key, presets, read_yaml
-from vmil.config.suite import PREFIX, SUITE
+from vmil.config.suite import suite_task
 
 T = TypeVar("T")
 FIXED = re.compile(r"seed|learner|env\..+")  # fixed from a run's first frame to its last
@@ -172,16 +172,9 @@ def _check_preset(group: str, name: str, also: Sequence[str] = ()) -> None:
 
 def _check_env_name(name: str) -> None:
     """Accept a preset, or a task of dm_control's suite."""
-    if name.startswith(PREFIX):
-        if not re.fullmatch(rf"{PREFIX}[A-Za-z0-9_]+-[A-Za-z0-9_]+", name):
-            raise UserError(f"env '{name}' is not of the form dmc:<domain>-<task>, such as dmc:cartpole-swingup")
-        if name not in SUITE:
-            raise UserError(f"unknown env '{name}': dm_control has no such task{keys.nearest(name, SUITE)}")
-    else:
-        known = presets("env")
-        if name not in known:
-            listed = f"{', '.join(known)}, dmc:<domain>-<task>"
-            raise UserError(f"unknown env '{name}' (known: {listed}){keys.nearest(name, known)}")
+    known = presets("env")
+    if name not in known:
+        suite_task(name, known)
 
 
 def _compute_settings(name: str, command_line: Mapping[str, Setting]) -> dict[str, Setting]:

@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from typing import Any
 
-from vmil.config.errors import UserError
-from vmil.config.suite import PREFIX, SUITE
+from vmil.config.suite import suite_task
 
 ALIASES = {"walker": ("walker", "walk"), "cheetah": ("cheetah", "run")}
 
 
 def dmc_task(name: str, others: Iterable[str] = ()) -> tuple[str, str]:
     """Domain and task of a dm_control environment's name; UserError names the nearest right one, or one of `others`."""
-    if name in ALIASES:
-        return ALIASES[name]
-    if not name.startswith(PREFIX):
-        raise UserError(_unknown(name, [*ALIASES, *others, *SUITE]))
-    if name not in SUITE:
-        raise UserError(_unknown(name, list(SUITE)))
-    domain, _, task = name.removeprefix(PREFIX).partition("-")
-    return domain, task
-
-
-def _unknown(name: str, known: list[str]) -> str:
-    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-    return f"unknown env.name {name!r}: did you mean {nearest!r}?"
+    return ALIASES[name] if name in ALIASES else suite_task(name, [*ALIASES, *others])
 
 
 def import_suite() -> Any:

@@ -5,11 +5,11 @@ A name that is not here cannot be logged: a misspelt metric is an error, not an 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from vmil.config import keys
 from vmil.tracking.ranges import ANY, SETTLED, WHERE, Range
 
 
@@ -152,9 +152,8 @@ def check(name: str) -> Metric:
     """The registered metric of that name.
 
     Raises:
-        KeyError: the name is unknown; the message holds the nearest known one.
+        KeyError: the name is unknown; the message holds the nearest known one, if one is near.
     """
     if name not in REGISTRY:
-        near = difflib.get_close_matches(name, REGISTRY, n=1, cutoff=0.0)
-        raise KeyError(f"unknown metric {name!r}, did you mean {near[0]!r}? (vmil/tracking/metrics.py lists them)")
+        raise KeyError(f"unknown metric '{name}' (vmil/tracking/metrics.py lists them){keys.nearest(name, REGISTRY)}")
     return REGISTRY[name]
