@@ -51,7 +51,7 @@ def renderer(failures: int) -> tuple[Any, list[str]]:
     made: Any = object.__new__(Renderer)
     made._backend, made._draw, made._open_anew = "egl", draw, lambda: done.append("open")
     made.close = lambda: None  # else the destructor frees what was never there
-    made._closed = False
+    made._opened = True
     return made, done
 
 
