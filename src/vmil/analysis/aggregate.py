@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vmil.analysis.results import Axis, Curve, Run
+from vmil.config.arrays import Floats
 from vmil.config.errors import UserError
 
-Floats = NDArray[np.float64]
 RESAMPLES = 2000
 LAST_SHARE = 0.2  # of a run's frames: the evaluations in them make its final score
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from vmil.config.arrays import Floats
 from vmil.config.schema import EnvConfig
 from vmil.envs.baoding_scene import (
     BALL_STARTS,
@@ -17,7 +18,7 @@ from vmil.envs.baoding_scene import (
     command,
     start_pose,
 )
-from vmil.envs.baoding_task import TOLERANCE, Floats, dropped, judge, palm_pose, targets, tracking_errors
+from vmil.envs.baoding_task import TOLERANCE, dropped, judge, palm_pose, targets, tracking_errors
 from vmil.envs.cameras import View, find_camera
 from vmil.envs.episodes import EpisodicEnv, Outcome, seed_from
 from vmil.envs.rendering import Renderer

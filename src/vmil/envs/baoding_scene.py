@@ -13,15 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from vmil.config.arrays import Floats
 from vmil.config.errors import UserError
 from vmil.envs.rendering import choose_backend
 
 if TYPE_CHECKING:
     import mujoco
-
-Floats = NDArray[np.float64]
 
 TIMESTEP = 0.0025  # seconds
 SUBSTEPS = 40  # physics steps per control step

@@ -7,12 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from vmil.config.arrays import Floats
 from vmil.config.schema_planner import LearnedConfig
-
-Floats = NDArray[np.float64]
 
 
 class StackedLinear(nn.Module):

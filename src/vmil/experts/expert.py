@@ -10,10 +10,10 @@ from typing import ClassVar, Literal, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from vmil.config.arrays import Floats
 from vmil.envs.episodes import EpisodicEnv
 from vmil.experts.provenance import digest
 
-FloatArray: TypeAlias = npt.NDArray[np.float64]
 Action: TypeAlias = npt.NDArray[np.float32]
 Kind = Literal["sac", "scripted", "planned", "ppo"]
 
@@ -62,11 +62,11 @@ class Expert(Protocol):
         """Whether the episode has ended."""
         ...
 
-    def state(self) -> FloatArray:
+    def state(self) -> Floats:
         """The physics state now: (S,)."""
         ...
 
-    def restore(self, state: FloatArray) -> None:
+    def restore(self, state: Floats) -> None:
         """Go on from a state (S,) of this episode."""
         ...
 
@@ -127,11 +127,11 @@ class EpisodicExpert(ABC):
         """Whether the episode has ended."""
         return self._env.over
 
-    def state(self) -> FloatArray:
+    def state(self) -> Floats:
         """The environment's physics state."""
         return self._env.physics_state()
 
-    def restore(self, state: FloatArray) -> None:
+    def restore(self, state: Floats) -> None:
         """Go on from a state of this episode."""
         self._env.restore(state)
 

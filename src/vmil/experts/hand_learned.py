@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from vmil.config.arrays import Floats
 from vmil.envs.baoding import ACTION_SIZE, BaodingEnv
 from vmil.experts.hand_model import cost
-
-Floats = NDArray[np.float64]
 
 
 def observe(env: BaodingEnv) -> Floats:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
+from vmil.config.arrays import Floats
 from vmil.config.errors import UserError
 from vmil.config.paths import given_path
 from vmil.config.ranges import Range, require
@@ -31,8 +31,6 @@ from vmil.experts.hand_practice import HandPractice, hand_spec, observe_hand
 from vmil.experts.ppo_agent import PPOAgent
 from vmil.experts.provenance import digest, sha256
 from vmil.experts.rounds import Evaluation, train_rounds
-
-Floats = NDArray[np.float64]
 
 ACTOR, CHECKPOINT = "actor.safetensors", "ppo.pt"
 LAST_STEPS = 6  # of a recording: an episode that starts there has hardly begun when it ends

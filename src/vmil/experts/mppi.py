@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from vmil.config.arrays import Floats
+
 Evaluate = Callable[[Floats], Floats]
 """Action sequences (N, H, A) in [-1, 1] to their costs (N,); a non-finite (NaN or inf) cost is the worst."""
 

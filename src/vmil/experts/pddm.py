@@ -13,17 +13,15 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from tqdm import tqdm
 
+from vmil.config.arrays import Floats
 from vmil.config.errors import UserError
 from vmil.config.schema_planner import LearnedConfig
 from vmil.data.archives import read_archive, write_archive
 from vmil.envs.episodes import seed_from
 from vmil.experts.ensemble import Ensemble
 from vmil.experts.mppi import MPPI, MPPIConfig
-
-Floats = NDArray[np.float64]
 
 
 class Task(Protocol):

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
+from vmil.config.arrays import Floats
 from vmil.config.errors import UserError
 from vmil.config.schema import EnvConfig
 from vmil.config.schema_planner import FITTED, LearnedConfig, PlannerConfig
@@ -18,8 +16,6 @@ from vmil.experts.hand_measurement import Settings
 from vmil.experts.hand_model import HandModel, cost
 from vmil.experts.mppi import MPPI, MPPIConfig
 from vmil.experts.pddm import PDDM, train_pddm
-
-Floats = NDArray[np.float64]
 
 CHECKPOINT = "pddm.pt"
 LEARNING_SEED = 88_000_000  # run seed of the episodes that the ensemble learns from: nothing else uses them

@@ -8,19 +8,19 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
+from vmil.config.arrays import Floats32
 from vmil.experts.actor import ActorSpec
 
-Floats: TypeAlias = npt.NDArray[np.float32]
 Flags: TypeAlias = npt.NDArray[np.bool_]
 
 
 class Simulators(Protocol):
     """N copies of a task, stepped together; one that reaches the end of an episode is reset at once."""
 
-    observation: Floats
+    observation: Floats32
     """(N, O): what to act on next; of an episode that is done, the first of the one after it."""
 
-    def step(self, actions: Floats) -> tuple[Floats, Floats, Flags, Flags]:
+    def step(self, actions: Floats32) -> tuple[Floats32, Floats32, Flags, Flags]:
         """Act (N, A) in [-1, 1]: the states after it (N, O), rewards (N,) of the whole repeat, done and terminated."""
         ...
 

@@ -11,13 +11,14 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from vmil.config.arrays import Floats
 from vmil.config.errors import UserError
 from vmil.config.schema import EnvConfig
 from vmil.data.recording import PHYSICS, read_recording, write_recording
 from vmil.envs.factory import render_states
 from vmil.envs.tasks import find_task
 from vmil.experts.card import DemoLine, Recipe, write_card
-from vmil.experts.expert import Action, Expert, FloatArray
+from vmil.experts.expert import Action, Expert
 from vmil.experts.provenance import versions
 from vmil.experts.replay_check import Replay, replay_demo
 from vmil.experts.sheet import write_sheet
@@ -30,7 +31,7 @@ TRIES = 10  # episodes played for each demonstration wanted, at most
 class Episode:
     """One recorded episode."""
 
-    physics: FloatArray
+    physics: Floats
     """(T+1, S): the physics state at each agent step, the last state included."""
     action: Action
     """(T, A): action[t] was taken at physics[t]."""

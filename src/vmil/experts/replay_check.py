@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vmil.experts.expert import Action, Expert, FloatArray
+from vmil.config.arrays import Floats
+from vmil.experts.expert import Action, Expert
 
 
 @dataclass(frozen=True)
@@ -22,9 +23,7 @@ class Replay:
     """Over all steps, each played from its own recorded state."""
 
 
-def replay_demo(
-    expert: Expert, seed: int, physics: FloatArray, action: Action, reward: npt.NDArray[np.float32]
-) -> Replay:
+def replay_demo(expert: Expert, seed: int, physics: Floats, action: Action, reward: npt.NDArray[np.float32]) -> Replay:
     """Play a recording of that seed again; physics (T+1, S), action (T, A), reward (T,)."""
     expert.begin(seed)
     states, rewards, one_step = [expert.state()], [], []

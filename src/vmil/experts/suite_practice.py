@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from torch import nn
 
+from vmil.config.arrays import Floats, Floats32
 from vmil.experts.actor import ActorSpec, deterministic_policy
-from vmil.experts.practice import Flags, Floats, first_lengths
+from vmil.experts.practice import Flags, first_lengths
 from vmil.experts.state_task import load_task, repeat_action, score_episodes
 
 EPISODE_FRAMES = 1000  # of dm_control's tasks
@@ -40,9 +40,9 @@ class SuiteSimulators:
         self._spec = spec
         self._envs = [load_task(spec.domain, spec.task, seed + index) for index in range(count)]
         self._left = first_lengths(count, spread)
-        self.observation: Floats = np.stack([self._flat(env.reset().observation) for env in self._envs])  # (N, O)
+        self.observation: Floats32 = np.stack([self._flat(env.reset().observation) for env in self._envs])  # (N, O)
 
-    def step(self, actions: Floats) -> tuple[Floats, Floats, Flags, Flags]:
+    def step(self, actions: Floats32) -> tuple[Floats32, Floats32, Flags, Flags]:
         """Act (N, A) in [-1, 1]: the states after it (N, O), rewards (N,) of the whole repeat, done and terminated."""
         following = np.empty_like(self.observation)
         rewards = np.empty(len(self._envs), np.float32)
@@ -64,5 +64,5 @@ class SuiteSimulators:
         for env in self._envs:
             env.close()
 
-    def _flat(self, observation: dict[str, npt.NDArray[np.float64]]) -> Floats:
+    def _flat(self, observation: dict[str, Floats]) -> Floats32:
         return np.concatenate([np.ravel(observation[key]) for key in self._spec.obs_keys]).astype(np.float32)

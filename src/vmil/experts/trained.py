@@ -10,11 +10,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from vmil.config.arrays import Floats
 from vmil.config.errors import UserError
 from vmil.config.schema_expert import ExpertConfig
 from vmil.envs.suite import dmc_task
 from vmil.experts.actor import deterministic_policy, load_actor
-from vmil.experts.expert import Action, FloatArray, Kind
+from vmil.experts.expert import Action, Kind
 from vmil.experts.provenance import sha256
 from vmil.experts.state_task import load_task, repeat_action
 
@@ -61,11 +62,11 @@ class TrainedExpert:
         """Whether the episode has ended."""
         return bool(self._step.last())
 
-    def state(self) -> FloatArray:
+    def state(self) -> Floats:
         """Positions, velocities and activations."""
         return np.array(self._env.physics.get_state(), np.float64)
 
-    def restore(self, state: FloatArray) -> None:
+    def restore(self, state: Floats) -> None:
         """Begin an episode in the given state."""
         self._env.reset()  # so that the time limit counts from here; its random initial state is overwritten
         with self._env.physics.reset_context():
