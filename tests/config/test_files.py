@@ -10,7 +10,7 @@ import pytest
 
 from vmil.config import files
 from vmil.config.errors import UserError
-from vmil.config.files import replace_file, write_atomically
+from vmil.config.files import replace_file, whole_directory, write_atomically
 
 
 @pytest.fixture
@@ -56,3 +56,31 @@ def test_a_directory_that_was_taken_away_does_not_come_back(tmp_path: Path) -> N
     with pytest.raises(FileNotFoundError):
         replace_file(tmp_path / "gone" / "x", b"new")
     assert not (tmp_path / "gone").exists()
+
+
+def test_a_directory_appears_when_it_is_whole(tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "out"
+    with whole_directory(out) as fresh:
+        (fresh / "new").write_text("new")
+        assert not out.exists()
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
+    assert (out / "new").read_text() == "new"
+
+
+def test_a_directory_that_cannot_be_made_whole_leaves_the_old_one(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "old").touch()
+    with pytest.raises(FileNotFoundError), whole_directory(tmp_path / "out", replaces=True) as fresh:
+        (fresh / "new" / "of no directory").touch()
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["out", "out/old"]
+
+
+def test_only_a_directory_that_replaces_takes_the_place_of_files(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "old").touch()
+    with pytest.raises(OSError, match="not empty"), whole_directory(tmp_path / "out"):
+        pass
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["old"]
+    with whole_directory(tmp_path / "out", replaces=True):
+        pass
+    assert not list((tmp_path / "out").iterdir())

@@ -18,7 +18,8 @@ from vmil.config.schema_planner import Dynamics, LearnedConfig, PlannerConfig
 from vmil.data.demos import read_recording
 from vmil.envs.baoding import BaodingEnv, Hand
 from vmil.envs.baoding_task import TOLERANCE, palm_pose, targets, tracking_errors
-from vmil.experts.hand_expert import FINAL_SEED, measure_expert
+from vmil.experts.expert import FINAL_SEED
+from vmil.experts.hand_expert import measure_expert
 from vmil.experts.hand_learned import BaodingTask, observe
 from vmil.experts.hand_model import HandModel, cost
 from vmil.experts.hand_policy import PolicyPlanner

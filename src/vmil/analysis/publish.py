@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +16,7 @@ from vmil.analysis.preset import changed_settings, unnamed_changes, variant_by
 from vmil.analysis.results import CARD, METRICS, Card, checkout_dir, write_card
 from vmil.analysis.stored import expert_return
 from vmil.config.errors import UserError
+from vmil.config.files import whole_directory
 from vmil.config.keys import flatten
 from vmil.config.load import load_saved_config
 from vmil.config.paths import given_path
@@ -68,19 +67,15 @@ def publish_run(run_dir: Path, options: PublishOptions) -> Path:
     out = given_path("out", options.out) if options.out else checkout_dir() / "notebooks" / "results"
     name = options.name or run_name(card.env, card.algo, card.variant, card.seed)
     _refuse_to_overwrite(out, name)
-    fresh = out / f".{name}.new"
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    write_metrics(thin(points), fresh / METRICS)
-    write_card(card, fresh / CARD)
-    copy_pictures({path.name: path for path in (run_dir / "pictures").glob("*.png")}, fresh)
-    if options.latents:
-        try:
-            write_latents(latent_points(run_dir), fresh / LATENTS)
-        except UserError as error:
-            print(f"no latent states: {error}")
-    shutil.rmtree(out / name, ignore_errors=True)
-    os.replace(fresh, out / name)
+    with whole_directory(out / name, replaces=True) as fresh:
+        write_metrics(thin(points), fresh / METRICS)
+        write_card(card, fresh / CARD)
+        copy_pictures({path.name: path for path in (run_dir / "pictures").glob("*.png")}, fresh)
+        if options.latents:
+            try:
+                write_latents(latent_points(run_dir), fresh / LATENTS)
+            except UserError as error:
+                print(f"no latent states: {error}")
     return out / name
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vmil.analysis.publish import make_command
 from vmil.config.errors import UserError
+from vmil.config.files import whole_directory
 from vmil.config.load import load_saved_config, save_config
 from vmil.config.paths import given_path
 from vmil.config.runs import CONFIG_FILE, POLICY_FILE, last_checkpoint, pretrained_dir
@@ -59,19 +58,12 @@ def ship_run(run_dir: Path, make_learner: LearnerFactory, options: ShipOptions, 
     prepare_torch(config)
     learner, checkpoint = trained_learner(run_dir, config, make_learner)
     frames, updates = frames_in(last_checkpoint(run_dir), checkpoint), learner.updates_done
-    fresh = out.with_name(f".{out.name}.new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    try:
+    with whole_directory(out, replaces=True) as fresh:
         save_policy(learner.evaluation_policy(), fresh / POLICY_FILE, expert_return(config))
         save_config(portable(config), fresh / CONFIG_FILE)
         score = evaluate_pretrained(fresh, make_learner, episodes, None)
         made = provenance(run_dir, config, frames, int(updates))
         (fresh / CARD).write_text(card(config, made, score, fresh, options), encoding="utf-8")
-        shutil.rmtree(out, ignore_errors=True)
-        os.replace(fresh, out)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
     return out
 
 

@@ -1,9 +1,12 @@
-"""Files that a kill, a power cut or a full disk leaves whole: as they were before, or as they were to be."""
+"""Files and directories that a kill, a power cut or a full disk leaves whole: as they were, or as they were to be."""
 
 from __future__ import annotations
 
 import errno
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from vmil.config.errors import UserError
@@ -48,3 +51,21 @@ def sync_directory(directory: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextmanager
+def whole_directory(out: Path, replaces: bool = False) -> Iterator[Path]:
+    """A fresh directory beside `out`, which takes its place if the block ends well and is gone if it does not.
+
+    replaces: whatever `out` held before is removed then; otherwise OSError if it holds something.
+    """
+    fresh = out.with_name(f".{out.name}.part")
+    shutil.rmtree(fresh, ignore_errors=True)  # left by a killed process
+    fresh.mkdir(parents=True)
+    try:
+        yield fresh
+        if replaces:
+            shutil.rmtree(out, ignore_errors=True)
+        os.replace(fresh, out)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)

@@ -46,9 +46,14 @@ def replay_dir(run_dir: Path) -> Path:
     return run_dir / CHECKPOINTS / REPLAY
 
 
+def file_name(env: str) -> str:
+    """A task's name where paths and identifiers hold it: `dmc-cartpole-swingup`."""
+    return env.replace(":", "-")
+
+
 def assets_dir(env: str) -> Path:
     """Where in the package lies what came with it for a task: expert, demonstrations, trained policy."""
-    return Path(vmil.__file__).parent / ASSETS / env.replace(":", "-")
+    return Path(vmil.__file__).parent / ASSETS / file_name(env)
 
 
 def pretrained_dir(env: str) -> Path:
@@ -76,5 +81,5 @@ def find_pretrained(which: str) -> Path:
 
 def run_name(env: str, algo: str, variant: str, seed: int) -> str:
     """`walker-vmil-s0`, or `walker-vmil-demos5-s0` for a variant."""
-    parts = [env.replace(":", "-"), algo, *([] if variant == BASE else [variant]), f"s{seed}"]
+    parts = [file_name(env), algo, *([] if variant == BASE else [variant]), f"s{seed}"]
     return "-".join(parts)

@@ -6,16 +6,15 @@ import hashlib
 import importlib.metadata
 import json
 import logging
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from rich.progress import track
 from tensordict import TensorDict
 from torch import Tensor
+from tqdm import tqdm
 
 from vmil.config.errors import UserError
 from vmil.config.paths import given_path
@@ -176,7 +175,7 @@ def load_demonstrations(
     capacity = sum(len(recording.action) for recording in recordings)
     replay = Replay(capacity, info.frames_per_step, sampling_seed, device=device)
     cache = given_path("demos.cache_dir", demos.cache_dir)
-    watched = track(recordings, "rendering demonstrations", transient=True, disable=not sys.stdout.isatty())
+    watched = tqdm(recordings, "rendering demonstrations", leave=False, disable=None)
     shards = rank.count if len(recordings) >= rank.count else 1
     for index, recording in enumerate(watched):
         if index % shards != rank.index % shards:

@@ -16,7 +16,7 @@ def dmc_task(name: str, others: Iterable[str] = ()) -> tuple[str, str]:
 
 
 def import_suite() -> Any:
-    """dm_control's suite, imported once OpenGL is chosen: its import settles on one."""
+    """dm_control's suite, imported once OpenGL is chosen: its import settles on one, even where nothing is drawn."""
     from vmil.envs.rendering import choose_backend
 
     choose_backend()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vmil.config.errors import UserError
 from vmil.config.paths import given_path
-from vmil.config.runs import assets_dir
+from vmil.config.runs import assets_dir, file_name
 from vmil.config.schema_cli import DemosOptions, ExpertOptions, PlannedDemosOptions, PlannedExpertOptions
 from vmil.config.schema_expert import ExpertConfig
 from vmil.envs.rendering import prepare_rendering
@@ -57,7 +57,7 @@ def record(options: DemosOptions) -> str:
         raise UserError(
             f"there is no actor '{known}': `make expert ENV={options.env}` trains one, actor= names another"
         )
-    out = given_path("out", options.out or f"{options.root}/demos-{_file_name(options.env)}-s{options.seed}")
+    out = given_path("out", options.out or f"{options.root}/demos-{file_name(options.env)}-s{options.seed}")
     count = COUNTS.get(options.env, 10) if options.count is None else options.count
     config = task_config(options.env)
     prepare_rendering(config)
@@ -127,8 +127,4 @@ def _known_expert(options: DemosOptions, kind: Kind) -> Path:
 
 
 def _expert_dir(root: str, env: str, seed: int) -> Path:
-    return given_path("root", root) / f"expert-{_file_name(env)}-s{seed}"
-
-
-def _file_name(env: str) -> str:
-    return env.replace(":", "-")
+    return given_path("root", root) / f"expert-{file_name(env)}-s{seed}"

@@ -20,6 +20,7 @@ Kind = Literal["sac", "scripted", "planned", "ppo"]
 # Run seed of the environments that experts are recorded in: no training run or evaluation of a usual seed begins an
 # episode where a demonstration does.
 RECORDING_SEED = 77_000_000
+FINAL_SEED = 12_000  # episodes that measure an expert: it was chosen on others, and demonstrations come from others
 
 
 class Expert(Protocol):

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from rich.progress import track
+from tqdm import tqdm
 
-from vmil.config.errors import UserError
 from vmil.config.paths import user_path
+from vmil.config.runs import file_name
 from vmil.config.schema import Config
 from vmil.config.schema_cli import ExportOptions
 from vmil.data.demos import check_matches, find_demos, observations
@@ -19,7 +17,7 @@ from vmil.data.formats.minari import write_minari
 from vmil.data.formats.source import SourceEpisode
 from vmil.data.recording import read_recording
 from vmil.envs.factory import env_info
-from vmil.experts.import_demos import begin_directory
+from vmil.experts.import_demos import new_directory
 
 
 def export_demos(options: ExportOptions, config: Config, say: Callable[[str], object] = print) -> Path:
@@ -28,11 +26,10 @@ def export_demos(options: ExportOptions, config: Config, say: Callable[[str], ob
     UserError: there are none, they are not this task's, the directory holds something already, or the format cannot say
     what they hold.
     """
-    env = config.env.name.replace(":", "-")
+    env = file_name(config.env.name)
     out = user_path("out", options.out or f"{options.root}/exported-{env}-{options.format}")
-    episodes = track(find_demos(config.env.name, config.demos, config.seed), "exporting", transient=True)
-    part = begin_directory(out)
-    try:
+    found = find_demos(config.env.name, config.demos, config.seed)
+    with new_directory(out) as part, tqdm(found, "exporting", leave=False, disable=None) as episodes:
         if options.format == "npz":
             count = 0
             for count, episode in enumerate(_episodes(episodes, config), start=1):
@@ -44,11 +41,6 @@ def export_demos(options: ExportOptions, config: Config, say: Callable[[str], ob
             count = write_minari(part, _episodes(episodes, config), f"vmil/{env}/expert-v0", about)
         else:
             raise ValueError(options.format)
-        os.replace(part, out)
-    except OSError as error:
-        raise UserError(f"cannot write {out}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     say(f"{count} demonstrations in {out}, format {options.format}")
     return out
 

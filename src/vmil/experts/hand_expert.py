@@ -20,7 +20,7 @@ from vmil.envs.baoding import BaodingEnv
 from vmil.envs.baoding_task import SHARE_ON_TARGET
 from vmil.envs.episodes import seed_from
 from vmil.evaluation.scores import Score
-from vmil.experts.expert import RECORDING_SEED, Action, EpisodicExpert
+from vmil.experts.expert import FINAL_SEED, RECORDING_SEED, Action, EpisodicExpert
 from vmil.experts.hand_measurement import (
     Measurement,
     Settings,
@@ -30,8 +30,6 @@ from vmil.experts.hand_measurement import (
     summary,
 )
 from vmil.experts.provenance import versions
-
-FINAL_SEED = 12_000  # episodes that measure it; demonstrations come from others
 
 
 class Planner(Protocol):

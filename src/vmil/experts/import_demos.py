@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Callable, Generator, Iterable
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-from rich.progress import track
+from tqdm import tqdm
 
 from vmil.config.errors import UserError
+from vmil.config.files import whole_directory
 from vmil.config.paths import user_path
+from vmil.config.runs import file_name
 from vmil.config.schema import Config, EnvConfig
 from vmil.config.schema_cli import FormatName, ImportOptions
 from vmil.data.demos import identity
@@ -65,10 +65,9 @@ def import_demos(options: ImportOptions, config: Config, say: Callable[[str], ob
     if options.src is None:
         raise UserError("import-demos needs src=<a file, a directory, or the id of a Minari dataset>")
     format, source = detect(options.src, options.format)
-    name = f"imported-{config.env.name.replace(':', '-')}-{Path(options.src).stem}"
+    name = f"imported-{file_name(config.env.name)}-{Path(options.src).stem}"
     out = user_path("out", options.out or f"{options.root}/{name}")
-    part = begin_directory(out)
-    try:
+    with new_directory(out) as part:
         reading = read_options(options, config.env)
         episodes = read_episodes(format, source, reading)
         meta = {"source": f"{format}: {Path(options.src).name}", **_meta(config.env), **_conversion(format, reading)}
@@ -84,26 +83,20 @@ def import_demos(options: ImportOptions, config: Config, say: Callable[[str], ob
                 f"and nothing was written{hint}"
             )
         write_png(part / SHEET, contact_sheet(np.concatenate(done.shown), SHEET_COLUMNS))
-        os.replace(part, out)
-    except OSError as error:
-        raise UserError(f"cannot write {out}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     say(f"{done.written} demonstrations in {out}; look at {out / SHEET}; train on them with demos.path={out}")
     return sorted(out.glob("demo_*.npz"))
 
 
-def begin_directory(out: Path) -> Path:
-    """A fresh directory beside `out`, to be renamed to it when whole; UserError if `out` holds something."""
+@contextmanager
+def new_directory(out: Path) -> Iterator[Path]:
+    """As `whole_directory`; UserError if `out` holds something already, or cannot be written."""
     try:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise UserError(f"{out} is there already: choose another directory with out=")
-        part = out.with_name(f".{out.name}.part")
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
+        with whole_directory(out) as part:
+            yield part
     except OSError as error:
-        raise UserError(f"cannot write {out}: {error.strerror}") from error
-    return part
+        raise UserError(f"cannot write {out}: {error.strerror or error}") from error
 
 
 def read_options(options: ImportOptions, env: EnvConfig) -> ReadOptions:
@@ -137,9 +130,8 @@ def _convert(
     episodes: Iterable[SourceEpisode | Unreadable], config: Config, meta: dict[str, Any], part: Path, skip_bad: bool
 ) -> Import:
     info, done = env_info(config.env), Import()
-    # Closed, because an error here would leave the progress display running.
-    watched = cast(Generator[SourceEpisode | Unreadable, None, None], track(episodes, "importing", transient=True))
-    with closing(watched), closing(Replayer(config.env)) as replayer:
+    bar = tqdm(episodes, "importing", leave=False, disable=None)
+    with bar as watched, closing(Replayer(config.env)) as replayer:
         for episode in watched:
             if isinstance(episode, Unreadable):
                 if not skip_bad:

@@ -15,6 +15,7 @@ from vmil.config.schema_ppo import PPO_NAMES
 from vmil.data import machine
 from vmil.envs.suite import dmc_task
 from vmil.experts.actor import deterministic_policy, load_actor
+from vmil.experts.expert import FINAL_SEED
 from vmil.experts.ppo_agent import PPOAgent
 from vmil.experts.provenance import versions
 from vmil.experts.rounds import Evaluation, best_return, saved_curve, train_rounds
@@ -23,7 +24,6 @@ from vmil.experts.state_task import score_episodes
 from vmil.experts.suite_practice import SuitePractice
 
 REFINE = "refine.pt"  # PPO's checkpoint
-FINAL_SEED = 12_000  # initial states that score the best actor; it was chosen on others
 
 
 def train_expert(

@@ -14,11 +14,10 @@ from vmil.config.schema import EnvConfig
 from vmil.data import machine
 from vmil.envs.sawyer import SawyerEnv
 from vmil.evaluation.scores import wilson_interval
-from vmil.experts.expert import RECORDING_SEED, Action, EpisodicExpert, Kind
+from vmil.experts.expert import FINAL_SEED, RECORDING_SEED, Action, EpisodicExpert, Kind
 from vmil.experts.provenance import versions
 
 CONTROLLER = "SawyerPegInsertionSideV3Policy"
-FINAL_SEED = 12_000  # episodes that measure it; demonstrations come from others
 
 
 @dataclass(frozen=True)

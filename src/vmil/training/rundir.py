@@ -15,7 +15,7 @@ from pathlib import Path
 from vmil.config.errors import InUseError, UserError
 from vmil.config.load import save_config
 from vmil.config.paths import given_path
-from vmil.config.runs import CHECKPOINTS, CONFIG_FILE, LAST, LOCK_FILE, PREVIOUS, last_checkpoint
+from vmil.config.runs import CHECKPOINTS, CONFIG_FILE, LAST, LOCK_FILE, PREVIOUS, file_name, last_checkpoint
 from vmil.config.schema import Config
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ def new_run(config: Config) -> Iterator[Path]:
         UserError: there is a run of that name already, or it is in use, or the directory cannot be written.
     """
     name = config.run.name or "-".join(
-        [config.env.name.replace(":", "-"), config.algo, f"s{config.seed}", time.strftime("%Y%m%d-%H%M%S")]
+        [file_name(config.env.name), config.algo, f"s{config.seed}", time.strftime("%Y%m%d-%H%M%S")]
     )
     run_dir = given_path("run.root", config.run.root) / name
     with _writing(run_dir):
