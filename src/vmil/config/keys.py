@@ -29,7 +29,7 @@ def _leaves(schema: Any, prefix: str, extras: bool) -> Mapping[str, Any]:
     for item in dataclasses.fields(schema):
         hint = hints[item.name]
         if dataclasses.is_dataclass(hint):
-            found.update(_leaves(hint, f"{prefix}{item.name}.", extras))
+            found.update(_leaves(hints[item.name], f"{prefix}{item.name}.", extras))
         else:
             found[prefix + item.name] = hint
     return MappingProxyType(found)

@@ -57,8 +57,8 @@ def ranges_of(schema: type) -> Mapping[str, Range]:
 
 def check_ranges(config: Any) -> None:
     """Refuse a dataclass instance with a number outside its range; raises `UserError` with the first."""
-    values = keys.flatten(config)
-    for key, allowed in ranges_of(type(config)).items():
+    values, schema = keys.flatten(config), config.__class__
+    for key, allowed in ranges_of(schema).items():
         require(key, values[key], allowed)
 
 
