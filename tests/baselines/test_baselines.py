@@ -34,7 +34,7 @@ def make_batch(length: int = STACK + 1, experts: int = EXPERTS, proprio: int = 0
         proprio=torch.randn(length, B, proprio, generator=generator) if proprio else None,
         action=torch.rand(length, B, A, generator=generator) * 2 - 1,
         is_first=torch.zeros(length, B, dtype=torch.bool),
-        experts=experts,
+        num_experts=experts,
         reward=torch.rand(length, B, generator=generator) if reward else None,
         terminated=torch.zeros(length, B, dtype=torch.bool),
     )
@@ -94,7 +94,7 @@ def test_a_slice_is_one_transition_of_two_stacks() -> None:
     assert torch.equal(step.next_observation.proprio, batch.proprio[STACK])
     assert step.terminated.tolist() == [False, True, False, False, True, False]
     agents = step.agents()
-    assert (len(step), len(agents), agents.experts) == (B, B - experts, 0)
+    assert (len(step), len(agents), agents.num_experts) == (B, B - experts, 0)
     for kept, whole in (
         *zip(agents.observation, step.observation, strict=True),
         *zip(agents.next_observation, step.next_observation, strict=True),

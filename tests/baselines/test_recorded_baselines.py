@@ -33,7 +33,7 @@ def make_batch(learner: ImitationModule, seed: int) -> Batch:
         proprio=None,
         action=torch.rand(length, B, A, generator=generator) * 2 - 1,
         is_first=torch.zeros(length, B, dtype=torch.bool),
-        experts=round(B * training.demo_fraction),
+        num_experts=round(B * training.demo_fraction),
         reward=torch.rand(length, B, generator=generator) if true_reward else None,
         terminated=torch.rand(length, B, generator=generator) < 0.2,
     )

@@ -61,8 +61,8 @@ def test_from_the_counting_environment_to_triples(config: Config, decode: Callab
             assert (previous[0] == 0).all()
             assert torch.equal(batch.is_first, t == 0)
             firsts += int(batch.is_first.sum())
-            columns[0] |= set(episode[:, : batch.experts].unique().tolist())
-            columns[1] |= set(episode[:, batch.experts :].unique().tolist())
+            columns[0] |= set(episode[:, : batch.num_experts].unique().tolist())
+            columns[1] |= set(episode[:, batch.num_experts :].unique().tolist())
     assert firsts > 0
     assert columns[0] <= {DEMO_EPISODE + index for index in range(3)}
     assert columns[1] <= set(range(8))
@@ -107,7 +107,7 @@ def test_the_plan_of_epochs(config: Config) -> None:
         assert len(epoch) == length
         frames.append(data.frames)
         batches.append(len(epoch))
-        experts.append({batch.experts for batch in epoch})
+        experts.append({batch.num_experts for batch in epoch})
     assert frames == [0, 80, 160]
     assert batches == [2, 3, 3]
     assert experts == [{8}, {2}, {2}]  # pre-training sees the demonstrations alone; then round(8 * 0.25)
@@ -143,7 +143,7 @@ def test_expert_columns(config: Config, fraction: float, experts: int) -> None:
     config.training.demo_fraction, config.training.pretrain_updates = fraction, 0
     data = module(config)
     batch = next(data.epoch())
-    assert batch.experts == data.experts == experts
+    assert batch.num_experts == data.num_experts == experts
     assert (batch.image[0, :experts, 0, 0, 0] >= DEMO_EPISODE).all()
     assert (batch.image[0, experts:, 0, 0, 0] < DEMO_EPISODE).all()
     assert batch.image.is_contiguous()
@@ -160,7 +160,7 @@ def test_half_of_every_batch_of_stacked_transitions_is_the_expert_s(
     data, seen = module(config), set()
     for _ in range(40):
         for batch in data.epoch():
-            assert batch.experts == 4
+            assert batch.num_experts == 4
             assert batch.image.shape[:2] == (4, 8)
             assert not batch.terminated.any()  # the counting environment knows time limits only
             episode, t = decode(batch.image).unbind(-1)  # (4, B)
@@ -184,7 +184,7 @@ def test_true_reward_without_an_expert(config: Config) -> None:
     settle(config)
     data = module(config)
     batch = next(data.epoch())
-    assert batch.experts == 0
+    assert batch.num_experts == 0
     assert batch.reward is not None
     assert (batch.image[..., 0] < DEMO_EPISODE).all()
     data.close()
@@ -196,7 +196,7 @@ def test_behaviour_cloning_collects_nothing_and_its_clock_goes_on(config: Config
     data, frames = module(config), []
     for _ in range(data.epochs):
         batches = list(data.train_dataloader())
-        assert [(batch.experts, len(batch.image)) for batch in batches] == [(8, 3)] * 3
+        assert [(batch.num_experts, len(batch.image)) for batch in batches] == [(8, 3)] * 3
         frames.append(data.frames)
     assert frames == [80, 160, 240, 320, 400]
     assert data.replay.episodes == 0
@@ -476,7 +476,7 @@ def test_each_rank_has_its_own_part_and_the_clock_counts_all(
     for data in modules:
         data.setup()
         batch = next(data.epoch())
-        shown.append(set(batch.image[0, : batch.experts, 0, 0, 0].tolist()))
+        shown.append(set(batch.image[0, : batch.num_experts, 0, 0, 0].tolist()))
         assert data.frames == 80  # two episodes, one by each
         assert data.replay.episodes == 1
         assert data.replay.capacity == 5 * STEPS  # half of the ten episodes

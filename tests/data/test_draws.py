@@ -171,7 +171,7 @@ def test_what_goes_wrong_in_the_thread_is_raised_where_the_batch_is_asked_for(
         with pytest.raises(StrangeError, match="no such step"):
             source.take(8)
     source.discard()
-    assert source.take(8).experts == 8  # and who takes it back can go on
+    assert source.take(8).num_experts == 8  # and who takes it back can go on
 
 
 def test_only_one_is_drawn_ahead_and_only_for_who_asked(source: Draws, drawn: list[str]) -> None:
@@ -194,7 +194,7 @@ def test_a_batch_of_other_columns_is_drawn_anew(config: Config) -> None:
     wanted = data.draws.peek(3)
     data.draws.begin(2)
     batch = data.draws.take(3)
-    assert batch.experts == 3
+    assert batch.num_experts == 3
     assert all(same([batch], [wanted]))
     data.close()
 

@@ -105,7 +105,7 @@ def on_device(monkeypatch: pytest.MonkeyPatch) -> None:
 def assert_same(batches: list[Batch], others: list[Batch]) -> None:
     assert len(batches) == len(others)
     for batch, other in zip(batches, others, strict=True):
-        assert batch.experts == other.experts
+        assert batch.num_experts == other.num_experts
         for name in ("image", "proprio", "action", "is_first", "terminated"):
             mine, theirs = getattr(batch, name), getattr(other, name)
             assert torch.equal(mine, theirs), name

@@ -47,12 +47,12 @@ def test_stack_copies_the_windows_time_major(starts: list[int], length: int) -> 
 @pytest.mark.parametrize("optional", [None, torch.zeros(2, 3, 4)])
 def test_moving_a_batch_keeps_everything(optional: torch.Tensor | None) -> None:
     flag = torch.zeros(2, 3, dtype=torch.bool)
-    batch = Batch(torch.zeros(2, 3, 4, 4, 3), optional, torch.zeros(2, 3, 1), flag, flag, experts=1)
+    batch = Batch(torch.zeros(2, 3, 4, 4, 3), optional, torch.zeros(2, 3, 1), flag, flag, num_experts=1)
     assert batch.to("cpu").image is batch.image  # it is there already
     names = {"image", "action", "is_first", "terminated"} | ({"proprio"} if optional is not None else set())
     assert set(batch.tensors()) == names
     moved = batch.to("meta")
     assert {name for name, tensor in moved.tensors().items() if tensor.is_meta} == names
-    assert moved.experts == 1
+    assert moved.num_experts == 1
     assert moved.reward is None
     assert (moved.proprio is None) == (optional is None)

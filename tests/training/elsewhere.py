@@ -64,7 +64,7 @@ def make_batch(learner: ImitationModule, experts: int) -> Batch:
         proprio=torch.zeros(length, B, P, device=DEVICE),
         action=torch.zeros(length, B, A, device=DEVICE),
         is_first=torch.zeros(length, B, dtype=torch.bool, device=DEVICE),
-        experts=experts,
+        num_experts=experts,
         reward=torch.zeros(length, B, device=DEVICE) if debug.use_ground_truth_reward else None,
         terminated=torch.zeros(length, B, dtype=torch.bool, device=DEVICE),
     )

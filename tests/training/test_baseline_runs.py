@@ -117,7 +117,7 @@ def test_it_collects_if_it_learns_from_acting(whole: SimpleNamespace) -> None:
 
 def test_its_share_of_demonstrations(whole: SimpleNamespace) -> None:
     experts = {"sqil_drq": 2, "dac_drq": 1, "bc": 4}[whole.algo]
-    assert {(batch.experts, batch.action.shape[1]) for batch in whole.batches} == {(experts, 4)}
+    assert {(batch.num_experts, batch.action.shape[1]) for batch in whole.batches} == {(experts, 4)}
 
 
 def test_it_never_sees_the_environment_s_reward(whole: SimpleNamespace) -> None:

@@ -52,7 +52,7 @@ def make_batch() -> Batch:
         action=torch.rand(T, B, A, generator=generator) * 2 - 1,
         is_first=is_first,
         terminated=torch.zeros(T, B, dtype=torch.bool),
-        experts=EXPERTS,
+        num_experts=EXPERTS,
         reward=None,
     )
 

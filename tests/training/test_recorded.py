@@ -33,7 +33,7 @@ def make_batch(seed: int, experts: int = EXPERTS) -> Batch:
         action=torch.rand(T, B, A, generator=generator) * 2 - 1,
         is_first=torch.rand(T, B, generator=generator) < 0.2,
         terminated=torch.zeros(T, B, dtype=torch.bool),
-        experts=experts,
+        num_experts=experts,
     )
 
 

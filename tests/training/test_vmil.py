@@ -43,7 +43,7 @@ def make_batch(proprio: int = 0, reward: bool = False, experts: int = EXPERTS) -
         action=torch.rand(T, B, A, generator=generator) * 2 - 1,
         is_first=is_first,
         terminated=torch.zeros(T, B, dtype=torch.bool),
-        experts=experts,
+        num_experts=experts,
         reward=torch.rand(T, B, generator=generator) if reward else None,
     )
 

@@ -29,7 +29,7 @@ def joint_batch() -> Batch:
         action=torch.rand(T, B, A, generator=draw),
         is_first=torch.arange(T)[:, None].expand(T, B) == 0,
         terminated=torch.zeros(T, B, dtype=torch.bool),
-        experts=B,
+        num_experts=B,
     )
 
 

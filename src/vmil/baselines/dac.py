@@ -50,7 +50,7 @@ class DAC(DrQ):
         seen = step.observation.views(1, self.config.pixels.shift)
         feat = self.critic.feat(self.critic.encoder(seen.image), seen.proprio)
         inputs = torch.cat([feat, step.action], -1)
-        return inputs[: step.experts], inputs[step.experts :]
+        return inputs[: step.num_experts], inputs[step.num_experts :]
 
     def fit_discriminator(self, expert: Tensor, agent: Tensor) -> None:
         """One step of D on cross-entropy and gradient penalty."""

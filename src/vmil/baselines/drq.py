@@ -25,7 +25,7 @@ from vmil.data.transition import Batch
 from vmil.learner.device import choose_device, use_bf16
 from vmil.learner.module import ImitationModule
 from vmil.learner.stepping import Part
-from vmil.nets.mlp import follow, frozen
+from vmil.nets.mlp import frozen, polyak_update
 
 
 class DrQ(ImitationModule):
@@ -68,7 +68,7 @@ class DrQ(ImitationModule):
         if acts:
             self.fit_actor(seen.rows(slice(len(step))))
         if follows:
-            follow(self.slow_critic, self.critic, c.tau)
+            polyak_update(self.slow_critic, self.critic, c.tau)
 
     @torch.no_grad()
     def target(self, step: Transitions, reward: Tensor) -> Tensor:

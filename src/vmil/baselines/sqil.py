@@ -21,9 +21,9 @@ class SQIL(DrQ):
         """One in the expert's rows and zero in the agent's, (N,)."""
         if self.config.debug.use_ground_truth_reward:
             return super().reward(step)
-        return sqil_reward(len(step), step.experts, step.action.device)
+        return sqil_reward(len(step), step.num_experts, step.action.device)
 
 
-def sqil_reward(count: int, experts: int, device: torch.device) -> Tensor:
-    """r = 1 for the first `experts` of `count` transitions, 0 for the others: (count,)."""
-    return (torch.arange(count, device=device) < experts).float()
+def sqil_reward(count: int, num_experts: int, device: torch.device) -> Tensor:
+    """r = 1 for the first `num_experts` of `count` transitions, 0 for the others: (count,)."""
+    return (torch.arange(count, device=device) < num_experts).float()

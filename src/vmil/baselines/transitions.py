@@ -33,7 +33,7 @@ class Observation(NamedTuple):
 
 @dataclass(frozen=True)
 class Transitions:
-    """(s, a, s'), N of them; rows [0, experts) are the expert's.
+    """(s, a, s'), N of them; rows [0, num_experts) are the expert's.
 
     A time limit is no end: there is always an s' to bootstrap from, unless the task itself `terminated`.
     """
@@ -43,21 +43,21 @@ class Transitions:
     next_observation: Observation
     terminated: Tensor  # (N,) bool
     reward: Tensor | None  # (N,), the environment's; None unless debug.use_ground_truth_reward
-    experts: int
+    num_experts: int
 
     def __len__(self) -> int:
         return len(self.action)
 
     def agents(self) -> Transitions:
         """The rows that are not the expert's."""
-        rows = slice(self.experts, None)
+        rows = slice(self.num_experts, None)
         return Transitions(
             self.observation.rows(rows),
             self.action[rows],
             self.next_observation.rows(rows),
             self.terminated[rows],
             None if self.reward is None else self.reward[rows],
-            experts=0,
+            num_experts=0,
         )
 
 
@@ -69,7 +69,7 @@ def transitions(batch: Batch) -> Transitions:
         next_observation=stacked(batch, slice(1, None)),
         terminated=batch.terminated[-2],
         reward=None if batch.reward is None else batch.reward[-2],
-        experts=batch.experts,
+        num_experts=batch.num_experts,
     )
 
 

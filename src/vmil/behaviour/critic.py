@@ -7,7 +7,7 @@ import copy
 from torch import Tensor, nn
 
 from vmil.config.options import Activation, Norm
-from vmil.nets.mlp import MLP, follow
+from vmil.nets.mlp import MLP, polyak_update
 
 
 class Critic(nn.Module):
@@ -34,4 +34,4 @@ class Critic(nn.Module):
     def follow(self) -> None:
         """Moves the target network one step."""
         if self.target_net is not None:
-            follow(self.target_net, self.net, self.slow)
+            polyak_update(self.target_net, self.net, self.slow)

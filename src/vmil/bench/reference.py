@@ -75,7 +75,9 @@ class Reference(nn.Module):
         """The four steps on a batch (T, B, …); losses and gradient norms under the names of our metrics."""
         feat, losses = self._fit_model(batch)  # (T, B, F), detached
         dream, action, entropy = self._dream(feat.flatten(0, 1))
-        losses |= self._fit_discriminator(feat[:, : batch.experts], batch.action[:, : batch.experts], dream, action)
+        losses |= self._fit_discriminator(
+            feat[:, : batch.num_experts], batch.action[:, : batch.num_experts], dream, action
+        )
         losses |= self._fit_behaviour(dream, action, entropy)
         return {name: loss.detach() for name, loss in losses.items()}
 

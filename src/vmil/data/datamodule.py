@@ -140,7 +140,7 @@ class VMILDataModule(lightning.LightningDataModule):
         return self.demos.digest
 
     @property
-    def experts(self) -> int:
+    def num_experts(self) -> int:
         """Expert columns of a batch outside pre-training; none where the true reward leaves no use for an expert."""
         training, true_reward = self.config.training, self.config.debug.use_ground_truth_reward
         return expert_columns(training.batch_size, training.demo_fraction, true_reward)
@@ -172,19 +172,19 @@ class VMILDataModule(lightning.LightningDataModule):
         if pace.owed == 0:
             self.round_collector.begin_round()
             self.metrics = {}
-        experts = self.experts if pace.goal > 0 else self.config.training.batch_size
+        num_experts = self.num_experts if pace.goal > 0 else self.config.training.batch_size
         yielded, seconds = 0, 0.0
         while pace.owed > 0:
             while not self.round_collector.earned():
                 self.metrics |= self.round_collector.play(self._on_frames)
             started = time.perf_counter()
-            batch = self.draws.take(experts)
+            batch = self.draws.take(num_experts)
             seconds += time.perf_counter() - started
             yielded += 1
             self.metrics["time/sample"] = seconds / yielded
             pace.owed -= 1
             if pace.owed > 0 and self.round_collector.earned():  # an episode in between would change what is drawn
-                self.draws.begin(experts)
+                self.draws.begin(num_experts)
             yield batch
 
     def _on_frames(self, frames: int) -> None:
@@ -195,7 +195,7 @@ class VMILDataModule(lightning.LightningDataModule):
 
     def peek(self) -> Batch:
         """A batch like the next one, without changing any of those to come; of the expert alone at first."""
-        return self.draws.peek(self.experts if self.replay.episodes else self.config.training.batch_size)
+        return self.draws.peek(self.num_experts if self.replay.episodes else self.config.training.batch_size)
 
     # ---- checkpoint
 

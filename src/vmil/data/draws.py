@@ -15,7 +15,7 @@ from vmil.data.transition import Batch
 
 
 class _Ahead(NamedTuple):
-    experts: int
+    num_experts: int
     before: list[Tensor]  # the sources' random states without this draw
     batch: Future[Batch]
 
@@ -32,23 +32,23 @@ class Draws:
         self._thread = ThreadPoolExecutor(1, "draws") if ahead else None  # which it starts when it is first needed
         self._ahead: _Ahead | None = None
 
-    def take(self, experts: int) -> Batch:
-        """A batch whose first `experts` columns are demonstrations and the others replay.
+    def take(self, num_experts: int) -> Batch:
+        """A batch whose first `num_experts` columns are demonstrations and the others replay.
 
         Raises what drawing it raised, in whichever thread.
         """
-        if self._ahead is None or self._ahead.experts != experts:
+        if self._ahead is None or self._ahead.num_experts != num_experts:
             self.discard()
-            return self._draw(experts)
+            return self._draw(num_experts)
         batch = self._ahead.batch.result()
         self._ahead = None  # only now: whoever is interrupted while waiting can still take it back
         return batch
 
-    def begin(self, experts: int) -> None:
+    def begin(self, num_experts: int) -> None:
         """Draws ahead what the next `take` of as many experts returns; only if nothing in between would change it."""
         if self._thread is None or self._ahead is not None:
             return
-        self._ahead = _Ahead(experts, self._states(), self._thread.submit(self._draw, experts))
+        self._ahead = _Ahead(num_experts, self._states(), self._thread.submit(self._draw, num_experts))
 
     def discard(self) -> None:
         """Undoes the draw ahead: the same batch is drawn again when it is asked for."""
@@ -57,12 +57,12 @@ class Draws:
             self._set_states(self._ahead.before)
             self._ahead = None
 
-    def peek(self, experts: int) -> Batch:
+    def peek(self, num_experts: int) -> Batch:
         """A batch like the next one, without changing any of those to come."""
         self.discard()
         states = self._states()
         try:
-            return self._draw(experts)
+            return self._draw(num_experts)
         finally:
             self._set_states(states)
 
@@ -73,8 +73,8 @@ class Draws:
             self._thread.shutdown()
             self._thread = None
 
-    def _draw(self, experts: int) -> Batch:
-        return mixed_batch(self._config, *self._sources, experts, self._pinned)
+    def _draw(self, num_experts: int) -> Batch:
+        return mixed_batch(self._config, *self._sources, num_experts, self._pinned)
 
     def _states(self) -> list[Tensor]:
         return [source.generator_state() for source in self._sources]

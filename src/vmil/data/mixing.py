@@ -8,15 +8,15 @@ from vmil.data.replay import Replay
 from vmil.data.transition import Batch, Window
 
 
-def mixed_batch(config: Config, demos: Replay, replay: Replay, experts: int, pinned: bool) -> Batch:
-    """`training.batch_size` sequences, `experts` of them demonstrations, made where both sources lie.
+def mixed_batch(config: Config, demos: Replay, replay: Replay, num_experts: int, pinned: bool) -> Batch:
+    """`training.batch_size` sequences, `num_experts` of them demonstrations, made where both sources lie.
 
     pinned: with the host, in page-locked memory, from which the copy to a GPU overlaps with its work.
     """
     training = config.training
     length, share, lead = training.batch_length, training.opening_share, lead_in(config)
     windows: list[Window] = []
-    for source, count in ((demos, experts), (replay, training.batch_size - experts)):
+    for source, count in ((demos, num_experts), (replay, training.batch_size - num_experts)):
         if count:
             windows += source.windows(count, length, share, lead, ends=sees_stacks(config))
     keys = ["image", "action", "is_first", "terminated"]
@@ -29,6 +29,6 @@ def mixed_batch(config: Config, demos: Replay, replay: Replay, experts: int, pin
         action=stacked["action"],
         is_first=stacked["is_first"],
         terminated=stacked["terminated"],
-        experts=experts,
+        num_experts=num_experts,
         reward=stacked.get("reward"),
     )

@@ -35,14 +35,14 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True)
 class Batch:
-    """Sequences for one update, time-major; columns [0, experts) are the expert's."""
+    """Sequences for one update, time-major; columns [0, num_experts) are the expert's."""
 
     image: Tensor  # (T, B, H, W, 3) uint8
     proprio: Tensor | None  # (T, B, P) float32
     action: Tensor  # (T, B, A) float32; action[t] was taken at image[t]
     is_first: Tensor  # (T, B) bool; image[t] opens an episode, or repeats its opening
     terminated: Tensor  # (T, B) bool; action[t] ended the task, as opposed to the time limit
-    experts: int
+    num_experts: int
     reward: Tensor | None = None  # (T, B) float32; None unless debug.use_ground_truth_reward: imitation never sees it
 
     def tensors(self) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from vmil.config.options import Activation
-from vmil.nets.mlp import MLP, only_read
+from vmil.nets.mlp import MLP, eval_mode
 
 
 class Triples(NamedTuple):
@@ -61,7 +61,7 @@ class Discriminator(nn.Module):
         # Built anew: a deep copy shares the class that spectral norm made for each layer with the layer itself, and
         # `remove_parametrizations` takes the weight out of that class, and so out of both.
         copy = Discriminator(*self._sizes, next_state=self.next_state, spectral=False, action_scale=self.action_scale)
-        with only_read(self):
+        with eval_mode(self):
             for ours, its in zip(_linears(self.net), _linears(copy.net), strict=True):
                 its.weight.copy_(ours.weight)
                 its.bias.copy_(ours.bias)

@@ -18,9 +18,9 @@ from vmil.config.errors import UserError
 from vmil.config.schema import Config
 from vmil.data.transition import Batch
 
-Dials = Mapping[str, Tensor | float]  # numbers that change from update to update
+Scheduled = Mapping[str, Tensor | float]  # numbers that change from update to update
 Readings = Mapping[str, Tensor | float]  # metrics of one update
-Step = Callable[[Batch, Dials], Readings]
+Step = Callable[[Batch, Scheduled], Readings]
 
 WARM_UP = 3  # eager steps before recording, in which libraries choose kernels and optimisers make their state
 
@@ -67,7 +67,7 @@ class _Recording:
     """One shape of batch and kind of step: where its steps read from and write to."""
 
     batch: Batch
-    dials: dict[str, Tensor]
+    scheduled: dict[str, Tensor]
     warmed: int = 0
     replay: Callable[[], None] | None = None
     names: list[str] = field(default_factory=list)  # of the metrics in `values`
@@ -82,19 +82,19 @@ class RecordedStep:
         self.step, self.recorder = step, recorder
         self.recordings: dict[tuple[object, ...], _Recording] = {}
 
-    def __call__(self, batch: Batch, dials: Mapping[str, float], kind: Hashable = None) -> Readings:
+    def __call__(self, batch: Batch, scheduled: Mapping[str, float], kind: Hashable = None) -> Readings:
         """One step on the batch, which is copied to where the recording of that kind of step reads it.
 
         Raises:
             UserError: it cannot be recorded. A capture that broke leaves torch's allocator in a state in which nothing
                 should go on, eagerly or not.
         """
-        recording = self._take_in(batch, dials, kind)
+        recording = self._take_in(batch, scheduled, kind)
         if recording.replay is None:
             if recording.warmed < WARM_UP:
                 recording.warmed += 1
                 readings: dict[str, Tensor | float] = {}
-                self.recorder.warm(lambda: readings.update(self.step(recording.batch, recording.dials)))
+                self.recorder.warm(lambda: readings.update(self.step(recording.batch, recording.scheduled)))
                 return readings
             try:
                 recording.replay = self.recorder.record(lambda: self._work(recording))
@@ -108,25 +108,27 @@ class RecordedStep:
             return recording.constants
         return recording.constants | dict(zip(recording.names, recording.values.clone().unbind(), strict=True))
 
-    def _take_in(self, batch: Batch, dials: Mapping[str, float], kind: Hashable) -> _Recording:
+    def _take_in(self, batch: Batch, scheduled: Mapping[str, float], kind: Hashable) -> _Recording:
         tensors = batch.tensors()
-        key = (kind, batch.experts, *((name, tensor.shape, tensor.dtype) for name, tensor in tensors.items()))
+        key = (kind, batch.num_experts, *((name, tensor.shape, tensor.dtype) for name, tensor in tensors.items()))
         recording = self.recordings.get(key)
         if recording is None:
             copies: dict[str, Any] = {name: tensor.clone() for name, tensor in tensors.items()}
             own = replace(batch, **copies)
             device = batch.action.device
-            recording = _Recording(own, {name: torch.full((), value, device=device) for name, value in dials.items()})
+            recording = _Recording(
+                own, {name: torch.full((), value, device=device) for name, value in scheduled.items()}
+            )
             self.recordings[key] = recording
             return recording
         for name, place in recording.batch.tensors().items():
             place.copy_(tensors[name], non_blocking=True)
-        for name, value in dials.items():
-            recording.dials[name].fill_(value)
+        for name, value in scheduled.items():
+            recording.scheduled[name].fill_(value)
         return recording
 
     def _work(self, recording: _Recording) -> None:
-        readings = self.step(recording.batch, recording.dials)
+        readings = self.step(recording.batch, recording.scheduled)
         tensors = {name: value.float() for name, value in readings.items() if isinstance(value, Tensor)}
         recording.constants = {name: value for name, value in readings.items() if not isinstance(value, Tensor)}
         recording.names, recording.values = list(tensors), torch.stack(list(tensors.values())) if tensors else None

@@ -18,7 +18,7 @@ from vmil.data.ranks import average_
 from vmil.data.transition import Batch
 from vmil.evaluation.rollout import Rollout
 from vmil.learner.device import choose_device
-from vmil.learner.graphs import CudaRecorder, Dials, Readings, RecordedStep, Recorder, alone, use_graphs
+from vmil.learner.graphs import CudaRecorder, Readings, RecordedStep, Recorder, Scheduled, alone, use_graphs
 from vmil.learner.meters import Means, Stopwatch
 from vmil.learner.nonfinite import Attempt, FiniteGuard
 from vmil.learner.portable_evaluation import PortableEvaluation
@@ -32,7 +32,7 @@ class ImitationModule(lightning.LightningModule, ABC):
     `updates` counts training steps.
 
     An update may be recorded once and replayed as one launch (`compute.graphs`), its stages then not timed one by one.
-    So nothing in `learn` waits for the device, and what it reads of the run's progress it reads from `dial`.
+    So nothing in `learn` waits for the device, and what it reads of the run's progress it reads from `scheduled`.
     """
 
     updates_done: Tensor
@@ -51,7 +51,7 @@ class ImitationModule(lightning.LightningModule, ABC):
         self.reward_sample: Tensor | None = None  # of the last update
         self._optimizer_names: tuple[str, ...] = ()
         self._batch: Batch | None = None  # in hand
-        self._dials: Dials | None = None  # set while an update runs that is, or will be, recorded
+        self._scheduled: Scheduled | None = None  # set while an update runs that is, or will be, recorded
 
     # ---- what an algorithm says of itself
 
@@ -105,9 +105,9 @@ class ImitationModule(lightning.LightningModule, ABC):
         self.manual_backward(loss)
         self.means.add(self.stepper.step(Attempt(name, self.updates, self._batch), optimizer, loss, parts))
 
-    def dial(self, name: str) -> Tensor | float:
+    def scheduled(self, name: str) -> Tensor | float:
         """That of `schedules` now: a float, or in a recorded update a tensor () that each replay sets."""
-        return self.schedules()[name] if self._dials is None else self._dials[name]
+        return self.schedules()[name] if self._scheduled is None else self._scheduled[name]
 
     @property
     def frames(self) -> int:
@@ -157,14 +157,14 @@ class ImitationModule(lightning.LightningModule, ABC):
             before, self.stepper = self.stepper.state_dict(), DeviceStepper(self.guard, self.device)
             self.stepper.load_state_dict(before)
 
-    def _readings(self, batch: Batch, dials: Dials) -> Readings:
-        """What is recorded: an update that reads its schedules from the dials; the means of its own metrics alone."""
-        outer, self.means, self._dials = self.means, Means(), dials
+    def _readings(self, batch: Batch, scheduled: Scheduled) -> Readings:
+        """What is recorded: an update that reads its schedules from tensors; the means of its own metrics alone."""
+        outer, self.means, self._scheduled = self.means, Means(), scheduled
         try:
             self.learn(batch)
             return self.means.now()
         finally:
-            self.means, self._dials = outer, None
+            self.means, self._scheduled = outer, None
 
     # ---- the run around it
 

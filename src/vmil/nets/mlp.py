@@ -99,7 +99,7 @@ def frozen(*modules: nn.Module) -> Iterator[None]:
 
 
 @torch.no_grad()
-def follow(slow: nn.Module, fast: nn.Module, share: float) -> None:
+def polyak_update(slow: nn.Module, fast: nn.Module, share: float) -> None:
     """Moves the weights of `slow` towards those of `fast`, of the same build, by that share of the way."""
     targets: list[Tensor] = list(slow.parameters())
     weights: list[Tensor] = list(fast.parameters())
@@ -107,7 +107,7 @@ def follow(slow: nn.Module, fast: nn.Module, share: float) -> None:
 
 
 @contextmanager
-def only_read(*modules: nn.Module) -> Iterator[None]:
+def eval_mode(*modules: nn.Module) -> Iterator[None]:
     """Runs `modules` in eval mode, so that a mere look at them moves no buffer (spectral norm's power iteration)."""
     training = [module for module in modules if module.training]
     for module in training:

@@ -11,7 +11,7 @@ from vmil.discriminator.network import Discriminator, Triples
 from vmil.discriminator.reward import reward_from_logit
 from vmil.evaluation.rollout import Rollout
 from vmil.learner.portable_evaluation import PortableEvaluation
-from vmil.nets.mlp import only_read
+from vmil.nets.mlp import eval_mode
 
 Trace = list[tuple[Tensor, Tensor]]  # (N, F) and (N, A) of every step: what a policy saw and did
 
@@ -27,7 +27,7 @@ def agreement(discriminator: Discriminator, trace: Trace, rollout: Rollout, kind
     feats, actions = (torch.stack(parts) for parts in zip(*steps, strict=True))  # (T, N, F), (T, N, A)
     length = min(len(feats) - 1, *rollout.lengths[:together])
     triples = Triples(feats[:length], actions[:length], feats[1 : length + 1])
-    with only_read(discriminator):
+    with eval_mode(discriminator):
         logit = discriminator(discriminator.inputs(triples)).cpu()
     true = torch.stack([torch.from_numpy(reward[:length]) for reward in rollout.rewards[:together]], dim=1)
     metrics = {"eval/expert_prob": float(logit.sigmoid().mean())}

@@ -8,14 +8,14 @@ from torch import Tensor
 
 from vmil.data.transition import Batch, previous_actions
 from vmil.discriminator.network import Discriminator, Triples
-from vmil.nets.mlp import only_read
+from vmil.nets.mlp import eval_mode
 from vmil.world_model.model import WorldModel, preprocess
 
 CONTEXT = 5  # frames that the model sees before it predicts open-loop
 
 
 @torch.no_grad()
-def sorted_rightly(
+def discriminator_accuracy(
     discriminator: Discriminator, expert: Triples, replayed: Triples, dream_logit: Tensor | None
 ) -> dict[str, Tensor]:
     """Shares of demonstrations and replay, and of demonstrations and dreams, that D sorts rightly, without noise.
@@ -23,7 +23,7 @@ def sorted_rightly(
     Posteriors against posteriors, and the same demonstrations against the dreams that D judged after its step (H, N):
     if it is right about the dreams only, it tells filter from dream, not who acts.
     """
-    with only_read(discriminator):
+    with eval_mode(discriminator):
         logit_expert, logit_replayed = (discriminator(discriminator.inputs(side.flat())) for side in (expert, replayed))
     known = (logit_expert > 0).float().mean()
     found = {"disc/replay_accuracy": 0.5 * (known + (logit_replayed <= 0).float().mean())}

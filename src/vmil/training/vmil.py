@@ -27,11 +27,11 @@ from vmil.learner.device import choose_device, products_in_bf16, use_bf16_produc
 from vmil.learner.module import ImitationModule
 from vmil.learner.stepping import Part
 from vmil.nets.distributions import random_subset
-from vmil.nets.mlp import follow, frozen
+from vmil.nets.mlp import frozen, polyak_update
 from vmil.training.agreement import Trace, TracedEvaluation, agreement
 from vmil.training.build import build_actor, build_critic, build_discriminator, build_world_model
-from vmil.training.probe import open_loop_pictures, sorted_rightly
-from vmil.training.triples import filtered_triples, foretold_triples
+from vmil.training.probe import discriminator_accuracy, open_loop_pictures
+from vmil.training.triples import posterior_triples, prior_triples
 from vmil.world_model.loss import Frames, elbo_loss
 from vmil.world_model.model import preprocess
 from vmil.world_model.rssm import State
@@ -110,7 +110,7 @@ class VMIL(ImitationModule):
 
     def expert_triples(self, posterior: State, batch: Batch) -> Triples:
         """(z, a, z') along the demonstrations in the batch, (T−1, E, ·); z' from the model's prior if so configured."""
-        return self._triples(posterior, batch, slice(0, batch.experts))
+        return self._triples(posterior, batch, slice(0, batch.num_experts))
 
     def fit_discriminator(self, expert: Triples, dream: Dream, posterior: State, batch: Batch) -> None:
         """Step 3: expert triples against dreamt ones, on detached latents."""
@@ -118,10 +118,10 @@ class VMIL(ImitationModule):
         with self.stopwatch.stage("discriminator", self.device):
             expert_inputs = self.discriminator.inputs(expert.flat())
             policy_inputs = self.discriminator.inputs(dream.triples().detach().flat())
-            if c.replay_negatives and batch.experts < batch.action.shape[1]:
-                replayed = self._triples(posterior, batch, slice(batch.experts, None))
+            if c.replay_negatives and batch.num_experts < batch.action.shape[1]:
+                replayed = self._triples(posterior, batch, slice(batch.num_experts, None))
                 policy_inputs = torch.cat([policy_inputs, self.discriminator.inputs(replayed.flat())])
-            std = 0.0 if c.noise == "none" else self.dial("noise_std")
+            std = 0.0 if c.noise == "none" else self.scheduled("noise_std")
             for _ in range(c.updates):
                 loss, metrics = discriminator_loss(
                     self.discriminator,
@@ -166,13 +166,13 @@ class VMIL(ImitationModule):
             scale = self.return_range.update(c.normalise, returns, value[:-1])
             act, act_metrics = actor_loss(returns, dream.entropy, scale, discount=c.discount, weight=c.entropy)
             criticise, critic_metrics = critic_loss(self.critic(dream.feat[:-1].detach()), returns, discount=c.discount)
-            weight = self.dial("cloning")
+            weight = self.scheduled("cloning")
             clone, clone_metrics = cloning_loss(self.actor(expert.feat.flatten(0, 1)), expert.action.flatten(0, 1))
             parts = [Part("actor", self.actor, c.clip), Part("critic", self.critic, c.clip)]
             self.step("actor", act + criticise + weight * clone, parts)
             self.critic.follow()
             if self.averaged_actor is not None:
-                follow(self.averaged_actor, self.actor, c.actor_average)
+                polyak_update(self.averaged_actor, self.actor, c.actor_average)
         self.means.add(act_metrics | critic_metrics | clone_metrics)
         self.means.add({"actor/cloning_weight": weight, "actor/action_std": dream.std.detach().mean()})
         self.means.add({"actor/mean_abs": dream.action.detach().abs().mean()})
@@ -180,8 +180,8 @@ class VMIL(ImitationModule):
     def _triples(self, posterior: State, batch: Batch, columns: slice) -> Triples:
         """The triples of some of the batch's sequences, as D is to read them."""
         if self.config.discriminator.prior_next_state:
-            return foretold_triples(self.world_model.rssm, posterior, batch, columns)
-        return filtered_triples(posterior, batch, columns)
+            return prior_triples(self.world_model.rssm, posterior, batch, columns)
+        return posterior_triples(posterior, batch, columns)
 
     def _value(self, dream: Dream) -> Tensor:
         """V(z_0) … V(z_H), (H+1, N): with its graph where returns end in it, zeros where nothing reads it."""
@@ -196,10 +196,10 @@ class VMIL(ImitationModule):
 
     def probe(self, posterior: State, batch: Batch, dream_logit: Tensor | None) -> None:
         """What D has learnt to tell apart in this update; nothing while the batch is all expert."""
-        if batch.experts < batch.action.shape[1]:
-            sides = (slice(0, batch.experts), slice(batch.experts, None))
-            expert, replayed = (filtered_triples(posterior, batch, side) for side in sides)
-            self.means.add(sorted_rightly(self.discriminator, expert, replayed, dream_logit))
+        if batch.num_experts < batch.action.shape[1]:
+            sides = (slice(0, batch.num_experts), slice(batch.num_experts, None))
+            expert, replayed = (posterior_triples(posterior, batch, side) for side in sides)
+            self.means.add(discriminator_accuracy(self.discriminator, expert, replayed, dream_logit))
 
     # ---- the run around it ---------------------------------------------------------------------------------------
 
