@@ -187,6 +187,9 @@ def test_a_score_counts_the_steps_on_target_until_a_ball_is_lost(monkeypatch: py
     monkeypatch.setattr("vmil.experts.hand_practice.TOLERANCE", 0.0)
     assert practice.score(still, 1) == [0.0]
     monkeypatch.setattr("vmil.experts.hand_practice.TOLERANCE", 1.0)
+    with monkeypatch.context() as diverging:
+        diverging.setattr(Hand, "control", lambda hand, action: False)
+        assert practice.score(still, 1) == [0.0]
     monkeypatch.setattr("vmil.experts.hand_practice.dropped", lambda balls: np.True_)
     assert practice.score(still, 1) == [0.0]
 

@@ -25,7 +25,8 @@ def test_adding_a_constant_to_all_costs_changes_nothing():
 
 def test_a_cost_that_is_no_number_has_no_weight():
     sequences = np.array([[[1.0]], [[-1.0]], [[0.5]]])
-    assert weigh(sequences, np.array([np.nan, np.inf, 3.0]), kappa=20.0).item() == 0.5
+    for kappa in (20.0, 0.0):
+        assert weigh(sequences, np.array([np.nan, np.inf, 3.0]), kappa).item() == 0.5
     with pytest.raises(ValueError, match="no sequence has a finite cost"):
         weigh(sequences, np.full(3, np.nan), kappa=20.0)
 

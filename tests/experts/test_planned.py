@@ -17,7 +17,7 @@ from vmil.config.schema import EnvConfig
 from vmil.config.schema_planner import Dynamics, LearnedConfig, PlannerConfig
 from vmil.data.demos import read_recording
 from vmil.envs.baoding import BaodingEnv, Hand
-from vmil.envs.baoding_task import TOLERANCE, palm_pose, targets, tracking_errors
+from vmil.envs.baoding_task import TOLERANCE, dropped, palm_pose, targets, tracking_errors
 from vmil.experts.expert import FINAL_SEED
 from vmil.experts.hand_expert import measure_expert
 from vmil.experts.hand_learned import BaodingTask, observe
@@ -68,6 +68,18 @@ def test_the_simulator_foresees_what_a_hand_does():
             hand.control(action)
             assert hand.joints[:2] == pytest.approx(angle, abs=1e-6)
             assert hand.balls == pytest.approx(centre, abs=1e-6)
+    simulator.close()
+
+
+def test_a_future_that_diverges_has_lost_both_balls():
+    simulator, hand = HandModel(0.01, threads=1), Hand()
+    hand.begin(np.zeros((2, 3)))
+    start = hand.state()
+    start[0] = 1.5  # seconds: the clock of an episode that has run for a while
+    still = np.zeros((1, 3, 24))
+    assert not dropped(simulator.foresee(start, still)[1]).any()
+    start[1 + 38] = 1e12  # rad/s: beyond what MuJoCo simulates
+    assert dropped(simulator.foresee(start, still)[1]).all()
     simulator.close()
 
 

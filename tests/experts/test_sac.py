@@ -17,7 +17,7 @@ from vmil.config.errors import UserError
 from vmil.config.schema_expert import ExpertConfig
 from vmil.experts.actor import deterministic_policy, load_actor, make_actor_net, save_actor
 from vmil.experts.sac import train_expert
-from vmil.experts.sac_agent import REPLAY_KEYS, SACAgent, make_lookahead, make_state_env
+from vmil.experts.sac_agent import REPLAY_KEYS, SACAgent, make_lookahead, make_state_env, updates_due
 from vmil.experts.state_task import describe_task, load_task
 from vmil.experts.suite_practice import SuitePractice
 from vmil.experts.trained import TrainedExpert
@@ -245,6 +245,12 @@ def test_what_ppo_made_better_is_not_lost_to_more_of_sac(tmp_path: Path, monkeyp
 def test_target_return_stops_early(tmp_path: Path) -> None:
     train_expert(dataclasses.replace(TINY, target_return=0.1), "walker", tmp_path, seed=0, progress=False)
     assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["frames"] == 1000
+
+
+def test_small_bursts_lose_no_updates() -> None:
+    config = dataclasses.replace(TINY, collect_frames=6, updates_per_step=0.5)  # 3 agent steps, 1.5 updates
+    due = [updates_due(frames, config) for frames in range(0, 30, 6)]
+    assert np.diff(due).tolist() == [1, 2, 1, 2]
 
 
 def test_frames_that_do_not_divide_are_refused() -> None:

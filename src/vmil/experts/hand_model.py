@@ -42,13 +42,19 @@ class HandModel:
         self._rollout = Rollout(nthread=threads if threads > 1 else 0)  # 0: in the calling thread
 
     def foresee(self, state: Floats, actions: Floats) -> tuple[Floats, Floats]:
-        """Wrist angles (N, H, 2) and ball centres (N, H, 2, 3) after each action of (N, H, 24), from a state (111,)."""
+        """Wrist angles (N, H, 2) and ball centres (N, H, 2, 3) after each action of (N, H, 24), from a state (111,).
+
+        Where the simulation diverges MuJoCo begins anew, clock and all: from there on both balls count as fallen, at 0.
+        """
         controls = np.repeat(command(actions), self.substeps, axis=1)  # (N, H * substeps, 24)
         states, _ = self._rollout.rollout(
             self.model, self._datas, state[:-WARMTH], controls, initial_warmstart=state[-WARMTH:]
         )
-        positions = states[:, self.substeps - 1 :: self.substeps, 1:39]  # (N, H, 38), after time comes qpos
+        states = states[:, self.substeps - 1 :: self.substeps]  # (N, H, ·)
+        clock, positions = states[..., 0], states[..., 1:39]
         balls = np.stack([positions[..., 24:27], positions[..., 31:34]], axis=-2)
+        on_time = state[0] + CONTROL_SECONDS * np.arange(1, actions.shape[1] + 1)
+        balls[np.logical_or.accumulate(np.abs(clock - on_time) > self.model.opt.timestep / 2, axis=1)] = 0.0
         return positions[..., :2], balls
 
     def close(self) -> None:

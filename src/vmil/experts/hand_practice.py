@@ -77,8 +77,8 @@ class HandPractice:
         _scatter(hand, np.random.default_rng(seed))
         on_target = 0
         for _ in range(EPISODE_STEPS):
-            hand.control(policy({"hand": observe_hand(hand)}))
-            if dropped(hand.balls):
+            sound = hand.control(policy({"hand": observe_hand(hand)}))
+            if not sound or dropped(hand.balls):
                 break
             on_target += int((tracking_errors(hand.joints[:2], hand.balls, hand.steps) <= TOLERANCE).all())
         return float(on_target)

@@ -77,7 +77,6 @@ def weigh(sequences: Floats, costs: Floats, kappa: float) -> Floats:
     finite = np.isfinite(costs)
     if not finite.any():
         raise ValueError("no sequence has a finite cost")
-    lowest = costs[finite].min()
-    weights = np.exp(-kappa * (np.where(finite, costs, np.inf) - lowest))
-    mean: Floats = np.einsum("n,nha->ha", weights / weights.sum(), sequences)
+    weights = np.exp(-kappa * (costs[finite] - costs[finite].min()))
+    mean: Floats = np.einsum("n,nha->ha", weights / weights.sum(), sequences[finite])
     return mean

@@ -139,9 +139,11 @@ class SACAgent:
         collector = self._start_collector()
         for batch in collector:
             self.replay.extend(self.lookahead(batch).select(*REPLAY_KEYS).reshape(-1))
+            due = -updates_due(self.frames, config)
             self.frames += config.collect_frames
+            due += updates_due(self.frames, config)
             if self.frames >= config.random_frames:
-                for _ in range(round(batch.numel() * config.updates_per_step)):
+                for _ in range(due):
                     self.update(self.replay.sample())
             bar.update(config.collect_frames)
             if self.frames >= end:
@@ -195,6 +197,11 @@ class SACAgent:
         self.stages = state.get("stages", self.stages)  # older checkpoints lack them
         if self.stages[-1]["settings"] != own:
             self.stages = [*self.stages, {"frames": self.frames, "settings": own}]
+
+
+def updates_due(frames: int, config: ExpertConfig) -> int:
+    """Updates that go with so many frames, since the first: fractions of one burst are not lost to the next."""
+    return int(frames // config.action_repeat * config.updates_per_step)
 
 
 def _learning(config: ExpertConfig) -> dict[str, Any]:
