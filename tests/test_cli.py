@@ -12,9 +12,9 @@ import vmil
 from vmil import cli
 from vmil.algorithms import make_learner
 from vmil.commands import results
-from vmil.config.errors import StoppedError, UserError
 from vmil.config.load import load_config, save_config
 from vmil.config.schema_cli import DemosOptions
+from vmil.errors import StoppedError, UserError
 from vmil.experts import commands
 from vmil.experts.card import Recipe
 

@@ -5,8 +5,8 @@ import re
 import pytest
 
 from vmil import doctor
-from vmil.config.errors import UserError
 from vmil.envs import rendering
+from vmil.errors import UserError
 
 
 @pytest.fixture

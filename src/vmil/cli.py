@@ -11,8 +11,8 @@ from typing import NoReturn
 from vmil.commands import COMMANDS
 from vmil.commands.settings import FAILED
 from vmil.config import keys
-from vmil.config.errors import InUseError, NonFiniteError, StoppedError, UserError
 from vmil.config.sources import presets
+from vmil.errors import InUseError, NonFiniteError, StoppedError, UserError
 
 CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)  # about files that the user named
 MISUSED, INTERRUPTED, STOPPED = 2, 130, 143  # exit codes besides; the shell's for Ctrl-C and SIGTERM

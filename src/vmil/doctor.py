@@ -13,10 +13,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from vmil.config.cuda import nvidia_driver
-from vmil.config.errors import UserError
 from vmil.config.schema import EnvConfig, RenderProfile
-from vmil.data.machine import (
+from vmil.errors import UserError
+from vmil.system.cuda import nvidia_driver
+from vmil.system.machine import (
     allowed_cores,
     available_memory,
     cpu_flags,

@@ -21,7 +21,7 @@ from vmil.analysis.insight import discriminator, late_degradation
 from vmil.analysis.notebooks import execute, execute_all, from_here
 from vmil.analysis.references import Reference
 from vmil.analysis.results import Results, Run, checkout_dir, write_card
-from vmil.config.errors import UserError
+from vmil.errors import UserError
 from vmil.tracking.curves import Point
 
 ROOT = checkout_dir()

@@ -11,9 +11,9 @@ from PIL import Image
 from vmil.analysis.latents import LatentPoint, project, read_latents, write_latents
 from vmil.analysis.publish import make_command, publish_run, thin
 from vmil.analysis.results import read_published
-from vmil.config.errors import UserError
 from vmil.config.load import load_config, save_config
 from vmil.config.schema_cli import PublishOptions
+from vmil.errors import UserError
 from vmil.tracking.curves import Point
 from vmil.tracking.record import update_record
 from vmil.tracking.tracker import CsvTracker

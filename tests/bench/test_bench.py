@@ -30,10 +30,10 @@ from vmil.bench.report import Table
 from vmil.bench.sampling import measure_sampling
 from vmil.bench.scaling import Growth, statement
 from vmil.bench.updates import comparable, differences
-from vmil.config.errors import UserError
 from vmil.config.keys import leaves
 from vmil.config.schema import Config, WorldModelConfig
 from vmil.config.schema_cli import BenchOptions
+from vmil.errors import UserError
 
 CPU, A = torch.device("cpu"), 3
 TOY = ["env=counting", "compute=debug"]

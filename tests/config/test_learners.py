@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from vmil.config.errors import UserError
 from vmil.config.keys import leaves, sections
 from vmil.config.learners import LEARNERS, discriminator_settings, unread
 from vmil.config.load import load_config, load_saved_config, save_config
 from vmil.config.schema import Config
+from vmil.errors import UserError
 
 
 def test_every_section_is_everyone_s_or_some_learner_s() -> None:

@@ -8,12 +8,12 @@ import pytest
 
 from vmil.config import load, sources
 from vmil.config.commands import with_config
-from vmil.config.errors import UserError
 from vmil.config.keys import flatten, leaves, nearest
 from vmil.config.load import load_config, load_saved_config, save_config
 from vmil.config.schema import Config
 from vmil.config.schema_cli import ImportOptions
 from vmil.config.sources import presets
+from vmil.errors import UserError
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import os
 import pytest
 
 import vmil
-from vmil.config.errors import UserError
 from vmil.config.runs import POLICY_FILE, assets_dir, find_pretrained, find_run, pretrained_dir
+from vmil.errors import UserError
 
 
 @pytest.fixture

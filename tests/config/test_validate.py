@@ -8,7 +8,6 @@ import pytest
 
 from vmil.config import schema_cli, validate
 from vmil.config.commands import options_of
-from vmil.config.errors import UserError
 from vmil.config.keys import flatten, leaves
 from vmil.config.load import load_config
 from vmil.config.ranges import Range, ranges_of
@@ -22,6 +21,7 @@ from vmil.config.schema_cli import (
     PlannedExpertOptions,
     UiOptions,
 )
+from vmil.errors import UserError
 
 OPTIONS = [schema for name, schema in vars(schema_cli).items() if name.endswith("Options")]
 

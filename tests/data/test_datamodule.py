@@ -14,7 +14,6 @@ from counting_run import DEMO_EPISODE, REPEAT, STEPS, CountingPolicy, action_of,
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
-from vmil.config.errors import UserError
 from vmil.config.learners import settle
 from vmil.config.schema import Config
 from vmil.data import footprint
@@ -26,6 +25,7 @@ from vmil.data.ranks import Rank
 from vmil.data.transition import Batch, previous_actions
 from vmil.envs.counting import CountingEnv
 from vmil.envs.factory import EnvInfo, env_info
+from vmil.errors import UserError
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::lightning.pytorch.utilities.warnings.PossibleUserWarning"),

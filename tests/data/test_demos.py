@@ -17,13 +17,13 @@ import torch
 from counting_run import DEMO_EPISODE, REPEAT, STEPS, action_of, digests, write_demo
 from torch import Tensor
 
-from vmil.config.errors import UserError
 from vmil.config.schema import Config
 from vmil.data import demos, recording
 from vmil.data.demos import Demonstrations, load_demonstrations
 from vmil.data.recording import MAX_STEPS, read_recording, write_recording
 from vmil.data.transition import previous_actions
 from vmil.envs.counting import render_counting
+from vmil.errors import UserError
 
 
 def load(config: Config, seed: int = 0) -> Demonstrations:

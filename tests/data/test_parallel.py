@@ -20,7 +20,6 @@ from pool_here import Here
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor, nn
 
-from vmil.config.errors import NonFiniteError, UserError
 from vmil.config.schema import CollectorConfig, Config
 from vmil.data import parallel
 from vmil.data.datamodule import VMILDataModule
@@ -30,6 +29,7 @@ from vmil.data.worker_pool import Job, LostWorkersError, WorkerPool
 from vmil.envs.counting import CountingEnv
 from vmil.envs.episodes import Outcome
 from vmil.envs.factory import make_env
+from vmil.errors import NonFiniteError, UserError
 
 SEED = 5
 

@@ -8,7 +8,6 @@ import pytest
 import torch
 from counting_run import CountingPolicy, digests
 
-from vmil.config.errors import UserError
 from vmil.config.learners import settle
 from vmil.config.schema import Config, ReplayPlace
 from vmil.data import footprint
@@ -16,6 +15,7 @@ from vmil.data.datamodule import VMILDataModule
 from vmil.data.footprint import Footprint
 from vmil.data.place import computes_on_gpu, fits, replay_device
 from vmil.data.transition import Batch
+from vmil.errors import UserError
 
 GIB = 2**30
 NEEDED = Footprint(replay_bytes=2 * GIB, demo_bytes=GIB)

@@ -14,10 +14,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tensordict import TensorDict
 
-from vmil.config.errors import UserError
 from vmil.data import episodes, replay
 from vmil.data.replay import Replay
 from vmil.data.transition import stack_windows
+from vmil.errors import UserError
 
 
 def episode(index: int, steps: int) -> TensorDict:

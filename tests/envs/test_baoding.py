@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from vmil.config.errors import UserError
 from vmil.config.load import load_config
 from vmil.config.schema import EnvConfig
 from vmil.envs.baoding import PROPRIO_SIZE, SCATTER, STATE_SIZE, BaodingEnv, Hand
 from vmil.envs.baoding_scene import BALL_STARTS, JOINTS, build_model, command, hand_directory, start_pose
 from vmil.envs.baoding_task import dropped, in_palm, judge, palm_pose, targets, tracking_errors
 from vmil.envs.factory import EnvInfo, env_info, make_env, render_states, revisit
+from vmil.errors import UserError
 
 CONFIG = load_config(["env=baoding"]).env
 SHORT = EnvConfig(**{**vars(CONFIG), "episode_frames": 4})

@@ -10,12 +10,12 @@ import pytest
 import torch
 from torchrl.envs.utils import check_env_specs
 
-from vmil.config.errors import UserError
 from vmil.config.schema import EnvConfig
 from vmil.envs.dmc import DMCEnv, action_map
 from vmil.envs.episodes import seed_from
 from vmil.envs.factory import make_env, render_states, revisit
 from vmil.envs.suite import load_task
+from vmil.errors import UserError
 
 ACTIONS = np.random.RandomState(0).uniform(-1, 1, (12, 6)).astype(np.float32)
 

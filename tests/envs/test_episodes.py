@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from vmil.config.errors import UserError
 from vmil.config.schema import EnvConfig
 from vmil.envs.episodes import EpisodicEnv, Outcome
+from vmil.errors import UserError
 
 SIZE, CONFIG = 4, EnvConfig(name="mine", image_size=4, action_repeat=1, episode_frames=10, proprio=True)
 Look = Callable[[int], tuple[np.ndarray, np.ndarray | None]]

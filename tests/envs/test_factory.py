@@ -7,13 +7,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from vmil.config.errors import UserError
 from vmil.config.schema import Config, EnvConfig
 from vmil.config.suite import SUITE
 from vmil.envs.counting import CountingEnv
 from vmil.envs.factory import EnvInfo, env_info, make_env, render_states
 from vmil.envs.suite import dmc_task, import_suite
 from vmil.envs.tasks import TASKS, Family, Task, draws_itself, find_task
+from vmil.errors import UserError
 from vmil.training.assembly import frames_per_second
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vmil.config.errors import UserError
 from vmil.envs import probe
 from vmil.envs.rendering import Renderer
+from vmil.errors import UserError
 
 BUSY = "import time\nwhile time.process_time() < 0.8: pass\nprint('frame_ms', 2.5)"
 

@@ -8,10 +8,10 @@ import sys
 import numpy as np
 import pytest
 
-from vmil.config.errors import UserError
 from vmil.data.worker_pool import _surroundings
 from vmil.envs import rendering
 from vmil.envs.rendering import PROFILES, BackendReport, Renderer, choose_backend, probe_backend, renderer_name
+from vmil.errors import UserError
 
 RED_ABOVE_BLUE = """
 <mujoco><visual><headlight ambient="1 1 1"/></visual><worldbody>

@@ -12,11 +12,11 @@ import pytest
 import torch
 from tensordict import TensorDictBase
 
-from vmil.config.errors import UserError
 from vmil.config.load import load_config
 from vmil.config.schema import EnvConfig
 from vmil.envs.factory import EnvInfo, env_info, make_env, render_states, revisit
 from vmil.envs.sawyer import HAND, HAND_HIGH, HAND_LOW, SawyerEnv, load_task
+from vmil.errors import UserError
 
 PEG, MOCAP, BOX = slice(9, 12), slice(31, 34), slice(38, 41)  # in a physics state
 STEPS = 5  # agent steps of an episode

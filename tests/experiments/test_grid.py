@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from vmil.config.errors import UserError
 from vmil.config.load import load_config, load_saved_config, save_config
 from vmil.config.runs import last_checkpoint
 from vmil.config.sources import conf_dir, presets
+from vmil.errors import UserError
 from vmil.experiments import cell as cells
 from vmil.experiments import grid
 from vmil.experiments.cell import Place, command, standing

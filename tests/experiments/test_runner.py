@@ -16,11 +16,10 @@ from unittest.mock import MagicMock
 import pytest
 
 from vmil import cli
-from vmil.config.errors import StoppedError, UserError
 from vmil.config.load import load_config
 from vmil.config.schema import TrackingConfig
 from vmil.config.schema_cli import ExperimentOptions
-from vmil.data.machine import CORES, allowed_cores
+from vmil.errors import StoppedError, UserError
 from vmil.experiments import ray_pool
 from vmil.experiments import run as experiment
 from vmil.experiments.cell import Place
@@ -37,6 +36,7 @@ from vmil.experiments.resources import (
     this_machine,
 )
 from vmil.experiments.schedule import INTERRUPTED, LOOK_AGAIN
+from vmil.system.machine import CORES, allowed_cores
 from vmil.tracking.record import read_record
 
 # A stand-in for `vmil train`: it writes what a run leaves behind and ends as its name says.
@@ -340,7 +340,7 @@ def test_a_run_needs_its_replay_and_its_demonstrations() -> None:
 
 
 def test_what_a_container_an_experiment_and_the_driver_leave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vmil.data.machine._CGROUP", tmp_path)
+    monkeypatch.setattr("vmil.system.machine._CGROUP", tmp_path)
     everything = allowed_cores()
     assert everything >= 1
     (tmp_path / "cpu.max").write_text("100000 100000\n")
@@ -380,7 +380,7 @@ def test_a_gpu_gets_as_many_as_it_has_room_for(tmp_path: Path) -> None:
 def test_an_experiment_sees_the_container_s_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name, text in (("max", str(GIB)), ("current", "0"), ("stat", "inactive_file 0\n")):
         (tmp_path / f"memory.{name}").write_text(text)
-    monkeypatch.setattr("vmil.data.machine._CGROUP", tmp_path)
+    monkeypatch.setattr("vmil.system.machine._CGROUP", tmp_path)
     assert this_machine().memory <= GIB
 
 

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from vmil.config.errors import UserError
 from vmil.config.load import load_config
 from vmil.config.schema import EnvConfig
 from vmil.config.schema_ppo import HandPolicyConfig
 from vmil.envs.baoding import BaodingEnv, Hand
 from vmil.envs.baoding_task import in_palm, targets
+from vmil.errors import UserError
 from vmil.experts.actor import load_actor, make_actor_net, save_actor
 from vmil.experts.hand_expert import measure_expert
 from vmil.experts.hand_policy import PolicyExpert, PolicyPlanner, reference_states, still_net, train_hand_policy

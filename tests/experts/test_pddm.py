@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from vmil.config.errors import UserError
 from vmil.config.schema_planner import LearnedConfig
+from vmil.errors import UserError
 from vmil.experts.ensemble import Ensemble, StackedLinear
 from vmil.experts.mppi import MPPIConfig
 from vmil.experts.pddm import PDDM, train_pddm

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 import vmil
-from vmil.config.errors import UserError
 from vmil.config.load import load_config
 from vmil.config.schema import EnvConfig
 from vmil.config.schema_planner import Dynamics, LearnedConfig, PlannerConfig
 from vmil.data.demos import read_recording
 from vmil.envs.baoding import BaodingEnv, Hand
 from vmil.envs.baoding_task import TOLERANCE, dropped, palm_pose, targets, tracking_errors
+from vmil.errors import UserError
 from vmil.experts.expert import FINAL_SEED
 from vmil.experts.hand_expert import measure_expert
 from vmil.experts.hand_learned import BaodingTask, observe

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from vmil.config.errors import UserError
 from vmil.config.schema_expert import ExpertConfig
+from vmil.errors import UserError
 from vmil.experts.actor import load_actor, make_actor_net
 from vmil.experts.ppo_agent import ACTION, PPOAgent
 from vmil.experts.sac import train_expert

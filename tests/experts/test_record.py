@@ -14,10 +14,10 @@ import torch
 from PIL import Image
 
 import vmil
-from vmil.config.errors import UserError
 from vmil.config.schema import EnvConfig
 from vmil.envs.counting import CountingEnv
 from vmil.envs.episodes import Outcome
+from vmil.errors import UserError
 from vmil.experts.actor import deterministic_policy, load_actor, make_actor_net, save_actor
 from vmil.experts.card import Recipe
 from vmil.experts.expert import Action, EpisodicExpert

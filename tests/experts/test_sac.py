@@ -13,8 +13,8 @@ import pytest
 import torch
 from tensordict import TensorDict
 
-from vmil.config.errors import UserError
 from vmil.config.schema_expert import ExpertConfig
+from vmil.errors import UserError
 from vmil.experts.actor import deterministic_policy, load_actor, make_actor_net, save_actor
 from vmil.experts.sac import train_expert
 from vmil.experts.sac_agent import REPLAY_KEYS, SACAgent, make_lookahead, make_state_env, updates_due

@@ -25,12 +25,12 @@ from small_runs import SMALL, write_demos
 
 from vmil import cli
 from vmil.algorithms import make_learner
-from vmil.config.errors import UserError
 from vmil.config.load import load_config, load_saved_config, save_config
 from vmil.data import episodes
 from vmil.data.datamodule import VMILDataModule
 from vmil.data.episodes import read_tensors, write_tensors
 from vmil.data.recording import read_recording
+from vmil.errors import UserError
 from vmil.training.restore import read_checkpoint, try_on
 
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -28,13 +28,13 @@ from made import (
     rewards,
 )
 
-from vmil.config.errors import UserError
 from vmil.config.schema import Config
 from vmil.data.formats import hdf5, parquet
 from vmil.data.formats.detect import detect, read_episodes
 from vmil.data.formats.parquet import read_parquet
 from vmil.data.formats.source import ReadOptions
 from vmil.data.recording import Recording
+from vmil.errors import UserError
 
 Bring = Callable[..., tuple[list[Recording], str]]
 

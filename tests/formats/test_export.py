@@ -13,11 +13,11 @@ import pytest
 from made import STEPS, actions, make_lerobot, make_npz, pictures, proprio, rewards
 
 from vmil import cli
-from vmil.config.errors import UserError
 from vmil.config.load import load_config
 from vmil.config.schema import Config
 from vmil.config.schema_cli import ExportOptions, ImportOptions
 from vmil.data.recording import Recording, read_recording, write_recording
+from vmil.errors import UserError
 from vmil.experts.export_demos import export_demos
 from vmil.experts.import_demos import import_demos
 

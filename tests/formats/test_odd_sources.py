@@ -14,12 +14,12 @@ import pytest
 from made import EPISODES, SIZE, STEPS, actions, make_lerobot, make_npz, make_robomimic, pictures, rewards
 
 from vmil import cli
-from vmil.config.errors import UserError
 from vmil.config.schema import Config
 from vmil.data.formats import hdf5
 from vmil.data.formats.lerobot import _numbers
 from vmil.data.formats.source import ReadOptions, checked_images
 from vmil.data.recording import Recording
+from vmil.errors import UserError
 
 Bring = Callable[..., tuple[list[Recording], str]]
 ROWS = STEPS + 1

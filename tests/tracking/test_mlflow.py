@@ -16,8 +16,8 @@ import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from vmil.config.errors import UserError
 from vmil.config.schema import TrackingConfig
+from vmil.errors import UserError
 from vmil.tracking import mlflow as tracking_mlflow
 from vmil.tracking.curves import read_curve
 from vmil.tracking.mlflow import MLflowTracker, ParentRun

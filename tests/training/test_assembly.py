@@ -12,10 +12,10 @@ from typing import Any, cast
 import pytest
 import torch
 
-from vmil.config.errors import UserError
 from vmil.config.load import load_config
 from vmil.config.runs import replay_dir
 from vmil.data.footprint import Footprint
+from vmil.errors import UserError
 from vmil.learner.device import playable
 from vmil.training import assembly
 from vmil.training.assembly import prepare_torch

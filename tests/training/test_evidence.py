@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from vmil.config.errors import NonFiniteError
+from vmil.errors import NonFiniteError
 from vmil.learner.nonfinite import FiniteGuard, Skip
 from vmil.training.evidence import KEPT, SkipReport
 

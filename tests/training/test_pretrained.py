@@ -19,9 +19,9 @@ import vmil
 from vmil import cli
 from vmil.algorithms import make_learner
 from vmil.analysis.ship import portable
-from vmil.config.errors import UserError
 from vmil.config.load import load_config, load_saved_config
 from vmil.config.runs import CONFIG_FILE, POLICY_FILE, find_pretrained, shipped_policies
+from vmil.errors import UserError
 from vmil.experts.provenance import sha256
 from vmil.training import pretrained
 from vmil.training.pretrained import load_policy

@@ -11,10 +11,10 @@ import pytest
 import torch
 from tape import TapeRecorder
 
-from vmil.config.errors import NonFiniteError, UserError
 from vmil.config.load import load_config
 from vmil.data.pace import Pace
 from vmil.data.transition import Batch
+from vmil.errors import NonFiniteError, UserError
 from vmil.learner.graphs import WARM_UP, use_graphs
 from vmil.learner.module import ImitationModule
 from vmil.learner.nonfinite import PATIENCE, LeftOut, Skip

@@ -38,16 +38,16 @@ from small_runs import (
 )
 
 from vmil import cli
-from vmil.config.cuda import Driver
-from vmil.config.errors import NonFiniteError
 from vmil.config.keys import leaves, sections
 from vmil.config.learners import unread
 from vmil.config.load import load_saved_config
 from vmil.config.schema import Config
 from vmil.data.transition import Batch
 from vmil.envs.rendering import BACKENDS, probe_backend
+from vmil.errors import NonFiniteError
 from vmil.experiments.cell import in_use
 from vmil.experiments.schedule import LOOK_AGAIN
+from vmil.system.cuda import Driver
 from vmil.tracking.curves import read_curve
 from vmil.tracking.record import read_record
 from vmil.training.checkpoint import Checkpoint

@@ -13,7 +13,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vmil.config.errors import NonFiniteError
 from vmil.config.load import load_config
 from vmil.config.schema import EnvConfig
 from vmil.data.pace import Pace
@@ -21,6 +20,7 @@ from vmil.data.transition import Batch, previous_actions
 from vmil.discriminator.network import Triples
 from vmil.envs.counting import CountingEnv
 from vmil.envs.episodes import Outcome
+from vmil.errors import NonFiniteError
 from vmil.evaluation.rollout import SEED_OFFSET, SIDE_BY_SIDE, Rollout, evaluate
 from vmil.imagination import DreamNoise, imagine
 from vmil.learner.stepping import Part

@@ -9,7 +9,7 @@ import numpy as np
 
 from vmil.analysis.results import Axis, Curve, Run
 from vmil.config.arrays import Floats
-from vmil.config.errors import UserError
+from vmil.errors import UserError
 
 RESAMPLES = 2000
 LAST_SHARE = 0.2  # of a run's frames: the evaluations in them make its final score

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from vmil.config.errors import UserError
 from vmil.config.load import load_saved_config
 from vmil.config.runs import CONFIG_FILE, replay_dir
+from vmil.errors import UserError
 
 if TYPE_CHECKING:
     from tensordict import TensorDict

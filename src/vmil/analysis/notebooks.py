@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 
 from vmil.analysis.results import MLFLOW, SOURCE_VARIABLE, checkout_dir
 from vmil.analysis.stored import usual_store
-from vmil.config.errors import UserError
-from vmil.config.paths import given_path
+from vmil.errors import UserError
+from vmil.system.paths import given_path
 
 CELL_SECONDS = 600
 

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from vmil.analysis.results import variant_of
-from vmil.config.errors import UserError
 from vmil.config.keys import flatten
 from vmil.config.load import load_config
 from vmil.config.runs import BASE
 from vmil.config.schema import DemosConfig
 from vmil.data.demos import available_demos
+from vmil.errors import UserError
 
 NO_SETTINGS = ("run.", "tracking.", "compute.")  # do not affect the result
 NAMED_BY_MAKE = ("env.name", "algo", "seed", "demos.cache_dir")

@@ -15,16 +15,16 @@ from vmil.analysis.latents import latent_points, write_latents
 from vmil.analysis.preset import changed_settings, unnamed_changes, variant_by
 from vmil.analysis.results import CARD, METRICS, Card, checkout_dir, write_card
 from vmil.analysis.stored import expert_return
-from vmil.config.errors import UserError
-from vmil.config.files import whole_directory
 from vmil.config.keys import flatten
 from vmil.config.load import load_saved_config
-from vmil.config.paths import given_path
 from vmil.config.runs import BASE, CONFIG_FILE, run_name
 from vmil.config.schema import Config
 from vmil.config.schema_cli import PublishOptions
-from vmil.data import machine
 from vmil.data.demos import find_demos
+from vmil.errors import UserError
+from vmil.system import machine
+from vmil.system.files import whole_directory
+from vmil.system.paths import given_path
 from vmil.tracking.curves import Point, read_points
 from vmil.tracking.record import read_record
 

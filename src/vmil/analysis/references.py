@@ -6,7 +6,7 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
-from vmil.config.errors import UserError
+from vmil.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 import vmil
 from vmil.analysis.references import Reference, read_references
-from vmil.config.errors import UserError, first_line
-from vmil.config.paths import given_path
 from vmil.config.runs import BASE
+from vmil.errors import UserError, first_line
+from vmil.system.paths import given_path
 from vmil.tracking.curves import Point, read_points
 
 CARD, METRICS, REFERENCES = "run.yaml", "metrics.csv", "published_curves.csv"

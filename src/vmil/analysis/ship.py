@@ -6,20 +6,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vmil.analysis.publish import make_command
-from vmil.config.errors import UserError
-from vmil.config.files import whole_directory
 from vmil.config.load import load_saved_config, save_config
-from vmil.config.paths import given_path
 from vmil.config.runs import CONFIG_FILE, POLICY_FILE, last_checkpoint, pretrained_dir
 from vmil.config.schema import ComputeConfig, Config, DemosConfig, RunConfig, TrackingConfig
 from vmil.config.schema_cli import ShipOptions
-from vmil.data import machine
 from vmil.envs.rendering import prepare_rendering
 from vmil.envs.tasks import find_task
+from vmil.errors import UserError
 from vmil.evaluation.rollout import SEED_OFFSET
 from vmil.evaluation.scores import Score
 from vmil.experts.provenance import sha256, versions
 from vmil.learner.device import playable
+from vmil.system import machine
+from vmil.system.files import whole_directory
+from vmil.system.paths import given_path
 from vmil.tracking.record import read_record
 from vmil.training.assembly import LearnerFactory, prepare_torch
 from vmil.training.pretrained import evaluate_pretrained, save_policy

@@ -12,8 +12,8 @@ import numpy as np
 from vmil.analysis.gallery import HISTOGRAMS, copy_pictures, evenly
 from vmil.analysis.preset import variant_by
 from vmil.analysis.results import Card, Run, checkout_dir
-from vmil.config.errors import UserError, first_line
 from vmil.config.schema import TrackingConfig
+from vmil.errors import UserError, first_line
 from vmil.tracking.address import shown, tracking_uri
 from vmil.tracking.curves import Point
 from vmil.tracking.tracker import file_stem

@@ -18,10 +18,10 @@ from vmil.bench.report import Table, introduction, this_machine, writable, write
 from vmil.bench.sampling import measure_sampling
 from vmil.bench.scaling import measure_scaling
 from vmil.bench.updates import Findings, measure_updates
-from vmil.config.errors import UserError
-from vmil.config.paths import given_path
 from vmil.data.demos import available_demos
 from vmil.envs.factory import env_info
+from vmil.errors import UserError
+from vmil.system.paths import given_path
 from vmil.training.assembly import prepare_torch
 
 

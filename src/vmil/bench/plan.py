@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from vmil.config import keys
 from vmil.config.commands import split_known
-from vmil.config.cuda import cuda_present, takes_gpu
-from vmil.config.errors import UserError
 from vmil.config.learners import traits
 from vmil.config.load import load_config
 from vmil.config.schema import Config
 from vmil.config.schema_cli import BenchOptions
 from vmil.config.sources import SELECTORS
+from vmil.errors import UserError
+from vmil.system.cuda import cuda_present, takes_gpu
 
 PARTS = (
     "update", "floor", "memory", "end_to_end", "acting", "rendering", "environment", "collection", "workers",

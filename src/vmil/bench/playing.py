@@ -15,10 +15,10 @@ from vmil.bench.report import Row, Table, rate_row, times_row
 from vmil.bench.updates import prepared
 from vmil.config.schema import Config, EnvConfig, RenderProfile
 from vmil.data.collect import EpisodeCollector, one_thread
-from vmil.data.machine import allowed_cores
 from vmil.data.parallel import make_collector
 from vmil.envs.episodes import EpisodicEnv
 from vmil.envs.factory import env_info, make_env
+from vmil.system.machine import allowed_cores
 
 CPU = torch.device("cpu")
 CALLS = 20  # in each repeat: one takes less than a millisecond, or a few

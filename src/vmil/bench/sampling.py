@@ -12,12 +12,12 @@ from tensordict import TensorDict
 
 from vmil.bench.clock import Times, repeat
 from vmil.bench.report import GB, Row, Table, times_row
-from vmil.config.errors import UserError
 from vmil.config.schema import Config
 from vmil.data.footprint import Footprint, choose_scratch, step_bytes
 from vmil.data.place import replay_device
 from vmil.data.replay import Replay
 from vmil.envs.factory import EnvInfo, env_info
+from vmil.errors import UserError
 from vmil.learner.device import choose_device
 
 PART = "sampling"

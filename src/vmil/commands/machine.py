@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vmil.commands.settings import FAILED, OK, prepare_opengl
-from vmil.config.errors import UserError
+from vmil.errors import UserError
 
 
 def bench(overrides: Sequence[str]) -> int:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from vmil.commands.settings import FAILED, OK, prepare_opengl
 from vmil.config.commands import options_of, split
-from vmil.config.errors import UserError
 from vmil.config.load import load_saved_config
-from vmil.config.paths import given_path
 from vmil.config.runs import CONFIG_FILE, find_run
 from vmil.config.schema import TrackingConfig
 from vmil.config.schema_cli import ExperimentOptions, FiguresOptions, NotebooksOptions, PublishOptions, UiOptions
+from vmil.errors import UserError
+from vmil.system.paths import given_path
 
 SQLITE = "sqlite:///"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")

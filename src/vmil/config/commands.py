@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from vmil.config import keys
-from vmil.config.errors import UserError
 from vmil.config.load import build, load_config, parse_dotlist
 from vmil.config.ranges import check_ranges
 from vmil.config.schema import Config
+from vmil.errors import UserError
 
 T = TypeVar("T")
 

@@ -6,10 +6,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
-from vmil.config.errors import UserError
 from vmil.config.keys import Scalar, flatten, leaves
 from vmil.config.schema import Config, DiscriminatorConfig
 from vmil.config.schema_baselines import DACConfig, LearnerKind
+from vmil.errors import UserError
 
 
 @dataclass(frozen=True)

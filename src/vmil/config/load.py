@@ -17,13 +17,13 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from vmil.config import keys, learners, sources, validate
-from vmil.config.cuda import cuda_present, takes_gpu
-from vmil.config.errors import UserError, first_line
-from vmil.config.files import replace_file
 from vmil.config.keys import flatten as flatten
 from vmil.config.schema import Config
 from vmil.config.sources import SELECTORS, Setting, check_key, presets, read_yaml
 from vmil.config.suite import suite_task
+from vmil.errors import UserError, first_line
+from vmil.system.cuda import cuda_present, takes_gpu
+from vmil.system.files import replace_file
 
 T = TypeVar("T")
 FIXED = re.compile(r"seed|learner|env\..+")  # fixed from a run's first frame to its last

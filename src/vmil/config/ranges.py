@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from vmil.config import keys
-from vmil.config.errors import UserError
+from vmil.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import vmil
 from vmil.config import keys
-from vmil.config.errors import UserError
-from vmil.config.paths import given_path
+from vmil.errors import UserError
+from vmil.system.paths import given_path
 
 CONFIG_FILE = "config.yaml"  # what makes a directory a run
 LOCK_FILE = ".lock"  # in it, held by the process that makes the run

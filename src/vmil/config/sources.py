@@ -12,8 +12,8 @@ from yaml import AliasEvent
 
 import vmil
 from vmil.config import keys
-from vmil.config.errors import UserError, first_line
 from vmil.config.schema import Config
+from vmil.errors import UserError, first_line
 
 SELECTORS = ("env", "algo", "compute", "tracking")  # `env=walker` picks a preset, `env.camera=1` sets a leaf
 MAX_BYTES = 256 * 1024  # of a YAML file: a whole configuration is 6 KiB

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection
 
 from vmil.config import keys
-from vmil.config.errors import UserError
+from vmil.errors import UserError
 
 PREFIX = "dmc:"
 

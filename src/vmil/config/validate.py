@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import re
 
-from vmil.config.errors import UserError
 from vmil.config.learners import collects, expert_columns, traits
 from vmil.config.ranges import Range, check_ranges, require
 from vmil.config.schema import Config
+from vmil.errors import UserError
 
 
 def check(config: Config) -> None:

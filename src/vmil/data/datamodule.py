@@ -12,14 +12,12 @@ import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.utils.data import DataLoader
 
-from vmil.config.errors import UserError
 from vmil.config.learners import expert_columns, lead_in
 from vmil.config.schema import Config
 from vmil.data.collect import Collects, LearnerPolicy
 from vmil.data.demos import Demonstrations, load_demonstrations
 from vmil.data.draws import make_draws
 from vmil.data.footprint import estimate
-from vmil.data.generators import stream_seed
 from vmil.data.pace import Pace
 from vmil.data.parallel import make_collector
 from vmil.data.place import make_replay, replay_device
@@ -28,6 +26,8 @@ from vmil.data.round_collector import RoundCollector
 from vmil.data.rounds import Rounds
 from vmil.data.transition import Batch
 from vmil.envs.factory import EnvInfo, env_info
+from vmil.errors import UserError
+from vmil.system.generators import stream_seed
 
 
 class VMILDataModule(lightning.LightningDataModule):

@@ -16,8 +16,6 @@ from tensordict import TensorDict
 from torch import Tensor
 from tqdm import tqdm
 
-from vmil.config.errors import UserError
-from vmil.config.paths import given_path
 from vmil.config.runs import assets_dir
 from vmil.config.schema import DemosConfig, EnvConfig
 from vmil.data.episodes import read_tensors, write_tensors
@@ -27,6 +25,8 @@ from vmil.data.replay import Replay
 from vmil.envs.factory import env_info, revisit
 from vmil.envs.rendering import renderer_name
 from vmil.envs.tasks import COUNTING, find_task
+from vmil.errors import UserError
+from vmil.system.paths import given_path
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from vmil.config.errors import UserError
-from vmil.config.files import write_atomically
+from vmil.errors import UserError
+from vmil.system.files import write_atomically
 
 _DIGEST = "sha256"
 MAX_BYTES = 2**30  # unpacked; an episode of 1000 steps at 256 x 256 pixels is a fifth of it

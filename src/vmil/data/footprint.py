@@ -8,12 +8,12 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vmil.config.errors import UserError
 from vmil.config.learners import collects
 from vmil.config.schema import Config, EnvConfig
 from vmil.data.demos import available_demos
-from vmil.data.machine import available_memory
 from vmil.envs.factory import EnvInfo
+from vmil.errors import UserError
+from vmil.system.machine import available_memory
 
 log = logging.getLogger(__name__)
 

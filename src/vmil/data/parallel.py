@@ -12,7 +12,6 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
-from vmil.config.errors import NonFiniteError, UserError
 from vmil.config.learners import collects
 from vmil.config.schema import CollectorConfig, Config
 from vmil.data.collect import Collects, EpisodeCollector, LearnerPolicy, whole_episode
@@ -20,6 +19,7 @@ from vmil.data.footprint import collected_env
 from vmil.data.players import Player, Report
 from vmil.data.worker_pool import Job, LostWorkersError, WorkerPool
 from vmil.envs.factory import env_info, make_env
+from vmil.errors import NonFiniteError, UserError
 
 log = logging.getLogger(__name__)
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import torch
 
-from vmil.config.cuda import takes_gpu
-from vmil.config.errors import UserError
 from vmil.config.schema import Config, ReplayPlace
 from vmil.data.footprint import SCRATCH, Footprint, choose_scratch, estimate, replay_steps
 from vmil.data.ranks import local_index
 from vmil.data.replay import Replay
 from vmil.envs.factory import EnvInfo
+from vmil.errors import UserError
+from vmil.system.cuda import takes_gpu
 
 GPU_SHARE = 1 / 3  # of the GPU's free memory that they may take unasked; networks and their activations need the rest
 

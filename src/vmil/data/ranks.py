@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
-from vmil.config.errors import UserError
 from vmil.config.schema import Config
+from vmil.errors import UserError
 
 T = TypeVar("T")
 

@@ -24,8 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from vmil.config.errors import UserError
-from vmil.config.files import write_atomically
+from vmil.errors import UserError
+from vmil.system.files import write_atomically
 
 PHYSICS, IMAGES = 1, 2  # the values of meta's `format`
 MAX_BYTES = 256 * 2**20  # a demonstration larger than this, packed or unpacked, is not one

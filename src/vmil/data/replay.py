@@ -16,11 +16,11 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 from torchrl.data import LazyMemmapStorage, LazyTensorStorage, TensorDictReplayBuffer
 
-from vmil.config.errors import UserError
 from vmil.data.episodes import read_tensors, tensor_digest, write_tensors
 from vmil.data.indexed import gather_windows
 from vmil.data.slices import EpisodeSlices, EpisodeSpan, EpisodeWriter
 from vmil.data.transition import Window, stack_windows
+from vmil.errors import UserError
 
 KEYS = ("image", "action", "reward", "episode", "t", "is_first", "terminated")  # and "proprio", where the task has one
 _SUFFIX = ".safetensors.gz"

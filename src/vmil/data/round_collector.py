@@ -9,15 +9,15 @@ from typing import Any
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from tensordict import TensorDict
 
-from vmil.config.errors import UserError
 from vmil.config.learners import collects, lead_in, sees_stacks
 from vmil.config.schema import Config
 from vmil.data.collect import Collects
-from vmil.data.generators import global_states, set_global_states
 from vmil.data.pace import Pace
 from vmil.data.ranks import Rank, gathered
 from vmil.data.replay import Replay
 from vmil.data.tally import Tally
+from vmil.errors import UserError
+from vmil.system.generators import global_states, set_global_states
 
 
 class RoundCollector:

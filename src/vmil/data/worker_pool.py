@@ -22,12 +22,13 @@ from torch import Tensor
 from torchrl.collectors import Collector
 from torchrl.weight_update import SharedMemWeightSyncScheme
 
-from vmil.config.errors import UserError, first_line
 from vmil.config.schema import CollectorConfig
-from vmil.data.cluster import join_cluster
-from vmil.data.players import EpisodeWorker, Player, settle_in
+from vmil.data.players import EpisodeWorker, Player
 from vmil.envs.episodes import EpisodicEnv
 from vmil.envs.rendering import FOUND
+from vmil.errors import UserError, first_line
+from vmil.system.cluster import join_cluster
+from vmil.system.workers import settle_in
 
 T = TypeVar("T")
 _LOOK_EVERY = 0.2  # seconds between two checks for a request to stop

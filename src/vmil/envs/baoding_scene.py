@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vmil.config.arrays import Floats
-from vmil.config.errors import UserError
 from vmil.envs.rendering import choose_backend
+from vmil.errors import UserError
 
 if TYPE_CHECKING:
     import mujoco

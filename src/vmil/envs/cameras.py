@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from vmil.config.errors import UserError
 from vmil.config.schema import EnvConfig
+from vmil.errors import UserError
 
 if TYPE_CHECKING:
     import mujoco

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from vmil.config.errors import UserError
 from vmil.config.schema import EnvConfig
 from vmil.envs.cameras import find_camera
 from vmil.envs.episodes import EpisodicEnv, Outcome, seed_from
 from vmil.envs.rendering import Renderer
 from vmil.envs.suite import load_task
 from vmil.envs.tasks import Task
+from vmil.errors import UserError
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from tensordict import TensorDict, TensorDictBase
 from torchrl.data import Binary, Bounded, Composite, Unbounded
 from torchrl.envs import EnvBase
 
-from vmil.config.errors import NonFiniteError, UserError
 from vmil.config.schema import EnvConfig
+from vmil.errors import NonFiniteError, UserError
 
 
 def seed_from(seed: int, index: int) -> int:

@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vmil.config.errors import UserError, first_line
 from vmil.config.schema import EnvConfig, RenderProfile
 from vmil.envs.cameras import Camera, aim
 from vmil.envs.probe import BackendReport as BackendReport
 from vmil.envs.probe import probe_backend as probe_backend
 from vmil.envs.tasks import draws_itself
+from vmil.errors import UserError, first_line
 
 if TYPE_CHECKING:
     import mujoco

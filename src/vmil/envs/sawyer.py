@@ -12,12 +12,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from vmil.config.errors import UserError
 from vmil.config.schema import EnvConfig
 from vmil.envs.cameras import View, find_camera
 from vmil.envs.episodes import EpisodicEnv, Outcome, seed_from
 from vmil.envs.rendering import Renderer, choose_backend
 from vmil.envs.tasks import Task
+from vmil.errors import UserError
 
 log = logging.getLogger(__name__)
 

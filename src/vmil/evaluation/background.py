@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from torchrl.envs import EnvBase
 
-from vmil.data.players import settle_in
 from vmil.evaluation.rollout import Rollout, evaluate
+from vmil.system.workers import settle_in
 
 
 class Examinee(Protocol):

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Literal
 
 from vmil.config import keys
-from vmil.config.errors import UserError
 from vmil.config.load import load_saved_config
 from vmil.config.runs import CONFIG_FILE, LOCK_FILE, last_checkpoint
+from vmil.errors import UserError
 from vmil.experiments.grid import Cell, essence
 from vmil.tracking.curves import read_points
 from vmil.tracking.record import read_record

@@ -11,13 +11,13 @@ from typing import Any
 import yaml
 
 from vmil.config import keys, validate
-from vmil.config.errors import UserError, first_line
 from vmil.config.learners import unread
 from vmil.config.load import load_config
 from vmil.config.runs import BASE, run_name
 from vmil.config.schema import Config
 from vmil.config.schema_baselines import LearnerKind
 from vmil.config.sources import conf_dir
+from vmil.errors import UserError, first_line
 
 # What a cell sets itself, or what changes no result: a run is the same run whatever stands there.
 APART = re.compile(r"run\..*|tracking\..*|compute\..*|training\.frames|demos\.cache_dir")

@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vmil.data.cluster import join_cluster
-from vmil.data.machine import CORES
 from vmil.experiments.resources import Plan
+from vmil.system.cluster import join_cluster
+from vmil.system.machine import CORES
 
 LOOK_EVERY = 1.0  # seconds between two checks for a request to stop
 

@@ -8,13 +8,13 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vmil.config.cuda import takes_gpu
-from vmil.config.errors import UserError
 from vmil.config.schema import Config
 from vmil.data.footprint import filled, step_bytes
-from vmil.data.machine import allowed_cores, available_memory
 from vmil.data.place import fits
+from vmil.errors import UserError
 from vmil.experiments.grid import Cell
+from vmil.system.cuda import takes_gpu
+from vmil.system.machine import allowed_cores, available_memory
 
 GIB = 1024**3
 DEMOS = 50  # demonstrations of a run that takes all there are, at most: no task ships more

@@ -13,16 +13,16 @@ from typing import Protocol
 
 from rich.console import Console
 
-from vmil.config.errors import StoppedError, UserError, first_line
-from vmil.config.paths import given_path
 from vmil.config.schema import TrackingConfig
 from vmil.config.schema_cli import ExperimentOptions
+from vmil.errors import StoppedError, UserError, first_line
 from vmil.experiments.cell import Place, command, in_use, last_line, standing
 from vmil.experiments.grid import Cell, Request, expand
 from vmil.experiments.local import Elsewhere, LocalPool
 from vmil.experiments.resources import Plan, learns_on_gpu, make_plan, this_machine
 from vmil.experiments.schedule import Handle, Job, StopUrgency, work_off
 from vmil.experiments.table import View, make_view, summary
+from vmil.system.paths import given_path
 from vmil.tracking.address import shown, tracking_uri, uri_to_tell
 from vmil.tracking.tracker import RunStatus
 

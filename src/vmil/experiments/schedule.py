@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from vmil.config.errors import first_line
+from vmil.errors import first_line
 from vmil.experiments.grid import Cell
 
 State = Literal["waiting", "running", "stopping", "stopped", "failed", "done"]

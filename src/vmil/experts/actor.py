@@ -14,8 +14,8 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from vmil.config.errors import UserError
-from vmil.config.files import write_atomically
+from vmil.errors import UserError
+from vmil.system.files import write_atomically
 
 Observation = Mapping[str, npt.NDArray[np.float64]]
 Action = npt.NDArray[np.float32]

@@ -6,14 +6,14 @@ import shlex
 from dataclasses import fields
 from pathlib import Path
 
-from vmil.config.errors import UserError
-from vmil.config.paths import given_path
 from vmil.config.runs import assets_dir, file_name
 from vmil.config.schema_cli import DemosOptions, ExpertOptions, PlannedDemosOptions, PlannedExpertOptions
 from vmil.config.schema_expert import ExpertConfig
 from vmil.envs.rendering import prepare_rendering
+from vmil.errors import UserError
 from vmil.experts.expert import Expert, Kind
 from vmil.experts.kinds import expert_kind, make_expert, task_config
+from vmil.system.paths import given_path
 
 COUNTS = {"sawyer": 50, "baoding": 25}  # demonstrations that the paper's experiments take; 10 of every other task
 FILES: dict[Kind, str] = {

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from vmil.config.paths import user_path
 from vmil.config.runs import file_name
 from vmil.config.schema import Config
 from vmil.config.schema_cli import ExportOptions
@@ -18,6 +17,7 @@ from vmil.data.formats.source import SourceEpisode
 from vmil.data.recording import read_recording
 from vmil.envs.factory import env_info
 from vmil.experts.import_demos import new_directory
+from vmil.system.paths import user_path
 
 
 def export_demos(options: ExportOptions, config: Config, say: Callable[[str], object] = print) -> Path:

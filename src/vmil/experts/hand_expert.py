@@ -13,9 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from vmil.config.files import write_atomically
 from vmil.config.schema import EnvConfig
-from vmil.data import machine
 from vmil.envs.baoding import BaodingEnv
 from vmil.envs.baoding_task import SHARE_ON_TARGET
 from vmil.envs.episodes import seed_from
@@ -30,6 +28,8 @@ from vmil.experts.hand_measurement import (
     summary,
 )
 from vmil.experts.provenance import versions
+from vmil.system import machine
+from vmil.system.files import write_atomically
 
 
 class Planner(Protocol):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NotRequired, TypeAlias, TypedDict
 
-from vmil.config.errors import UserError
+from vmil.errors import UserError
 from vmil.evaluation.scores import Score, score
 from vmil.experts.expert import Kind
 

@@ -15,14 +15,13 @@ import torch
 from torch import nn
 
 from vmil.config.arrays import Floats
-from vmil.config.errors import UserError
-from vmil.config.paths import given_path
 from vmil.config.ranges import Range, require
 from vmil.config.runs import assets_dir
 from vmil.config.schema import EnvConfig
 from vmil.config.schema_ppo import HandPolicyConfig
 from vmil.data.recording import read_recording
 from vmil.envs.baoding import STATE_SIZE, BaodingEnv
+from vmil.errors import UserError
 from vmil.experts.actor import deterministic_policy, load_actor, make_actor_net
 from vmil.experts.expert import Kind
 from vmil.experts.hand_expert import HandExpert
@@ -31,6 +30,7 @@ from vmil.experts.hand_practice import HandPractice, hand_spec, observe_hand
 from vmil.experts.ppo_agent import PPOAgent
 from vmil.experts.provenance import digest, sha256
 from vmil.experts.rounds import Evaluation, train_rounds
+from vmil.system.paths import given_path
 
 ACTOR, CHECKPOINT = "actor.safetensors", "ppo.pt"
 LAST_STEPS = 6  # of a recording: an episode that starts there has hardly begun when it ends

@@ -11,9 +11,6 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from vmil.config.errors import UserError
-from vmil.config.files import whole_directory
-from vmil.config.paths import user_path
 from vmil.config.runs import file_name
 from vmil.config.schema import Config, EnvConfig
 from vmil.config.schema_cli import FormatName, ImportOptions
@@ -23,8 +20,11 @@ from vmil.data.formats.detect import detect, read_episodes
 from vmil.data.formats.source import ReadOptions, SourceEpisode, Unreadable, alignment_of
 from vmil.data.recording import IMAGES, read_recording, write_recording
 from vmil.envs.factory import EnvInfo, env_info
+from vmil.errors import UserError
 from vmil.experts.picture_check import compare_pictures
 from vmil.experts.replay_alignment import Replayer
+from vmil.system.files import whole_directory
+from vmil.system.paths import user_path
 from vmil.tracking.pictures import contact_sheet, write_png
 
 SHEET = "contact_sheet.png"

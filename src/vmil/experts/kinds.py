@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vmil.config.errors import UserError
 from vmil.config.load import load_config
 from vmil.config.schema import EnvConfig
 from vmil.envs.tasks import HAND, METAWORLD, SUITE, Family, find_task
+from vmil.errors import UserError
 from vmil.experts.expert import Expert, Kind
 
 KINDS: dict[Family, Kind] = {SUITE: "sac", METAWORLD: "scripted", HAND: "planned"}

@@ -16,12 +16,12 @@ import torch
 from tqdm import tqdm
 
 from vmil.config.arrays import Floats
-from vmil.config.errors import UserError
 from vmil.config.schema_planner import LearnedConfig
-from vmil.data.archives import read_archive, write_archive
 from vmil.envs.episodes import seed_from
+from vmil.errors import UserError
 from vmil.experts.ensemble import Ensemble
 from vmil.experts.mppi import MPPI, MPPIConfig
+from vmil.system.archives import read_archive, write_archive
 
 
 class Task(Protocol):

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from vmil.config.errors import UserError
 from vmil.config.schema import EnvConfig, RenderProfile
 from vmil.data.formats.source import SourceEpisode
 from vmil.envs.factory import make_env, render_states
 from vmil.envs.rendering import PROFILES
 from vmil.envs.tasks import draws_itself
+from vmil.errors import UserError
 
 STARTS = 6  # own first pictures whose colours are known
 ALIKE = 1.0  # grey levels of mean absolute difference, which other OpenGL drivers cause

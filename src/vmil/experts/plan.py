@@ -6,10 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from vmil.config.arrays import Floats
-from vmil.config.errors import UserError
 from vmil.config.schema import EnvConfig
 from vmil.config.schema_planner import FITTED, LearnedConfig, PlannerConfig
 from vmil.envs.baoding import ACTION_SIZE, BaodingEnv
+from vmil.errors import UserError
 from vmil.experts.hand_expert import Planner
 from vmil.experts.hand_learned import BaodingTask, observe
 from vmil.experts.hand_measurement import Settings

@@ -6,11 +6,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from vmil.config.errors import UserError
 from vmil.config.schema import EnvConfig
 from vmil.config.schema_cli import PlannedDemosOptions, PlannedExpertOptions
 from vmil.config.schema_planner import LearnedConfig, PlannerConfig
 from vmil.config.schema_ppo import HandPolicyConfig
+from vmil.errors import UserError
 from vmil.experts.hand_expert import HandExpert, Planner, measure_expert
 from vmil.experts.hand_measurement import check_measured
 from vmil.experts.hand_policy import ACTOR, PolicyExpert, PolicyPlanner, train_hand_policy

@@ -20,8 +20,8 @@ from torchrl.objectives import ClipPPOLoss
 from torchrl.objectives.value import GAE
 from tqdm import tqdm
 
-from vmil.config.errors import UserError
 from vmil.config.schema_ppo import PPOConfig
+from vmil.errors import UserError
 from vmil.experts.actor import ActorSpec, Scaling
 from vmil.experts.practice import Practice, Simulators
 

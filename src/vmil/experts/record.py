@@ -12,11 +12,11 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from vmil.config.arrays import Floats
-from vmil.config.errors import UserError
 from vmil.config.schema import EnvConfig
 from vmil.data.recording import PHYSICS, read_recording, write_recording
 from vmil.envs.factory import render_states
 from vmil.envs.tasks import find_task
+from vmil.errors import UserError
 from vmil.experts.card import DemoLine, Recipe, write_card
 from vmil.experts.expert import Action, Expert
 from vmil.experts.provenance import versions

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from vmil.config.errors import NonFiniteError, UserError
 from vmil.config.schema import EnvConfig
 from vmil.data.formats.checks import REPEATS, Findings
 from vmil.data.formats.source import SourceEpisode
 from vmil.envs.factory import make_env
 from vmil.envs.tasks import find_task
+from vmil.errors import NonFiniteError, UserError
 
 STEPS = 20  # that are replayed, each from its own recorded state
 

@@ -10,10 +10,10 @@ import numpy as np
 from torch import nn
 from tqdm import tqdm
 
-from vmil.config.errors import UserError
-from vmil.data.archives import read_archive, write_archive
+from vmil.errors import UserError
 from vmil.experts.actor import save_actor
 from vmil.experts.practice import Practice
+from vmil.system.archives import read_archive, write_archive
 
 
 class Evaluation(TypedDict):

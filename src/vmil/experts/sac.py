@@ -12,7 +12,6 @@ import torch
 
 from vmil.config.schema_expert import ExpertConfig
 from vmil.config.schema_ppo import PPO_NAMES
-from vmil.data import machine
 from vmil.envs.suite import dmc_task
 from vmil.experts.actor import deterministic_policy, load_actor
 from vmil.experts.expert import FINAL_SEED
@@ -22,6 +21,7 @@ from vmil.experts.rounds import Evaluation, best_return, saved_curve, train_roun
 from vmil.experts.sac_agent import SACAgent
 from vmil.experts.state_task import score_episodes
 from vmil.experts.suite_practice import SuitePractice
+from vmil.system import machine
 
 REFINE = "refine.pt"  # PPO's checkpoint
 

@@ -20,9 +20,9 @@ from torchrl.modules import NormalParamExtractor, ProbabilisticActor, TanhNormal
 from torchrl.objectives import SACLoss, SoftUpdate
 from tqdm import tqdm
 
-from vmil.config.errors import UserError
 from vmil.config.schema_expert import ExpertConfig
 from vmil.config.schema_ppo import PPO_NAMES
+from vmil.errors import UserError
 from vmil.experts.actor import ActorSpec, make_actor_net
 from vmil.experts.state_task import describe_task
 from vmil.experts.suite_practice import SuitePractice

@@ -11,11 +11,11 @@ import numpy as np
 from tqdm import tqdm
 
 from vmil.config.schema import EnvConfig
-from vmil.data import machine
 from vmil.envs.sawyer import SawyerEnv
 from vmil.evaluation.scores import wilson_interval
 from vmil.experts.expert import FINAL_SEED, RECORDING_SEED, Action, EpisodicExpert, Kind
 from vmil.experts.provenance import versions
+from vmil.system import machine
 
 CONTROLLER = "SawyerPegInsertionSideV3Policy"
 

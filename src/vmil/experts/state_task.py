@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vmil.config.errors import UserError
 from vmil.envs.suite import import_suite
+from vmil.errors import UserError
 from vmil.experts.actor import Action, ActorSpec, Policy
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from vmil.config.arrays import Floats
-from vmil.config.errors import UserError
 from vmil.config.schema_expert import ExpertConfig
 from vmil.envs.suite import dmc_task
+from vmil.errors import UserError
 from vmil.experts.actor import deterministic_policy, load_actor
 from vmil.experts.expert import Action, Kind
 from vmil.experts.provenance import sha256

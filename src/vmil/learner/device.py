@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import torch
 
-from vmil.config.cuda import nvidia_driver, takes_gpu, torch_cuda
-from vmil.config.errors import UserError
 from vmil.config.schema import Config
-from vmil.data.machine import allowed_cores, cpu_flags
+from vmil.errors import UserError
+from vmil.system.cuda import nvidia_driver, takes_gpu, torch_cuda
+from vmil.system.machine import allowed_cores, cpu_flags
 
 
 def has_fast_bf16(device: torch.device) -> bool:

@@ -14,9 +14,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from vmil.config.errors import UserError
 from vmil.config.schema import Config
 from vmil.data.transition import Batch
+from vmil.errors import UserError
 
 Scheduled = Mapping[str, Tensor | float]  # numbers that change from update to update
 Readings = Mapping[str, Tensor | float]  # metrics of one update

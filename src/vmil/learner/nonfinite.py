@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vmil.config.errors import NonFiniteError
 from vmil.data.transition import Batch
+from vmil.errors import NonFiniteError
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from vmil.config.errors import NonFiniteError
 from vmil.data.ranks import average_
+from vmil.errors import NonFiniteError
 from vmil.learner.nonfinite import PATIENCE, Attempt, FiniteGuard, LeftOut
 
 

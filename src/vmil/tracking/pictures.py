@@ -11,7 +11,7 @@ from einops import rearrange
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from vmil.config.files import replace_file
+from vmil.system.files import replace_file
 
 Pixels = NDArray[np.uint8]
 

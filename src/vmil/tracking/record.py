@@ -6,7 +6,7 @@ import json
 import threading
 from pathlib import Path
 
-from vmil.config.files import replace_file
+from vmil.system.files import replace_file
 
 RECORD_NAME = "run.json"
 _writing = threading.Lock()  # the trackers' threads each set fields of their own

@@ -18,8 +18,8 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from vmil.config.errors import UserError
 from vmil.config.schema import TrackingConfig
+from vmil.errors import UserError
 from vmil.tracking.metrics import check
 from vmil.tracking.pictures import Pixels, histogram_picture, write_png, write_video
 from vmil.tracking.record import read_record, update_record

@@ -23,8 +23,8 @@ from vmil.data.replay import stored_bytes
 from vmil.envs.factory import env_info, make_env
 from vmil.learner.device import choose_device, choose_threads, require_device, use_bf16
 from vmil.learner.module import ImitationModule
+from vmil.system.allocator import keep_memory
 from vmil.tracking.tracker import NullTracker, Tracker, make_tracker
-from vmil.training.allocator import keep_memory
 from vmil.training.callbacks import make_callbacks
 from vmil.training.evidence import SkipReport
 from vmil.training.restore import read_checkpoint, try_on

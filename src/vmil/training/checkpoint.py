@@ -14,14 +14,14 @@ from lightning.pytorch import callbacks
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from vmil.config.errors import UserError
-from vmil.config.files import sync_directory
 from vmil.config.runs import LAST, PREVIOUS
 from vmil.config.schema import TrainingConfig
-from vmil.data.archives import write_archive
-from vmil.data.generators import global_states, set_global_states
 from vmil.data.ranks import gathered
+from vmil.errors import UserError
 from vmil.learner.interfaces import crossed, data_of
+from vmil.system.archives import write_archive
+from vmil.system.files import sync_directory
+from vmil.system.generators import global_states, set_global_states
 from vmil.tracking.tracker import Tracker
 
 log = logging.getLogger(__name__)

@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from vmil.config.errors import NonFiniteError, UserError
-from vmil.config.files import write_atomically
+from vmil.errors import NonFiniteError, UserError
 from vmil.learner.nonfinite import Skip
+from vmil.system.files import write_atomically
 
 log = logging.getLogger(__name__)
 

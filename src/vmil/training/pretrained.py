@@ -8,13 +8,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from vmil.config.errors import UserError
 from vmil.config.load import load_saved_config
 from vmil.config.runs import CONFIG_FILE, POLICY_FILE
 from vmil.config.schema import Config
 from vmil.data.collect import LearnerPolicy
 from vmil.envs.factory import env_info
 from vmil.envs.rendering import prepare_rendering
+from vmil.errors import UserError
 from vmil.evaluation.scores import Score
 from vmil.learner.device import choose_device, playable
 from vmil.training.assembly import LearnerFactory, prepare_torch

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from vmil.config.errors import UserError
 from vmil.config.runs import PREVIOUS
-from vmil.data.archives import read_archive
 from vmil.data.datamodule import VMILDataModule
 from vmil.data.ranks import every_state
+from vmil.errors import UserError
 from vmil.learner.module import ImitationModule
+from vmil.system.archives import read_archive
 
 
 def read_checkpoint(path: Path, learner: ImitationModule) -> dict[str, Any]:

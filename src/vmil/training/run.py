@@ -12,13 +12,13 @@ from pathlib import Path
 import lightning
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from vmil.config.errors import NonFiniteError, StoppedError, UserError
 from vmil.config.load import flatten, load_saved_config
 from vmil.config.runs import CONFIG_FILE, last_checkpoint
 from vmil.config.schema import Config
 from vmil.data.demos import find_demos
 from vmil.data.ranks import rank_of, started_outside
 from vmil.envs.rendering import prepare_rendering
+from vmil.errors import NonFiniteError, StoppedError, UserError
 from vmil.training.assembly import LearnerFactory, Parts, assemble
 from vmil.training.callbacks import finishing
 from vmil.training.checkpoint import Checkpoint

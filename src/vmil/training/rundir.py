@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vmil.config.errors import InUseError, UserError
 from vmil.config.load import save_config
-from vmil.config.paths import given_path
 from vmil.config.runs import CHECKPOINTS, CONFIG_FILE, LAST, LOCK_FILE, PREVIOUS, file_name, last_checkpoint
 from vmil.config.schema import Config
+from vmil.errors import InUseError, UserError
+from vmil.system.paths import given_path
 
 log = logging.getLogger(__name__)
 

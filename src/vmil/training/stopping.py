@@ -14,7 +14,7 @@ import lightning
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from vmil.config.errors import StoppedError
+from vmil.errors import StoppedError
 from vmil.tracking.tracker import RunStatus, Tracker
 
 log = logging.getLogger(__name__)

@@ -14,9 +14,9 @@ import torch
 from lightning.pytorch.strategies import DDPStrategy
 from torch import distributed as dist
 
-from vmil.config.errors import UserError
 from vmil.config.schema import Config
 from vmil.data.ranks import Rank, anyone, gathered, rank_seed
+from vmil.errors import UserError
 from vmil.training.checkpoint import InPlace
 from vmil.training.stopping import GracefulStop
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from vmil.config.errors import UserError
 from vmil.config.load import load_saved_config
 from vmil.config.runs import CONFIG_FILE, last_checkpoint
 from vmil.config.schema import Config
@@ -18,6 +17,7 @@ from vmil.data.demos import find_demos, mean_return
 from vmil.data.recording import read_recording
 from vmil.envs.factory import env_info, make_env
 from vmil.envs.rendering import prepare_rendering
+from vmil.errors import UserError
 from vmil.evaluation.rollout import evaluate
 from vmil.evaluation.scores import Score, score
 from vmil.learner.device import choose_device, playable

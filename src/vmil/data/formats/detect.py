@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
-from vmil.config.errors import UserError
-from vmil.config.paths import user_path
 from vmil.config.schema_cli import FormatName
 from vmil.data.formats.dreamer import read_dreamer
 from vmil.data.formats.lerobot import INFO, read_lerobot
 from vmil.data.formats.minari import MAIN_FILE, find_minari, read_minari
 from vmil.data.formats.robomimic import read_robomimic
 from vmil.data.formats.source import ReadOptions, SourceEpisode, Unreadable
+from vmil.errors import UserError
+from vmil.system.paths import user_path
 
 _LOOKED_FOR = (
     "a directory of .npz episodes (npz), an .hdf5 file (robomimic), a Minari dataset or its id (minari), "

@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from vmil.config.errors import UserError, first_line
-from vmil.config.files import write_atomically
 from vmil.data.formats.source import (
     MAX_EPISODES,
     MAX_SOURCE_BYTES,
@@ -30,6 +28,8 @@ from vmil.data.formats.source import (
     side_by_side,
 )
 from vmil.data.recording import check_archive, read_bounded
+from vmil.errors import UserError, first_line
+from vmil.system.files import write_atomically
 
 MARKS = ("discount", "is_first", "is_last", "is_terminal", "reset")  # that only Dreamer's own writers add
 _TOO_LARGE = ", more than is read of one episode: lower the resolution of its images first"

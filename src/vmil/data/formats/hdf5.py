@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vmil.config.errors import UserError, first_line
 from vmil.data.formats.source import (
     MAX_PIXELS,
     MAX_SOURCE_BYTES,
@@ -24,6 +23,7 @@ from vmil.data.formats.source import (
     side_by_side,
     the_image_key,
 )
+from vmil.errors import UserError, first_line
 
 JPEG = b"\xff\xd8"  # how such a file begins
 MAX_PICTURE = 3 * MAX_PIXELS  # bytes of a compressed picture: more than it has uncompressed

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from vmil.config.errors import UserError
 from vmil.data.formats.hdf5 import JPEG, decoded, need
 from vmil.data.formats.parquet import read_parquet, sound
 from vmil.data.formats.source import (
@@ -34,6 +33,7 @@ from vmil.data.formats.source import (
     the_image_key,
 )
 from vmil.data.formats.video import VideoReader
+from vmil.errors import UserError
 
 INFO = "meta/info.json"
 REWARD = "next.reward"  # of the action of the same row

@@ -14,8 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from vmil.config.errors import UserError
-from vmil.config.paths import user_path
 from vmil.data.formats import hdf5
 from vmil.data.formats.source import (
     Convention,
@@ -27,6 +25,8 @@ from vmil.data.formats.source import (
     attempt,
     scaled_actions,
 )
+from vmil.errors import UserError
+from vmil.system.paths import user_path
 
 MAIN_FILE, METADATA = "main_data.hdf5", "metadata.json"
 MAX_METADATA = 16 * 2**20  # bytes

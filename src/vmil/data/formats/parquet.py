@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vmil.config.errors import UserError
 from vmil.data.formats.hdf5 import need
 from vmil.data.formats.source import MAX_SOURCE_BYTES
+from vmil.errors import UserError
 
 MAX_ROWS = 2**24  # of one file
 BATCH = 64  # rows that are unpacked before their size is checked: a few bytes can unpack to any number

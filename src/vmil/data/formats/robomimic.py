@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from vmil.config.errors import UserError
 from vmil.data.formats import hdf5
 from vmil.data.formats.source import (
     Convention,
@@ -24,6 +23,7 @@ from vmil.data.formats.source import (
     attempt,
     scaled_actions,
 )
+from vmil.errors import UserError
 
 
 def read_robomimic(path: Path, options: ReadOptions) -> Iterator[SourceEpisode | Unreadable]:

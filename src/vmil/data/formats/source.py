@@ -18,8 +18,8 @@ import numpy as np
 from einops import rearrange
 from PIL import Image
 
-from vmil.config.errors import UserError
 from vmil.config.schema_cli import Alignment, FormatName, Resize
+from vmil.errors import UserError
 
 P = ParamSpec("P")
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from vmil.config.errors import UserError
 from vmil.data.formats.source import MAX_PIXELS, ReadOptions, resized
+from vmil.errors import UserError
 
 
 class VideoReader:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from vmil.config import cuda
+from vmil.system import cuda
 
 
 class Library:

@@ -14,19 +14,19 @@ from typing import Any
 import psutil
 import pytest
 
-from vmil.data import players
+from vmil.system import workers
 
 PATIENCE = 60.0  # seconds in which an orphan has gone, on a busy machine too
 # A process whose child says its pid, and goes on for as long as it is let.
 FAMILY = """
 import ctypes, os, signal
 from types import SimpleNamespace
-from vmil.data import players
+from vmil.system import workers
 ctypes.CDLL = lambda _: SimpleNamespace()  # a system without prctl
-players._LOOK_EVERY = 0.0
+workers._LOOK_EVERY = 0.0
 parent = os.getpid()
 if os.fork() == 0:
-    players.settle_in(parent)
+    workers.settle_in(parent)
     print(os.getpid(), flush=True)
 signal.pause()
 """
@@ -57,8 +57,8 @@ def test_a_parent_that_died_while_its_worker_started_is_missed(signals: None, mo
     asked: list[tuple[Any, ...]] = []
     monkeypatch.setattr(ctypes, "CDLL", lambda _: SimpleNamespace(prctl=lambda *args: asked.append(args)))
     monkeypatch.setattr(os, "_exit", ended.append)
-    players.settle_in(os.getppid())
+    workers.settle_in(os.getppid())
     assert not ended
-    players.settle_in(os.getppid() + 1)
+    workers.settle_in(os.getppid() + 1)
     assert ended == [1]
     assert asked == [(1, signal.SIGKILL)] * 2

@@ -6,7 +6,7 @@ import importlib
 import os
 from typing import Any
 
-from vmil.config.errors import UserError, first_line
+from vmil.errors import UserError, first_line
 
 
 def join_cluster(wanted: str, instead: str, ray: Any = None) -> tuple[Any, bool]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vmil.config.errors import UserError
+from vmil.errors import UserError
 
 
 def write_atomically(path: Path, payload: bytes | memoryview) -> None:

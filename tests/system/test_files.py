@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from vmil.config import files
-from vmil.config.errors import UserError
-from vmil.config.files import replace_file, whole_directory, write_atomically
+from vmil.errors import UserError
+from vmil.system import files
+from vmil.system.files import replace_file, whole_directory, write_atomically
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vmil.config.errors import UserError
+from vmil.errors import UserError
 
 
 def given_path(key: str, text: str) -> Path:

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from vmil.config.errors import first_line
-from vmil.config.files import write_atomically
+from vmil.errors import first_line
+from vmil.system.files import write_atomically
 
 
 def write_archive(path: Path, content: dict[str, Any]) -> None:

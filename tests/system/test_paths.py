@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from vmil import cli
-from vmil.config.errors import UserError
-from vmil.config.paths import given_path, user_path
+from vmil.errors import UserError
+from vmil.system.paths import given_path, user_path
 
 
 def test_a_tilde_means_home(monkeypatch: pytest.MonkeyPatch) -> None:

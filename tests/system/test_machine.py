@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from vmil.data import machine
+from vmil.system import machine
 
 CPUINFO = """\
 processor\t: 0
@@ -68,5 +68,5 @@ def test_a_container_counts_its_cache_as_free(files: Path) -> None:
 
 
 def test_it_is_asked_without_waiting_for_torch() -> None:
-    code = "import sys, vmil.data.machine; raise SystemExit('torch' in sys.modules)"
+    code = "import sys, vmil.system.machine; raise SystemExit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
