@@ -176,7 +176,7 @@ def test_ui_listens_elsewhere_only_when_told_so(monkeypatch, tmp_path):
         (["demos", "count=none"], "count=none is not an integer"),
         (["expert", "fraems=1"], "unknown key 'fraems'; did you mean 'frames'?"),
         (["expert", "env=counting"], "env counting has no expert"),
-        (["expert", "env=walker", "learning_rate=-1", "discount=2"], "learning_rate=-1.0 is outside (0, inf)"),
+        (["expert", "env=walker", "learning_rate=-1"], "learning_rate=-1.0 is outside (0, inf)"),
         (["expert", "env=sawyer", "frames=1000"], "frames= has no meaning for sawyer"),
         (["expert", "env=sawyer", "eval_episodes=0"], "eval_episodes=0 is outside"),
         (["expert", "env=baoding", "frames=1000"], "unknown key 'frames'"),

@@ -58,6 +58,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 # Read only by what this run does not do: track elsewhere, be part of an experiment, collect in other processes.
 UNREAD_HERE = {
+    "behaviour.mean_scale",  # of the other kind of policy
     "collector.timeout",
     "run.variant",
     "tracking.uri",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from vmil.config.schema import EnvConfig
 from vmil.config.schema_cli import PlannedDemosOptions, PlannedExpertOptions
@@ -17,11 +17,8 @@ from vmil.experts.hand_policy import ACTOR, PolicyExpert, PolicyPlanner, train_h
 from vmil.experts.plan import make_planner, plan_settings
 from vmil.experts.planned import PlannedExpert
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
 Options = PlannedExpertOptions | PlannedDemosOptions
-Part = TypeVar("Part", bound="DataclassInstance")
+Part = TypeVar("Part", PlannerConfig, LearnedConfig, HandPolicyConfig)
 
 
 def hand_expert(options: Options, env: EnvConfig, directory: Path, provenance: Path) -> HandExpert:
