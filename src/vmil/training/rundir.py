@@ -50,9 +50,11 @@ def new_run(config: Config) -> Iterator[Path]:
         run_dir.mkdir(parents=True, exist_ok=True)
     with locked(run_dir):
         refuse_to_overwrite(run_dir)
-        if not (run_dir / CONFIG_FILE).exists() and any(path.name != LOCK_FILE for path in run_dir.iterdir()):
+        others = {path for path in run_dir.iterdir() if path.name != LOCK_FILE} - set(_half_written(run_dir))
+        if others and not (run_dir / CONFIG_FILE).exists():
             raise UserError(f"'{run_dir}' holds files that are no run's: take another run.name")
         with _writing(run_dir):
+            clear_half_written(run_dir)
             _clear(run_dir, keep=LOCK_FILE)
             save_config(config, run_dir / CONFIG_FILE)
         try:
@@ -85,9 +87,8 @@ def require_checkpoint(run_dir: Path) -> None:
 
 def clear_half_written(run_dir: Path) -> None:
     """Removes what a killed process was writing; only for the process that holds the directory."""
-    for pattern in _HALF_WRITTEN:
-        for path in run_dir.rglob(pattern):
-            path.unlink(missing_ok=True)
+    for path in _half_written(run_dir):
+        path.unlink(missing_ok=True)
 
 
 def refuse_to_overwrite(run_dir: Path) -> None:
@@ -96,6 +97,10 @@ def refuse_to_overwrite(run_dir: Path) -> None:
         raise UserError(
             f"'{run_dir}' holds a run already: go on with it by `make resume RUN={run_dir}`, or take another run.name"
         )
+
+
+def _half_written(run_dir: Path) -> list[Path]:
+    return [path for pattern in _HALF_WRITTEN for path in run_dir.rglob(pattern)]
 
 
 def _clear(run_dir: Path, keep: str = "") -> None:

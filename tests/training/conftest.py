@@ -1,0 +1,51 @@
+"""Whole runs that several files look at: see `place`."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from place import Place, Watch
+from small_runs import write_demos
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """Takes the runs' log handlers away again."""
+    logger = logging.getLogger("vmil")
+    before = (logger.handlers[:], logger.level, logger.propagate)
+    yield
+    for handler in set(logger.handlers) - set(before[0]):
+        handler.close()
+    logger.handlers[:], logger.level, logger.propagate = before
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    write_demos(tmp_path / "demos")
+    return Place(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """A run that nothing stops, its place, and what was seen of it; not to be changed."""
+    place, watch = Place(tmp_path_factory.mktemp("whole")), Watch()
+    write_demos(place.root / "demos")
+    with pytest.MonkeyPatch.context() as patch:
+        watch.install(patch)
+        assert place.train("whole") == 0
+    return SimpleNamespace(run=place.root / "whole", place=place, watch=watch)
+
+
+@pytest.fixture
+def stopped(whole: SimpleNamespace, tmp_path: Path) -> Place:
+    """A place with a copy of the whole run, to be spoilt."""
+    shutil.copytree(whole.run, tmp_path / "run")
+    shutil.copytree(whole.place.root / "demos", tmp_path / "demos")
+    config = tmp_path / "run" / "config.yaml"
+    config.write_text(config.read_text().replace(str(whole.place.root), str(tmp_path)))
+    return Place(tmp_path)
