@@ -20,7 +20,8 @@ from torch import nn
 
 from vmil import cli
 from vmil.bench import updates
-from vmil.bench.apart import Pace, Peak, apart, measure_end_to_end, peak_memory, train_rounds, update_peak
+from vmil.bench.alone import alone
+from vmil.bench.apart import Pace, Peak, measure_end_to_end, peak_memory, train_rounds, update_peak
 from vmil.bench.clock import alternate
 from vmil.bench.equality import Difference, compare, in_reference_layout, make_reference
 from vmil.bench.floor import FlopCount, count_flops, matrix_rate
@@ -197,11 +198,11 @@ def test_growth_is_the_power_of_the_size() -> None:
 
 
 def test_another_process_answers_and_complains() -> None:
-    plan = apart(make_plan, [*TOY, "parts=update"])
+    plan = alone(make_plan, [*TOY, "parts=update"])
     assert isinstance(plan, Plan)
     assert plan.parts == ("update",)
     with pytest.raises(UserError, match="repeats=0"):
-        apart(make_plan, [*TOY, "repeats=0"])
+        alone(make_plan, [*TOY, "repeats=0"])
 
 
 def test_the_peak_of_memory_holds_what_was_held_once(config: Config) -> None:
@@ -319,7 +320,7 @@ def test_playing_beside_the_learner_is_compared_with_turns(monkeypatch: pytest.M
         rates = (30.0, 33.0, 36.0) if config.collector.overlap else (20.0, 22.0, 24.0)
         return Pace(rates, rates, Peak(10**9, None))
 
-    monkeypatch.setattr("vmil.bench.apart.apart", run_apart)
+    monkeypatch.setattr("vmil.bench.apart.alone", run_apart)
     workers = ["collector.backend=process", "collector.workers=2", "training.frames_per_epoch=2000"]
     run = make_plan(["algo=vmil_plus", "env=walker", *workers, "collector.overlap=true"]).run
     table = Table(lambda text: None)

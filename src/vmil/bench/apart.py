@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import io
-import multiprocessing
 import resource
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ParamSpec, TypeVar
 
 import torch
 
+from vmil.bench.alone import alone
 from vmil.bench.report import GB, Row, Table
 from vmil.bench.updates import prepared
 from vmil.config.schema import Config, RunConfig, TrackingConfig
@@ -25,14 +22,6 @@ from vmil.tracking.curves import read_points
 
 NEVER = 10**9  # frames
 WARM_ROUNDS = 2
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-def apart(work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Calls it in a fresh process, whose memory holds nothing else; raises what it raises."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(work, *args, **kwargs).result()
 
 
 def peak_memory() -> int:
@@ -66,7 +55,15 @@ def update_peak(config: Config, action: int, proprio: int) -> Peak:
     cuda = learner.device.type == "cuda"
     for _ in range(WARM_UP + 2 if cuda else WARM_UP):
         learner.training_step(batch, 0)
-    return Peak(peak_memory(), torch.cuda.max_memory_reserved(learner.device) if cuda else None)
+    if not cuda:
+        return Peak(peak_memory(), None)
+    torch.cuda.synchronize()
+    torch.cuda.empty_cache()  # what cuDNN took to try its kernels, which is as much as there is
+    torch.cuda.reset_peak_memory_stats()
+    for _ in range(2):
+        learner.training_step(batch, 0)
+    torch.cuda.synchronize()
+    return Peak(peak_memory(), torch.cuda.max_memory_reserved(learner.device))
 
 
 def measure_memory(table: Table, paper: dict[str, Config], run: Config, sizes: tuple[int, int]) -> None:
@@ -75,7 +72,7 @@ def measure_memory(table: Table, paper: dict[str, Config], run: Config, sizes: t
     cases = [(name, config, 0) for name, config in paper.items()]
     cases.append((f"{run.algo} {run.training.batch_size}x{run.training.batch_length}", run, proprio))
     for name, config, vector in cases:
-        peak = apart(update_peak, config, action, vector)
+        peak = alone(update_peak, config, action, vector)
         table.add(Row("memory", f"{name}: process", peak.process / GB, "GB", note="with libraries, without replay"))
         if peak.gpu is not None:
             table.add(Row("memory", f"{name}: GPU", peak.gpu / GB, "GB"))
@@ -126,15 +123,15 @@ def measure_end_to_end(table: Table, run: Config, rounds: int) -> None:
     A run whose workers play while it learns is also run by turns, to say how much faster it is.
     """
     overlapping = run.collector.overlap
-    pace = apart(train_rounds, run, rounds)
+    pace = alone(train_rounds, run, rounds)
     training, what = run.training, f"{run.algo}, overlapping" if overlapping else run.algo
     note = f"rounds of {training.frames_per_epoch:,} frames and {training.updates_per_epoch} updates"
     _add_rates(table, what, pace, note)
     table.add(Row("end_to_end", f"{what}: process", pace.peak.process / GB, "GB", note="with its replay so far"))
     if pace.peak.gpu is not None:
-        table.add(Row("end_to_end", f"{what}: GPU", pace.peak.gpu / GB, "GB"))
+        table.add(Row("end_to_end", f"{what}: GPU", pace.peak.gpu / GB, "GB", note="with the search for kernels"))
     if overlapping:
-        turns = apart(train_rounds, replace(run, collector=replace(run.collector, overlap=False)), rounds)
+        turns = alone(train_rounds, replace(run, collector=replace(run.collector, overlap=False)), rounds)
         faster = statistics.median(pace.frames) / statistics.median(turns.frames)
         _add_rates(table, f"{run.algo}, by turns", turns, f"overlapping is {faster:.2f} times as fast")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from vmil.bench.apart import measure_end_to_end, measure_memory
 from vmil.bench.floor import measure_floor
@@ -14,6 +15,7 @@ from vmil.bench.playing import (
     measure_rendering,
     measure_workers,
 )
+from vmil.bench.recorded import measure_recorded
 from vmil.bench.report import Table, introduction, this_machine, writable, write_json
 from vmil.bench.sampling import measure_sampling
 from vmil.bench.scaling import measure_scaling
@@ -24,21 +26,22 @@ from vmil.errors import UserError
 from vmil.system.paths import given_path
 from vmil.training.assembly import prepare_torch
 
+SAY = partial(print, flush=True)
 
-def run_bench(plan: Plan, settings: Sequence[str], write: Callable[[str], object] = print) -> bool:
-    """Measures, prints and writes `out`; False if our update and the reference's are not equal.
+
+def run_bench(plan: Plan, settings: Sequence[str], write: Callable[[str], object] = SAY) -> bool:
+    """Measures, prints and writes `out`, line by line: what was measured before the bench is killed is not lost.
+
+    False if our update and the reference's, or the recorded one and the eager one, are not equal.
 
     Raises UserError if `out` cannot be written, before anything is measured.
     """
     out = writable(given_path("out", plan.options.out))
     prepare_torch(plan.run)
-    machine, table = this_machine(plan.run), Table(write)
+    machine = this_machine(plan.run)
+    table = Table(write, keep=lambda table: write_json(out, table, machine, settings, None))
     write(introduction(machine))
-    try:
-        found = _measure(plan, table)
-    finally:  # what was measured before Ctrl-C is not lost
-        if table.rows:
-            write_json(out, table, machine, settings, None)
+    found = _measure(plan, table)
     write_json(out, table, machine, settings, None if found is None else found.equal)
     write(f"\nwritten to {out}")
     return found is None or found.equal
@@ -50,6 +53,7 @@ def _measure(plan: Plan, table: Table) -> Findings | None:
     found, sampled = None, list[tuple[int, float]]()
     if plan.has("update"):
         found = measure_updates(table, plan.paper, run, sizes, warmup, repeats)
+        found = measure_recorded(table, plan.paper, found, info.action_size, warmup, repeats)
     if plan.has("floor"):
         measured = {} if found is None else found.seconds
         measure_floor(table, plan.paper, info.action_size, measured, repeats)

@@ -57,12 +57,14 @@ def rate_row(part: str, what: str, times: Times, count: float, note: str = "") -
 
 
 class Table:
-    """Writes rows as they come, under a heading for each part, and keeps them."""
+    """Writes rows as they come, under a heading for each part, and keeps them; `keep` is called after each."""
 
-    def __init__(self, write: Callable[[str], object] = print) -> None:
+    def __init__(
+        self, write: Callable[[str], object] = print, keep: Callable[[Table], object] = lambda table: None
+    ) -> None:
         self.rows: list[Row] = []
         self.remarks: dict[str, str] = {}  # statements about what was measured, by name
-        self._write = write
+        self._write, self._keep = write, keep
 
     def add(self, row: Row) -> None:
         """One line."""
@@ -71,11 +73,13 @@ class Table:
         self.rows.append(row)
         spread = "" if row.low is None or row.high is None else f"{_short(row.low)}–{_short(row.high)}"
         self._write(f"  {row.what:<44} {_short(row.value):>9} {row.unit:<8} {spread:<16} {row.note}".rstrip())
+        self._keep(self)
 
     def remark(self, name: str, sentence: str) -> None:
         """A statement below the rows of its part."""
         self.remarks[name] = sentence
         self._write(f"  {sentence}")
+        self._keep(self)
 
 
 def _short(value: float) -> str:

@@ -17,7 +17,6 @@ from vmil.bench.report import Row, Table, milliseconds, times_row
 from vmil.config.schema import Config
 from vmil.data.transition import Batch
 from vmil.learner.device import choose_device
-from vmil.learner.graphs import use_graphs
 
 PART = "update"
 NOTES = {
@@ -112,10 +111,6 @@ def measure_updates(
         updates = measure(learner, batch, warmup, repeats, against=True)
         add_updates(table, name, updates)
         seconds[name] = updates.whole.median
-        device = learner.device
-        del learner
-        if device.type == "cuda" and not use_graphs(config, device):
-            seconds[name] = min(seconds[name], add_recorded(table, name, config, action, warmup, repeats))
         found = differences(config, action)
         equal = equal and all(difference.ok for difference in found)
         table.remark(f"equality {name}", verdict(found))
@@ -123,14 +118,6 @@ def measure_updates(
     name = f"{run.algo} {run.training.batch_size}x{run.training.batch_length}"
     add_updates(table, name, measure(learner, batch, warmup, repeats))
     return Findings(equal, seconds)
-
-
-def add_recorded(table: Table, name: str, config: Config, action: int, warmup: int, repeats: int) -> float:
-    """The row, and the seconds, of the same update recorded as one graph, where a run would make it stage by stage."""
-    recorded = replace(config, compute=replace(config.compute, graphs="always"))
-    whole = measure(*prepared(recorded, action, 0), warmup, repeats).whole
-    table.add(times_row(PART, f"{name}: whole update, recorded", whole, "compute.graphs=always"))
-    return whole.median
 
 
 def prepared(config: Config, action: int, proprio: int) -> tuple[LooseLearner, Batch]:

@@ -7,7 +7,9 @@ shapes are fixed, and that whatever changes from call to call is read from tenso
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Hashable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -17,6 +19,8 @@ from torch import Tensor
 from vmil.config.schema import Config
 from vmil.data.transition import Batch
 from vmil.errors import UserError
+
+log = logging.getLogger(__name__)
 
 Scheduled = Mapping[str, Tensor | float]  # numbers that change from update to update
 Readings = Mapping[str, Tensor | float]  # metrics of one update
@@ -57,6 +61,8 @@ class CudaRecorder:
                 work()
         except BaseException:  # ending a broken capture raises too, before this thread is back on its own stream
             torch.cuda.set_stream(before)
+            with suppress(Exception):  # and before torch's allocator knows, which then fails to give memory back
+                torch._C._cuda_endAllocateToPool(self.stream.device_index, self.pool)
             raise
         replay: Callable[[], None] = graph.replay
         return replay
@@ -100,6 +106,7 @@ class RecordedStep:
                 recording.replay = self.recorder.record(lambda: self._work(recording))
             except RuntimeError as error:
                 cause = error.__context__ or error  # the step's own failure, not that of ending its recording
+                log.error("an update could not be recorded: %s", cause)  # should ending the run fail too
                 raise UserError(
                     f"updates cannot be recorded as CUDA graphs here ({cause}): set compute.graphs to never"
                 ) from error
