@@ -23,6 +23,7 @@ from vmil.bench import updates
 from vmil.bench.alone import alone
 from vmil.bench.apart import Pace, Peak, measure_end_to_end, peak_memory, train_rounds, update_peak
 from vmil.bench.clock import alternate
+from vmil.bench.command import run_bench
 from vmil.bench.equality import Difference, compare, in_reference_layout, make_reference
 from vmil.bench.floor import FlopCount, count_flops, matrix_rate
 from vmil.bench.learner import LooseLearner, noise_batch
@@ -260,7 +261,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     out, lines = tmp_path_factory.mktemp("bench") / "new" / "bench.json", list[str]()
     settings = [*TOY, "batches=4x5,2x6", "repeats=2", "warmup=1", "buffer_frames=1000", "scaling=2x3", f"out={out}"]
     settings.append(f"parts={','.join(INSIDE)}")
-    from vmil.bench.command import run_bench
 
     done = run_bench(make_plan(settings), settings, lines.append)
     return SimpleNamespace(done=done, content=json.loads(out.read_text()), lines=lines, settings=settings)
@@ -372,3 +372,16 @@ def test_no_option_is_dead() -> None:
     for path in Path(updates.__file__).parent.glob("*.py"):
         read |= {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
     assert set(leaves(BenchOptions)) <= read
+
+
+def test_what_was_measured_before_a_bench_is_stopped_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: object) -> None:
+        content = json.loads((tmp_path / "bench.json").read_text())
+        assert content["rows"][-1]["what"].endswith(": whole update")
+        assert content["equal"] is None
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vmil.bench.command.measure_floor", stopped)
+    settings = [*TOY, "batches=2x3", "repeats=1", "warmup=0", "parts=update,floor", f"out={tmp_path / 'bench.json'}"]
+    with pytest.raises(KeyboardInterrupt):
+        run_bench(make_plan(settings), settings, lambda line: None)

@@ -121,6 +121,14 @@ def test_an_option_of_null_is_in_any_range():
             "is longer than an episode of 25 agent steps (training.episode_frames / env.action_repeat)",
         ),
         (
+            ["training.episode_frames=250", "training.whole_episodes_from=5000", "training.frames_per_epoch=1250"],
+            "training.frames_per_epoch=1250 is not a multiple of env.episode_frames=1000; the next one is 2000",
+        ),
+        (
+            ["training.episode_frames=50", "training.whole_episodes_from=5000"],
+            "is longer than an episode of 25 agent steps (training.episode_frames / env.action_repeat)",
+        ),
+        (
             ["collector.overlap=true"],
             "collector.overlap=true needs collector.backend=process or ray: direct plays and learns by turns",
         ),

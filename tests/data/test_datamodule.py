@@ -70,20 +70,6 @@ def test_from_the_counting_environment_to_triples(config: Config, decode: Callab
     data.close()
 
 
-def test_collected_episodes_may_be_shorter_than_scored_ones(config: Config) -> None:
-    """Each is broken off and the next begun, so that as many frames show more beginnings; demonstrations stay whole."""
-    config.training.pretrain_updates, config.training.episode_frames = 0, 10 * REPEAT
-    config.training.frames_per_epoch = 60
-    data = module(config)
-    list(data.train_dataloader())
-    assert data.frames == 60
-    assert [(span.episode, span.length) for span in data.replay.spans] == [(0, 10), (1, 10), (2, 10)]
-    assert not any(span.terminated for span in data.replay.spans)
-    assert {span.length for span in data.demos.replay.spans} == {STEPS}
-    assert replay_steps(config) == 400 // REPEAT
-    data.close()
-
-
 @pytest.mark.parametrize(("updates", "after"), [(1, [4]), (2, [2, 4]), (3, [2, 3, 4]), (8, [1, 1, 2, 2, 3, 3, 4, 4])])
 def test_each_episode_is_followed_by_its_share_of_updates(config: Config, updates: int, after: list[int]) -> None:
     """`after`: how many episodes were there at each of a round's updates."""

@@ -23,6 +23,33 @@ from vmil.config.schema import Config
 from vmil.data.transition import Batch
 from vmil.training.vmil import VMIL
 
+# Read only by what this run does not do: track elsewhere, be part of an experiment, collect in other processes.
+UNREAD_HERE = {
+    "behaviour.mean_scale",  # of the other kind of policy
+    "collector.timeout",
+    "run.variant",
+    "tracking.uri",
+    "tracking.experiment",
+    "tracking.parent",
+    "tracking.system_metrics",
+}
+
+KILLED_AT = """
+import os, signal, sys
+from vmil.learner.module import ImitationModule
+from vmil import cli
+
+count = ImitationModule.count_update
+
+def count_update(learner):
+    count(learner)
+    if learner.updates == int(sys.argv[1]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+ImitationModule.count_update = count_update
+sys.exit(cli.main(sys.argv[2:]))
+"""
+
 
 @dataclass
 class Place:

@@ -12,20 +12,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from test_run import (
-    FRAMES,
-    KILLED_AT,
-    ROUND,
-    UNREAD_HERE,
-    UPDATES,
-    Place,
-    Watch,
-    assert_same_run,
-    python,
-    quiet,
-    sentence,
-    write_demos,
-)
+from place import KILLED_AT, UNREAD_HERE, Place, Watch, python, sentence
+from small_runs import FRAMES, ROUND, UPDATES, assert_same_run, write_demos
 
 from vmil import cli
 from vmil.algorithms import make_learner
@@ -39,8 +27,6 @@ from vmil.learner.module import ImitationModule
 from vmil.tracking.curves import read_curve
 from vmil.tracking.record import read_record
 from vmil.training.restore import read_checkpoint
-
-__all__ = ["quiet"]  # a fixture for all tests here
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -128,7 +114,7 @@ def test_it_never_sees_the_environment_s_reward(whole: SimpleNamespace) -> None:
 def test_every_knob_it_may_be_given_is_read(whole: SimpleNamespace) -> None:
     config = load_saved_config(whole.run / "config.yaml")
     # bc's replay has a size, though it stays empty, and its rounds begin after no seeds
-    sizes = {"training.episode_frames", "training.replay_frames", "training.seed_frames"}
+    sizes = {f"training.{name}" for name in ("episode_frames", "whole_episodes_from", "replay_frames", "seed_frames")}
     looked_at = sizes if whole.algo == "bc" else set()
     assert set(leaves(Config)) - whole.watch.read == (UNREAD_HERE | unread(config.learner)) - looked_at
 

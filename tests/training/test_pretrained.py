@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 from safetensors import safe_open
-from test_run import SMALL, write_demos
+from small_runs import SMALL, write_demos
 
 import vmil
 from vmil import cli

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from place import Place, digest, python, sentence
+from place import KILLED_AT, Place, digest, python, sentence
 from small_runs import FRAMES, PRETRAIN, ROUND, UPDATES, assert_same_run, numbers, weights
 
 from vmil.config.load import load_saved_config
@@ -18,22 +18,6 @@ from vmil.tracking.record import read_record
 from vmil.training.vmil import VMIL
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-
-KILLED_AT = """
-import os, signal, sys
-from vmil.learner.module import ImitationModule
-from vmil import cli
-
-count = ImitationModule.count_update
-
-def count_update(learner):
-    count(learner)
-    if learner.updates == int(sys.argv[1]):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-ImitationModule.count_update = count_update
-sys.exit(cli.main(sys.argv[2:]))
-"""
 
 
 def test_killed_and_resumed_equals_never_killed(whole: SimpleNamespace, place: Place) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from place import Place, Watch, python, sentence, truncate
+from place import UNREAD_HERE, Place, Watch, python, sentence, truncate
 from small_runs import FRAMES, LAST_UPDATE, PRETRAIN, ROUND, UPDATES
 
 from vmil import cli
@@ -24,17 +24,6 @@ from vmil.tracking.curves import read_curve
 from vmil.tracking.record import read_record
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-
-# Read only by what this run does not do: track elsewhere, be part of an experiment, collect in other processes.
-UNREAD_HERE = {
-    "behaviour.mean_scale",  # of the other kind of policy
-    "collector.timeout",
-    "run.variant",
-    "tracking.uri",
-    "tracking.experiment",
-    "tracking.parent",
-    "tracking.system_metrics",
-}
 
 
 # ---- a run that nothing stops --------------------------------------------------------------------------------

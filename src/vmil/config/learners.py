@@ -46,7 +46,9 @@ def traits(config: Config) -> Traits:
 def unread(learner: LearnerKind) -> set[str]:
     """The leaves that change nothing for this learner."""
     others = {name for each in LEARNERS.values() for name in each.sections} - set(LEARNERS[learner].sections)
-    collecting = {f"training.{name}" for name in ("seed_frames", "episode_frames", "replay_frames")}
+    collecting = {
+        f"training.{name}" for name in ("seed_frames", "episode_frames", "whole_episodes_from", "replay_frames")
+    }
     collecting |= {key for key in leaves(Config) if key.startswith("collector.")}
     idle = set() if LEARNERS[learner].collects else collecting
     return {key for key in leaves(Config) if key.partition(".")[0] in others} | idle

@@ -145,6 +145,7 @@ class TrainingConfig:
     frames: Count = 60_000  # environment frames in all
     frames_per_epoch: Count = 1000  # frames of a round, all collectors together; a multiple of a collected episode
     episode_frames: Natural = 0  # frames after which a collected episode is cut off; 0: as long as a scored one
+    whole_episodes_from: Natural = 0  # frames of the run from which on none is cut off any more; 0: each is [own]
     updates_per_epoch: Count = 120  # training steps of a round, spread over its episodes
     seed_frames: Natural = 0  # frames of uniformly random actions before the policy acts; no updates are made for them
     pretrain_updates: Natural = 1200  # training steps on the demonstrations alone

@@ -28,19 +28,20 @@ def check_task(config: Config) -> None:
     _require_multiple("env.episode_frames", env.episode_frames, "env.action_repeat", env.action_repeat)
 
 
-def _collected_episode(config: Config) -> tuple[str, int]:
-    """The key that says how long an episode to learn from lasts, and its frames."""
-    scored, broken_off = config.env.episode_frames, config.training.episode_frames
-    if not collects(config):
-        broken_off = 0
-    return ("training.episode_frames", broken_off) if 0 < broken_off < scored else ("env.episode_frames", scored)
+def _collected_episodes(config: Config) -> dict[str, int]:
+    """The keys that say how long an episode to learn from lasts, the shortest first, and its frames."""
+    training, whole = config.training, {"env.episode_frames": config.env.episode_frames}
+    if not collects(config) or not 0 < training.episode_frames < config.env.episode_frames:
+        return whole
+    short = {"training.episode_frames": training.episode_frames}
+    return short | whole if training.whole_episodes_from else short
 
 
 def _check_clock(config: Config) -> None:
     env, training = config.env, config.training
-    key, collected = _collected_episode(config)
-    _require_multiple(key, collected, "env.action_repeat", env.action_repeat)
-    _require_multiple("training.frames_per_epoch", training.frames_per_epoch, key, collected)
+    for key, collected in _collected_episodes(config).items():
+        _require_multiple(key, collected, "env.action_repeat", env.action_repeat)
+        _require_multiple("training.frames_per_epoch", training.frames_per_epoch, key, collected)
     if training.replay_frames < training.frames_per_epoch:
         raise UserError(
             f"training.replay_frames={training.replay_frames} cannot hold one round of "
@@ -59,14 +60,14 @@ def _check_collector(config: Config) -> None:
             "collector.overlap=true needs collector.backend=process or ray: direct plays and learns by turns"
         )
     ranks = config.compute.devices * config.compute.nodes
-    key, collected = _collected_episode(config)
-    wave, rounds = ranks * collector.workers * collected, config.training.frames_per_epoch
-    if rounds % wave:
-        factors = ("compute.devices × compute.nodes × " if ranks > 1 else "") + f"collector.workers × {key}"
-        raise UserError(
-            f"training.frames_per_epoch={rounds} would leave some of those that collect idle: it is not a multiple of "
-            f"{factors} = {wave}; the next one is {math.ceil(rounds / wave) * wave}"
-        )
+    for key, collected in _collected_episodes(config).items():
+        wave, rounds = ranks * collector.workers * collected, config.training.frames_per_epoch
+        if rounds % wave:
+            factors = ("compute.devices × compute.nodes × " if ranks > 1 else "") + f"collector.workers × {key}"
+            raise UserError(
+                f"training.frames_per_epoch={rounds} would leave some of those that collect idle: it is not a multiple "
+                f"of {factors} = {wave}; the next one is {math.ceil(rounds / wave) * wave}"
+            )
     if ranks > 1 and config.compute.graphs == "always":
         raise UserError(
             "compute.graphs=always cannot be with several devices: what they send each other is not recorded"
@@ -75,7 +76,7 @@ def _check_collector(config: Config) -> None:
 
 def _check_batch(config: Config) -> None:
     training = config.training
-    key, frames = _collected_episode(config)
+    key, frames = next(iter(_collected_episodes(config).items()))
     steps = frames // config.env.action_repeat
     if training.batch_length > steps:
         raise UserError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +82,8 @@ class VMILDataModule(lightning.LightningDataModule):
             self.demos.check_rewards()
         self.replay = make_replay(config, self.info, stream_seed(seed, "replay"), self.replay_dir, self.place)
         self.draws = make_draws(config, self.demos.replay, self.replay)
-        collector = make_collector(config, seed, stream_seed(seed, "random actions"), self._policy)
-        self._round_collector = RoundCollector(config, collector, self.replay, self.pace, self.rank)
+        make = partial(make_collector, config, seed, stream_seed(seed, "random actions"))
+        self._round_collector = RoundCollector(config, make, self._policy, self.replay, self.pace, self.rank)
         if self._pending is not None:
             self.load_state_dict(self._pending)
 
@@ -242,8 +243,8 @@ class VMILDataModule(lightning.LightningDataModule):
         self.draws.discard()
         self.demos.load_state_dict(state_dict["demos"])
         self.replay.load(self.replay_dir, state_dict["replay"])
-        self.round_collector.load_state_dict(state_dict)
         self.pace.load_state_dict(state_dict)
+        self.round_collector.load_state_dict(state_dict)
         self.metrics = dict(state_dict.get("metrics", {}))
         self._pending = None
 

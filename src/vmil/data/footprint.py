@@ -32,20 +32,23 @@ class Footprint:
 
 def replay_steps(config: Config) -> int:
     """Capacity of a rank's replay in agent steps: whole episodes, and no more than the run's budget can collect."""
-    training, episode = config.training, collected_env(config).episode_frames
+    training, episode = config.training, collected_env(config, config.training.frames).episode_frames
     collected = math.ceil(training.frames / training.frames_per_epoch) * training.frames_per_epoch
     ranks = config.compute.devices * config.compute.nodes
     episodes = max(1, min(training.replay_frames, collected) // episode // ranks)
     return episodes * (episode // config.env.action_repeat)
 
 
-def collected_env(config: Config) -> EnvConfig:
-    """What the collector plays in: the task, with episodes as short as `training.episode_frames` asks.
+def collected_env(config: Config, frames: int) -> EnvConfig:
+    """What is played by a run that has collected so many frames: the task, with episodes as short as it then asks.
 
     An agent that lies on the floor for a whole scored episode sees one thing a thousand times; a new start, another.
+    One that no longer does so must see what comes later in an episode.
     """
-    longest = config.env.episode_frames
-    return replace(config.env, episode_frames=min(config.training.episode_frames or longest, longest))
+    training, longest = config.training, config.env.episode_frames
+    if training.whole_episodes_from and frames >= training.whole_episodes_from:
+        return config.env
+    return replace(config.env, episode_frames=min(training.episode_frames or longest, longest))
 
 
 def step_bytes(image_size: int, numbers: int = 0) -> int:

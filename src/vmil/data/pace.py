@@ -55,6 +55,11 @@ class Pace:
         return max(0, self.goal - self.frames)
 
     @property
+    def begun_at(self) -> int:
+        """Frames when the running round began, any seeds included; 0 in pre-training."""
+        return self.goal - self.size
+
+    @property
     def earned(self) -> bool:
         """Whether the round's frames so far allow for one more of its batches.
 

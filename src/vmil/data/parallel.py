@@ -24,12 +24,15 @@ from vmil.errors import NonFiniteError, UserError
 log = logging.getLogger(__name__)
 
 
-def make_collector(config: Config, env_seed: int, seed: int, policy: LearnerPolicy | None = None) -> Collects:
+def make_collector(
+    config: Config, env_seed: int, seed: int, policy: LearnerPolicy | None = None, frames: int = 0
+) -> Collects:
     """What `config.collector` asks for: alone in this process, or with workers that begin when first needed.
 
-    env_seed: of the episodes; seed: of the random actions.
+    env_seed: of the episodes; seed: of the random actions; frames: those that the run has collected, on which the
+    length of its episodes may depend.
     """
-    played = collected_env(config)
+    played = collected_env(config, frames)
     info = env_info(played)
     if not collects(config) or config.collector.backend == "direct":
         return EpisodeCollector(make_env(played, env_seed), info.steps_per_episode, info.frames_per_step, seed, policy)

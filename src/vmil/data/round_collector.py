@@ -11,7 +11,8 @@ from tensordict import TensorDict
 
 from vmil.config.learners import collects, lead_in, sees_stacks
 from vmil.config.schema import Config
-from vmil.data.collect import Collects
+from vmil.data.collect import Collects, LearnerPolicy
+from vmil.data.footprint import collected_env
 from vmil.data.pace import Pace
 from vmil.data.ranks import Rank, gathered
 from vmil.data.replay import Replay
@@ -21,10 +22,22 @@ from vmil.system.generators import global_states, set_global_states
 
 
 class RoundCollector:
-    """Plays this rank's part of a round, and says when one more batch may be drawn."""
+    """Plays this rank's part of a round, and says when one more batch may be drawn.
 
-    def __init__(self, config: Config, collector: Collects, replay: Replay, pace: Pace, rank: Rank) -> None:
-        self.collector, self.tally = collector, Tally()  # of the running round
+    make: a collector of a policy for a run that has collected so many frames.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        make: Callable[[LearnerPolicy | None, int], Collects],
+        policy: LearnerPolicy | None,
+        replay: Replay,
+        pace: Pace,
+        rank: Rank,
+    ) -> None:
+        self.collector, self.tally = make(policy, 0), Tally()  # of the running round
+        self._make, self._played = make, collected_env(config, 0)
         self._config, self._replay, self._pace, self._rank = config, replay, pace, rank
         self._shortest = config.training.batch_length - lead_in(config)
         self._sliceable: bool | None = None  # see _can_slice; None: not known since the replay has changed
@@ -32,6 +45,7 @@ class RoundCollector:
     def begin_round(self) -> None:
         """Asks for the next round's frames and batches."""
         self._pace.begin_round()
+        self._suit_round()
         self.tally = Tally()
 
     def earned(self) -> bool:
@@ -78,9 +92,21 @@ class RoundCollector:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continues where `state_dict` was taken."""
+        self._suit_round()
         self.collector.load_state_dict(state["collector"])
         self.tally = Tally(**state.get("tally", {}))
         self._sliceable = None
+
+    def _suit_round(self) -> None:
+        """Changes to a collector whose episodes are as long as the running round asks, if this one's are not."""
+        played = collected_env(self._config, self._pace.begun_at)
+        if played == self._played:
+            return
+        own, shared = self.collector.state_dict(), global_states()
+        self.collector.close()
+        self.collector, self._played = self._make(self.collector.policy, self._pace.begun_at), played
+        self.collector.load_state_dict(own)
+        set_global_states(shared)
 
     def _random(self) -> bool:
         """Whether the next episode is one of uniform actions."""

@@ -30,9 +30,8 @@ class Progress(Callback):
     """Frames, updates per second, time left and the last evaluation."""
 
     def __init__(self, config: Config, flush: TrackingFlush, reporter: Reporter) -> None:
-        self.config, self._flush, self._reporter = config.training, flush, reporter
-        collected, scored = collected_env(config).episode_frames, config.env.episode_frames
-        self._broken_off = collected if collected < scored else None  # frames
+        self.config, self._whole_config = config.training, config
+        self._flush, self._reporter = flush, reporter
         self._wants_bar = sys.stderr.isatty()
         self._bar: tqdm[Any] | None = None
         self._updates = 0  # since this process began training
@@ -102,7 +101,8 @@ class Progress(Callback):
         parts = [where, f"{speed:.2f} updates/s", f"{_duration(self._remaining(frames) / speed)} left" if speed else ""]
         if "collect/return" in self._flush.latest:
             # else a reader would hold it against whole, evaluated episodes
-            within = f" in {self._broken_off:,} frames at most" if self._broken_off else ""
+            longest = collected_env(self._whole_config, frames - 1).episode_frames  # in the last round
+            within = f" in {longest:,} frames at most" if longest < self._whole_config.env.episode_frames else ""
             parts.append(f"collected {self._flush.latest['collect/return']:.0f}{within}")
         if self._reporter.last is not None:
             parts.append(f"evaluation {self._reporter.last.brief} at {self._reporter.scored_frames:,}")
