@@ -146,8 +146,9 @@ def test_figure_4_varies_the_number_of_demonstrations() -> None:
     asked = Request(seeds=(0,), env=("walker", "cheetah"))
     counts = {cell.name: cell.config.demos.count for cell in expand("figure4", asked)}
     assert counts == {
-        f"{env}-vmil{suffix}-s0": count
+        f"{env}-{algo}{suffix}-s0": count
         for env in ("walker", "cheetah")
+        for algo in ("vmil", "vmil_plus")
         for suffix, count in (("-demos1", 1), ("-demos2", 2), ("-demos5", 5), ("", None))
     }
 
