@@ -58,7 +58,8 @@ help:  ## explain the targets and their variables
 	@echo
 	@echo 'ENV=$(ENV) ALGO=$(ALGO) SEED=$(SEED) COMPUTE=$(COMPUTE) RUN=$(RUN) PRETRAINED=$(PRETRAINED) EPISODES=$(EPISODES) N=$(N) COUNT=$(COUNT)'
 	@echo 'DEMOS=$(DEMOS) SRC=$(SRC) OUT=$(OUT) FORMAT=$(FORMAT) NAME=$(NAME) SEEDS="$(SEEDS)" BUDGET=$(BUDGET) RUNNER=$(RUNNER) BATCHES=$(BATCHES) MINUTES=$(MINUTES)'
-	@echo 'ARGS="world_model.deter=256 ..." sets anything that `make config` prints; PYTHON=/path/to/python picks the interpreter'
+	@echo 'PYTHON=/path/to/python picks the interpreter'
+	@echo 'ARGS="…" takes what `make config` prints for train, resume, smoke, bench, experiment, and what `$(PY) -m vmil <target> --help` lists'
 
 train: $(READY)  ## learn from demonstrations: ENV ALGO SEED COMPUTE DEMOS (a directory; else the shipped ones) ARGS
 	$(PY) -m vmil train env=$(ENV) algo=$(ALGO) seed=$(SEED) compute=$(COMPUTE) $(if $(DEMOS),demos.path='$(DEMOS)') $(ARGS)

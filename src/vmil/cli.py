@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from vmil.commands import COMMANDS
+from vmil.commands.explain import explain
 from vmil.commands.settings import FAILED
 from vmil.config import keys
-from vmil.config.sources import presets
 from vmil.errors import InUseError, NonFiniteError, StoppedError, UserError
 
 CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)  # about files that the user named
 MISUSED, INTERRUPTED, STOPPED = 2, 130, 143  # exit codes besides; the shell's for Ctrl-C and SIGTERM
+MORE = "`vmil <command> --help` lists the settings that a command takes."
 IN_USE = 75  # what sysexits.h calls a temporary failure
 
 
@@ -27,16 +28,16 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message} (see `{self.prog} --help`)")
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """The parser of the whole command line."""
-    parser = Parser(prog="vmil", description=sys.modules["vmil"].__doc__)
+def make_parser(chosen: str) -> argparse.ArgumentParser:
+    """The parser of the whole command line; only the help of the `chosen` command lists what that takes."""
+    parser = Parser(prog="vmil", description=sys.modules["vmil"].__doc__, epilog=MORE)
     commands = parser.add_subparsers(dest="command", metavar="command", required=True)
-    groups = "; ".join(f"{group}: {', '.join(presets(group))}" for group in ("env", "algo", "compute"))
     for name, command in COMMANDS.items():
         about = command.run.__doc__ or ""
-        example = f"example: vmil {name} {command.example}".rstrip()
-        sub = commands.add_parser(name, help=about, description=about, epilog=f"{example}. Presets: {groups}.")
-        sub.add_argument("settings", nargs="*", metavar="key=value", help="`vmil config` prints every key of a run")
+        epilog = explain(name, command) if name == chosen else None
+        as_it_is = argparse.RawDescriptionHelpFormatter
+        sub = commands.add_parser(name, help=about, description=about, epilog=epilog, formatter_class=as_it_is)
+        sub.add_argument("settings", nargs="*", metavar="key=value", help="settings, as listed below")
     return parser
 
 
@@ -47,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
             wrong = arguments[0]
             raise UserError(f"unknown command '{wrong}' (known: {', '.join(COMMANDS)}){keys.nearest(wrong, COMMANDS)}")
-        parsed = make_parser().parse_args(arguments or ["--help"])
+        parsed = make_parser(arguments[0] if arguments else "").parse_args(arguments or ["--help"])
         return COMMANDS[parsed.command].run(parsed.settings)
     except UserError as error:
         return _complain(str(error), IN_USE if isinstance(error, InUseError) else MISUSED)

@@ -16,14 +16,18 @@ from vmil.config.schema_cli import (
     PlannedExpertOptions,
 )
 
+# Options by the task that they are of; "": any other task.
+EXPERTS: dict[str, type[ExpertOptions | PlannedExpertOptions]] = {
+    "": ExpertOptions,
+    "cheetah": CheetahExpertOptions,
+    "baoding": PlannedExpertOptions,
+}
+RECORDED: dict[str, type[DemosOptions]] = {"": DemosOptions, "baoding": PlannedDemosOptions}
+
 
 def expert(overrides: Sequence[str]) -> int:
     """Train a state-based expert, or measure one that needs no training."""
-    schemas: dict[str, type[ExpertOptions | PlannedExpertOptions]] = {
-        "baoding": PlannedExpertOptions,
-        "cheetah": CheetahExpertOptions,
-    }
-    options = options_of(schemas.get(_env(overrides), ExpertOptions), overrides)
+    options = options_of(EXPERTS.get(_env(overrides), EXPERTS[""]), overrides)
     from vmil.experts import commands
 
     print(commands.prepare(options))
@@ -32,7 +36,7 @@ def expert(overrides: Sequence[str]) -> int:
 
 def demos(overrides: Sequence[str]) -> int:
     """Record demonstrations of an expert, episode i from seed + i: take seeds of two sets further apart than count."""
-    options = options_of(PlannedDemosOptions if _env(overrides) == "baoding" else DemosOptions, overrides)
+    options = options_of(RECORDED.get(_env(overrides), RECORDED[""]), overrides)
     from vmil.experts import commands
 
     print(commands.record(options))
