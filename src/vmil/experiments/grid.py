@@ -23,6 +23,11 @@ from vmil.errors import UserError, first_line
 APART = re.compile(r"run\..*|tracking\..*|compute\..*|training\.frames|demos\.cache_dir")
 OWN = re.compile(r"env|env\.name|algo|seed|training\.frames|run\..*|tracking\.(experiment|parent)")
 
+INSTEAD = {
+    "training.frames": "say budget={0} (make: BUDGET={0})",
+    "seed": 'say seeds="0 1 2" (make: SEEDS="0 1 2")',
+}  # of what a cell sets itself, what the experiment's own options say; {0}: the value that was given
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -84,8 +89,9 @@ def read_grid(name: str) -> list[Block]:
 def expand(name: str, request: Request) -> list[Cell]:
     """Every run of an experiment, all of the first seed first; raises UserError if no run could be made of it."""
     for item in request.overrides:
-        if OWN.fullmatch(item.partition("=")[0]):
-            raise UserError(f"{item.partition('=')[0]} is set by the experiment itself: leave it out")
+        key, _, value = item.partition("=")
+        if OWN.fullmatch(key):
+            raise UserError(f"{key} is set by the experiment: {INSTEAD.get(key, 'leave it out').format(value)}")
     blocks = read_grid(name)
     _check_part("env", request.env, [env for block in blocks for env in block.env])
     _check_part("algo", request.algo, [algo for block in blocks for algo in block.algo])
