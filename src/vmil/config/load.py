@@ -83,9 +83,10 @@ def load_saved_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     if "env.name" not in settings:
         raise UserError(f"{path} is empty, or not the configuration of a run: it does not say which task it is of")
     from_command_line = parse_dotlist(Config, dotlist)
-    for key, (value, _) in from_command_line.items():
-        if FIXED.fullmatch(key) and key in settings and str(settings[key].value) != str(value):
-            raise UserError(f"{key}={value} cannot change a run that exists ({settings[key].value}): start a new one")
+    for key, given in from_command_line.items():
+        there = settings.get(key, given).value
+        if FIXED.fullmatch(key) and str(there) != str(given.value):
+            raise UserError(f"{key}={given.typed} cannot change a run that exists ({there}): start a new one")
     if "compute" in chosen:
         settings |= _compute_settings(chosen["compute"], from_command_line)
     if "tracking" in chosen:
@@ -119,7 +120,7 @@ def parse_dotlist(schema: type, dotlist: Sequence[str]) -> dict[str, Setting]:
         if not equals:
             raise UserError(f"'{item}' is not of the form key=value")
         check_key(schema, key)
-        settings[key] = Setting(_parse_value(raw, keys.leaves(schema)[key]), "")
+        settings[key] = Setting(_parse_value(raw, keys.leaves(schema)[key]), "", raw)
     return settings
 
 
@@ -157,10 +158,15 @@ def _value_error(schema: type, settings: Mapping[str, Setting], error: OmegaConf
     key = str(error.full_key)
     if key not in settings:
         return UserError(first_line(error))
-    value, source = settings[key]
+    value, source, typed = settings[key]
+    if typed == "":
+        return UserError(f"{key}= has no value")
     shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else value
+    shown = shown if typed is None else typed
     hint = keys.leaves(schema)[key]
     suggestion = keys.nearest(str(shown), keys.choices(hint))
+    if int in (hint, *get_args(hint)) and isinstance(value, float) and value.is_integer():
+        suggestion = f": write {int(value)}"
     return UserError(f"{source}{key}={shown} is not {keys.describe(hint)}{suggestion}")
 
 

@@ -24,6 +24,7 @@ class Setting(NamedTuple):
 
     value: object
     source: str  # "" for the command line, else the file
+    typed: str | None = None  # how the command line wrote it
 
 
 def conf_dir() -> Path:
