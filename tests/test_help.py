@@ -13,6 +13,14 @@ from vmil.errors import UserError
 from vmil.experiments.grid import OWN
 
 
+@pytest.mark.parametrize(("arguments", "first"), [(["help"], "usage: vmil "), (["help", "ui"], "usage: vmil ui ")])
+def test_help_is_a_command_too(arguments, first, capsys):
+    with pytest.raises(SystemExit) as left:
+        cli.main(arguments)
+    assert left.value.code == 0
+    assert capsys.readouterr().out.startswith(first)
+
+
 def help_of(command, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "1000")
     with pytest.raises(SystemExit) as left:

@@ -45,9 +45,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 failed, 2 misused, 75 in use, 130 or 143 interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
+        if arguments[:1] == ["help"]:
+            arguments = [*arguments[1:2], "--help"]
         if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
             wrong = arguments[0]
             raise UserError(f"unknown command '{wrong}' (known: {', '.join(COMMANDS)}){keys.nearest(wrong, COMMANDS)}")
+        _check_flags(arguments)
         parsed = make_parser(arguments[0] if arguments else "").parse_args(arguments or ["--help"])
         return COMMANDS[parsed.command].run(parsed.settings)
     except UserError as error:
@@ -67,6 +70,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("vmil: interrupted", file=sys.stderr)
         return INTERRUPTED
+
+
+def _check_flags(arguments: Sequence[str]) -> None:
+    """UserError for `--env walker` and `--env=walker`, as other programs have it, saying how it is written here."""
+    if "--help" in arguments or "-h" in arguments:
+        return
+    for item, after in zip(arguments, [*arguments[1:], ""], strict=True):
+        flag, equals, value = item.partition("=")
+        if not equals and "=" not in after and not after.startswith("--"):
+            value = after
+        if flag.startswith("--") and flag != "--" and value:
+            raise UserError(f"'{item}' is not of the form key=value: write {flag[2:].replace('-', '_')}={value}")
 
 
 def _complain(sentence: str, code: int = MISUSED) -> int:

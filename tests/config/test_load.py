@@ -135,6 +135,7 @@ def test_selectors_and_leaves_of_the_same_name():
         ("tracking=cvs", "tracking.kind=cvs is not one of mlflow, csv, none; did you mean 'csv'?"),
         ("world_model.detr=3", "unknown key 'world_model.detr'; did you mean 'world_model.deter'?"),
         ("deter=3", "unknown key 'deter'; did you mean 'world_model.deter'?"),
+        ("ENV=walker", "unknown key 'ENV'; did you mean 'env'?"),
         ("sed=3", "unknown key 'sed'; did you mean 'seed'?"),
         ("xyzzy=3", "unknown key 'xyzzy'"),
         ("world_model=3", "'world_model' is a group of keys, such as 'world_model.latent': set one of them"),
@@ -212,6 +213,13 @@ def test_flatten_names_every_leaf():
 def test_nearest_prefers_the_whole_word_and_stays_silent_when_nothing_is_near():
     assert nearest("b.horizn", ["a.horizon", "b.horizon"]) == "; did you mean 'b.horizon'?"
     assert nearest("zzz", ["a.horizon"]) == ""
+    assert nearest("b.c", ["x.c", "y.c"]) == "; did you mean 'x.c'?"
+
+
+def test_nearest_compares_in_lower_case():
+    assert nearest("ENV", ["seed", "env.name", "env"]) == "; did you mean 'env'?"
+    assert nearest("dmc:humanoid_cmu-run", ["dmc:humanoid_CMU-run"]) == "; did you mean 'dmc:humanoid_CMU-run'?"
+    assert nearest("DETER", ["world_model.deter"]) == "; did you mean 'world_model.deter'?"
 
 
 @pytest.mark.parametrize(("present", "device"), [(True, "cuda"), (False, "cpu")])

@@ -22,8 +22,15 @@ def options_of(schema: type[T], overrides: Sequence[str]) -> T:
 
 
 def split(schema: type[T], overrides: Sequence[str]) -> tuple[T, list[str]]:
-    """The command's own options, as `options_of` reads them, and what is left for a run's configuration."""
+    """The command's own options, as `options_of` reads them, and what is left for a run's configuration.
+
+    Raises `UserError` for an own key in capitals, which no key of a run resembles more.
+    """
     own = keys.leaves(schema)
+    for item in overrides:
+        key = item.partition("=")[0]
+        if key not in own and key.lower() in own:
+            raise UserError(f"unknown key '{key}'{keys.nearest(key, own)}")
     mine = [item for item in overrides if item.partition("=")[0] in own]
     return options_of(schema, mine), [item for item in overrides if item not in mine]
 

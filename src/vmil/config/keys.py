@@ -70,11 +70,13 @@ def describe(hint: Any) -> str:
 def nearest(word: str, candidates: Iterable[str]) -> str:
     """The candidate that `word` most likely meant, as the end of a sentence; empty if none is close.
 
-    Compares dotted keys by their last part too, so that `deter` finds `world_model.deter`.
+    Compares in lower case, since make's variables are the same names in capitals, and dotted keys by their last part
+    too, so that `deter` finds `world_model.deter`.
     """
-    candidates = list(candidates)
-    close = difflib.get_close_matches(word, candidates, n=1, cutoff=0.6)
-    if not close:
-        by_last = {key.rpartition(".")[2]: key for key in reversed(candidates)}
-        close = [by_last[last] for last in difflib.get_close_matches(word.rpartition(".")[2], by_last, n=1, cutoff=0.6)]
-    return f"; did you mean '{close[0]}'?" if close else ""
+    word, candidates = word.lower(), list(candidates)
+    by_word = {key.lower(): key for key in reversed(candidates)}
+    by_last = {key.rpartition(".")[2]: by_word[key] for key in by_word}
+    for part, names in ((word, by_word), (word.rpartition(".")[2], by_last)):
+        if close := difflib.get_close_matches(part, names, n=1, cutoff=0.6):
+            return f"; did you mean '{names[close[0]]}'?"
+    return ""
