@@ -230,6 +230,28 @@ def test_compute_is_chosen_by_the_machine_unless_the_device_is_named(monkeypatch
     assert load_config(["compute.device=cuda"]).compute.precision == "auto"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["experiment", "name=figur4"], "unknown experiment 'figur4'"),
+        (["experiment", "name=figure4", "seed=1"], "seed is set by the experiment"),
+        (["train", "demos.path=nothere"], "demos.path=nothere is not a directory"),
+        (["import-demos"], "import-demos needs src="),
+        (["figures", "source=nothere"], "'nothere' is not a directory of results"),
+    ],
+)
+def test_torch_is_not_imported_to_answer_a_wrong_name_or_path(arguments, sentence, tmp_path):
+    code = (
+        "import sys\nfrom vmil.cli import main\ncode = main(sys.argv[1:])\n"
+        "heavy = {'torch', 'matplotlib', 'mlflow', 'mujoco'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else code)"
+    )
+    command = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert sentence in done.stderr
+
+
 def test_nothing_heavy_is_imported_to_refuse_a_key():
     code = (
         "import sys\nfrom vmil.cli import main\ncode = main(['train', 'world_model.detr=3'])\n"

@@ -23,7 +23,7 @@ from vmil.errors import StoppedError, UserError
 from vmil.experiments import ray_pool
 from vmil.experiments import run as experiment
 from vmil.experiments.cell import Place
-from vmil.experiments.grid import Cell
+from vmil.experiments.grid import Cell, expand, make_request
 from vmil.experiments.local import Elsewhere, LocalPool
 from vmil.experiments.resources import (
     GIB,
@@ -89,20 +89,17 @@ def options(root: Path, **changes: Any) -> ExperimentOptions:
     return ExperimentOptions(name="ablations", algo="vmil", root=str(root), jobs=2, **changes)
 
 
-def only(monkeypatch: pytest.MonkeyPatch, *variants: str) -> None:
-    """Restricts the grid."""
-    expand = experiment.expand
-    monkeypatch.setattr(
-        experiment, "expand", lambda *args: [cell for cell in expand(*args) if cell.variant in variants]
-    )
+def carry_out(chosen: ExperimentOptions, *variants: str) -> bool:
+    """Runs these variants of the grid."""
+    cells = expand(chosen.name, make_request(chosen, ["tracking=csv"]))
+    return experiment.run_experiment(chosen, [cell for cell in cells if cell.variant in variants])
 
 
 def test_failures_stop_nobody_and_a_second_call_does_only_what_is_left(
-    children: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    children: list[list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    only(monkeypatch, "base", "noise-none", "noise-annealed", "bootstrap-value")
     root = tmp_path / "runs"
-    assert experiment.run_experiment(options(root), ["tracking=csv"]) is False
+    assert carry_out(options(root), "base", "noise-none", "noise-annealed", "bootstrap-value") is False
     assert sorted(children) == [
         *(["resume", "noise-annealed"], ["train", "base"], ["train", "bootstrap-value"], ["train", "noise-annealed"]),
         ["train", "noise-none"],
@@ -114,7 +111,7 @@ def test_failures_stop_nobody_and_a_second_call_does_only_what_is_left(
         *("RuntimeError: node lost", "done again"),
     ]
     children.clear()
-    assert experiment.run_experiment(options(root), ["tracking=csv"]) is False
+    assert carry_out(options(root), "base", "noise-none", "noise-annealed", "bootstrap-value") is False
     assert children == [["resume", "noise-none"]]
 
 
@@ -122,11 +119,10 @@ def test_what_is_done_leaves_the_machine_to_the_rest(
     children: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(experiment, "this_machine", lambda: Machine(16, 64 * GIB))
-    only(monkeypatch, "base", "bootstrap-value")
-    assert experiment.run_experiment(options(tmp_path), ["tracking=csv"])
+    assert carry_out(options(tmp_path), "base", "bootstrap-value")
     (tmp_path / "walker-vmil-s0").rename(tmp_path / "elsewhere")
     capsys.readouterr()
-    assert experiment.run_experiment(options(tmp_path), ["tracking=csv"])
+    assert carry_out(options(tmp_path), "base", "bootstrap-value")
     said = capsys.readouterr().out
     assert f"2 runs in '{tmp_path}', 1 at once with 16 threads" in said
 
@@ -135,7 +131,6 @@ def test_a_run_that_another_process_makes_is_waited_for(
     children: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As those that outlive an experiment which was killed: starting them again would fail."""
-    only(monkeypatch, "base")
     run_dir = tmp_path / "walker-vmil-s0"
     run_dir.mkdir()
     other = (run_dir / ".lock").open("w")
@@ -150,7 +145,7 @@ def test_a_run_that_another_process_makes_is_waited_for(
         real(seconds)
 
     monkeypatch.setattr(experiment.time, "sleep", sleep)
-    assert experiment.run_experiment(options(tmp_path), ["tracking=csv"])
+    assert carry_out(options(tmp_path), "base")
     assert looks[:3] == [0, 0, 0]
     assert children == [["train", "base"]]
     assert "walker-vmil-s0: running, another process is making it" in capsys.readouterr().out
@@ -179,12 +174,11 @@ def test_a_closed_terminal_asks_to_stop_as_a_scheduler_does(how: signal.Signals)
 
 
 def test_a_signal_stops_the_children_with_their_checkpoints_and_says_how_to_go_on(
-    children: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    children: list[list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    only(monkeypatch, "penalty-none", "base", "bootstrap-value")
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(StoppedError, match=r"stopped, .*[12] stopped.*make experiment NAME=ablations"):
-        experiment.run_experiment(options(tmp_path / "runs"), ["tracking=csv"])
+        carry_out(options(tmp_path / "runs"), "penalty-none", "base", "bootstrap-value")
     assert signal.getsignal(signal.SIGTERM) is before
     assert read_record(tmp_path / "runs" / "walker-vmil-penalty-none-s0")["status"] == "KILLED"
     assert "stopped, with a checkpoint" in capsys.readouterr().out
@@ -195,13 +189,12 @@ def test_the_command_line_reaches_it(monkeypatch: pytest.MonkeyPatch, capsys: py
     monkeypatch.setattr(experiment, "run_experiment", lambda *args: calls.append(args) or len(calls) == 1)
     words = ["experiment", "name=figure4", "seeds=0 1 2", "budget=20000", "jobs=3", "compute=cpu", "demos.path=x"]
     assert (cli.main(words), cli.main(words)) == (0, 1)  # every run done; some failed
-    assert calls[0] == (
-        ExperimentOptions(name="figure4", seeds="0 1 2", budget=20_000, jobs=3),
-        ["compute=cpu", "demos.path=x"],
-    )
-    assert experiment.make_request(*calls[0]).seeds == (0, 1, 2)
+    chosen, cells = calls[0]
+    assert chosen == ExperimentOptions(name="figure4", seeds="0 1 2", budget=20_000, jobs=3)
+    assert {cell.seed for cell in cells} == {0, 1, 2}
+    assert all({"compute=cpu", "demos.path=x", "training.frames=20000"} <= set(cell.settings) for cell in cells)
     with pytest.raises(UserError, match="seeds=0 one: 'one' is not a whole number"):
-        experiment.make_request(ExperimentOptions(seeds="0 one"), [])
+        make_request(ExperimentOptions(seeds="0 one"), [])
     assert cli.main(["experiment", "runner=slurm"]) == 2
     assert capsys.readouterr().err == "vmil: runner=slurm is not one of local, ray\n"
 

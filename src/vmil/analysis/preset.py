@@ -12,7 +12,7 @@ from vmil.config.keys import flatten
 from vmil.config.load import load_config
 from vmil.config.runs import BASE
 from vmil.config.schema import DemosConfig
-from vmil.data.demos import available_demos
+from vmil.data.demo_files import available_demos
 from vmil.errors import UserError
 
 NO_SETTINGS = ("run.", "tracking.", "compute.")  # do not affect the result

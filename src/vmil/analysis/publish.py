@@ -20,7 +20,7 @@ from vmil.config.load import load_saved_config
 from vmil.config.runs import BASE, CONFIG_FILE, run_name
 from vmil.config.schema import Config
 from vmil.config.schema_cli import PublishOptions
-from vmil.data.demos import find_demos
+from vmil.data.demo_files import find_demos
 from vmil.errors import UserError
 from vmil.system import machine
 from vmil.system.files import whole_directory

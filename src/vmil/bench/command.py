@@ -20,7 +20,7 @@ from vmil.bench.report import Table, introduction, this_machine, writable, write
 from vmil.bench.sampling import measure_sampling
 from vmil.bench.scaling import measure_scaling
 from vmil.bench.updates import Findings, measure_updates
-from vmil.data.demos import available_demos
+from vmil.data.demo_files import available_demos
 from vmil.envs.factory import env_info
 from vmil.errors import UserError
 from vmil.system.paths import given_path

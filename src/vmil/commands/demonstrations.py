@@ -15,6 +15,7 @@ from vmil.config.schema_cli import (
     PlannedDemosOptions,
     PlannedExpertOptions,
 )
+from vmil.errors import UserError
 
 # Options by the task that they are of; "": any other task.
 EXPERTS: dict[str, type[ExpertOptions | PlannedExpertOptions]] = {
@@ -51,6 +52,8 @@ def _env(overrides: Sequence[str]) -> str:
 def import_demos(overrides: Sequence[str]) -> int:
     """Convert demonstrations from other software, and verify them."""
     options, config = with_config(ImportOptions, overrides, ("env", "algo", "training.batch_length"))
+    if options.src is None:
+        raise UserError("import-demos needs src=<a file, a directory, or the id of a Minari dataset>")
     prepare_opengl(config)
     from vmil.experts import import_demos as command
 

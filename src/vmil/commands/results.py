@@ -24,9 +24,12 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 def experiment(overrides: Sequence[str]) -> int:
     """Run a grid of runs, resuming what was stopped and skipping what is done."""
     options, rest = split(ExperimentOptions, overrides)
+    from vmil.experiments.grid import expand, make_request
+
+    cells = expand(options.name, make_request(options, rest))  # complains before torch is imported
     from vmil.experiments.run import run_experiment
 
-    return OK if run_experiment(options, rest) else FAILED
+    return OK if run_experiment(options, cells) else FAILED
 
 
 def publish(overrides: Sequence[str]) -> int:
@@ -44,6 +47,7 @@ def publish(overrides: Sequence[str]) -> int:
 def figures(overrides: Sequence[str]) -> int:
     """Draw every figure as PNG and PDF."""
     options = options_of(FiguresOptions, overrides)
+    _check_source(options.source)
     from vmil.analysis.figures import save_figures
 
     for line in save_figures(given_path("out", options.out), options.source):
@@ -54,11 +58,20 @@ def figures(overrides: Sequence[str]) -> int:
 def notebooks(overrides: Sequence[str]) -> int:
     """Run the notebooks from top to bottom, in place."""
     options = options_of(NotebooksOptions, overrides)
+    _check_source(options.source)
     from vmil.analysis.notebooks import execute_all
 
     for path in execute_all(options.path, options.source):
         print(path)
     return OK
+
+
+def _check_source(source: str | None) -> None:
+    """UserError for a directory of results that is not there, before matplotlib and torch are imported."""
+    from vmil.analysis.results import MLFLOW
+
+    if source and source != MLFLOW and "://" not in source and not given_path("source", source).is_dir():
+        raise UserError(f"'{source}' is not a directory of results")
 
 
 def ui(overrides: Sequence[str]) -> int:

@@ -20,6 +20,10 @@ CARD_EPISODES = 10  # that a shipped policy is measured over, at least
 def train(overrides: Sequence[str]) -> int:
     """Train from the start."""
     config = load_config(overrides)
+    if config.demos.path is not None:
+        from vmil.data.demo_files import find_demos  # light: numpy only
+
+        find_demos(config.env.name, config.demos, config.seed)
     prepare_opengl(config)
     from vmil.algorithms import make_learner
     from vmil.training import run

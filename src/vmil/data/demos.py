@@ -1,4 +1,4 @@
-"""The run's demonstrations: chosen by seed, checked against the run, drawn with its own camera if they hold physics."""
+"""The run's demonstrations: read, checked against the run, drawn with its own camera if they hold physics."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tensordict import TensorDict
 from torch import Tensor
 from tqdm import tqdm
 
-from vmil.config.runs import assets_dir
 from vmil.config.schema import DemosConfig, EnvConfig
+from vmil.data.demo_files import find_demos
 from vmil.data.episodes import read_tensors, write_tensors
 from vmil.data.ranks import ALONE, Rank
 from vmil.data.recording import Recording, read_recording
@@ -31,45 +31,6 @@ from vmil.system.paths import given_path
 log = logging.getLogger(__name__)
 
 CACHE_FORMAT = 2  # raise it when the same settings give other pixels or vectors
-
-
-def available_demos(env: str, demos: DemosConfig) -> list[Path]:
-    """Every demonstration of `demos.path`, or of those shipped for `env`, in the order of their names.
-
-    UserError if there is none.
-    """
-    if demos.path is not None:
-        directory = given_path("demos.path", demos.path)
-    else:
-        directory = assets_dir(env) / "demos"
-        if not directory.is_dir():
-            raise UserError(f"no demonstrations are shipped for env {env}: give demos.path=<directory of demo_*.npz>")
-    if not directory.is_dir():
-        raise UserError(f"demos.path={directory} is not a directory")
-    paths = sorted(directory.glob("demo_*.npz"))
-    if not paths:
-        within = directory / "demos"
-        hint = f", but {within} does" if any(within.glob("demo_*.npz")) else ""
-        hint = hint or (": `make import-demos` converts other formats" if any(directory.iterdir()) else "")
-        raise UserError(f"{directory} holds no demonstration (demo_*.npz){hint}")
-    return paths
-
-
-def find_demos(env: str, demos: DemosConfig, seed: int) -> list[Path]:
-    """The `demos.count` files of this run, drawn by `seed`, or all of them; UserError if there are fewer.
-
-    For one seed the draws are nested: the two of `count=2` are among the five of `count=5`, so that runs which differ
-    in the number of demonstrations differ in nothing else.
-    """
-    paths = available_demos(env, demos)
-    count = len(paths) if demos.count is None else demos.count
-    if not 1 <= count <= len(paths):
-        raise UserError(
-            f"demos.count={count}, but {paths[0].parent} has {len(paths)} demonstrations (demo_*.npz): "
-            "demos.count=null takes all"
-        )
-    chosen = np.random.default_rng(seed).permutation(len(paths))[:count]
-    return [paths[index] for index in sorted(chosen)]
 
 
 def mean_return(recordings: Sequence[Recording]) -> float | None:

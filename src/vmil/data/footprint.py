@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vmil.config.learners import collects
 from vmil.config.schema import Config, EnvConfig
-from vmil.data.demos import available_demos
+from vmil.data.demo_files import available_demos
 from vmil.envs.factory import EnvInfo
 from vmil.errors import UserError
 from vmil.system.machine import available_memory

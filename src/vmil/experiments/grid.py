@@ -16,6 +16,7 @@ from vmil.config.load import load_config
 from vmil.config.runs import BASE, run_name
 from vmil.config.schema import Config
 from vmil.config.schema_baselines import LearnerKind
+from vmil.config.schema_cli import ExperimentOptions
 from vmil.config.sources import conf_dir
 from vmil.errors import UserError, first_line
 
@@ -64,6 +65,21 @@ class Request:
     algo: tuple[str, ...] = ()
     budget: int | None = None  # environment frames
     overrides: tuple[str, ...] = ()
+
+
+def make_request(options: ExperimentOptions, overrides: Sequence[str]) -> Request:
+    """What the command line asks of the grid; UserError for seeds that are no numbers."""
+    seeds = options.seeds.replace(",", " ").split()
+    for seed in seeds:
+        if not seed.isdecimal():
+            raise UserError(f"seeds={options.seeds}: '{seed}' is not a whole number")
+    return Request(
+        seeds=tuple(int(seed) for seed in seeds),
+        env=tuple((options.env or "").replace(",", " ").split()),
+        algo=tuple((options.algo or "").replace(",", " ").split()),
+        budget=options.budget,
+        overrides=tuple(overrides),
+    )
 
 
 def experiments() -> list[str]:

@@ -1,4 +1,4 @@
-"""An experiment from start to end: expand the grid, share the machine out, run all, record it in MLflow."""
+"""An experiment from start to end: share the machine out, run all, record it in MLflow."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vmil.config.schema import TrackingConfig
 from vmil.config.schema_cli import ExperimentOptions
 from vmil.errors import StoppedError, UserError, first_line
 from vmil.experiments.cell import Place, command, in_use, last_line, standing
-from vmil.experiments.grid import Cell, Request, expand
+from vmil.experiments.grid import Cell
 from vmil.experiments.local import Elsewhere, LocalPool
 from vmil.experiments.resources import Plan, learns_on_gpu, make_plan, this_machine
 from vmil.experiments.schedule import Handle, Job, StopUrgency, work_off
@@ -47,14 +47,13 @@ class Pool(Protocol):
         """Releases it."""
 
 
-def run_experiment(options: ExperimentOptions, overrides: Sequence[str]) -> bool:
-    """Runs an experiment; returns whether every run of it is done at the end.
+def run_experiment(options: ExperimentOptions, cells: Sequence[Cell]) -> bool:
+    """Makes the runs of an experiment, as `expand` lists them; returns whether every one is done at the end.
 
     Raises:
-        UserError: no such experiment, or a grid that no run could be made of.
+        UserError: no such `root`, or a machine that cannot make them.
         StoppedError: a signal asked it to end; the same command goes on.
     """
-    cells = expand(options.name, make_request(options, overrides))
     root = given_path("root", options.root)
     root.mkdir(parents=True, exist_ok=True)
     jobs = make_jobs(cells, Place(root, options.name))
@@ -89,21 +88,6 @@ def make_jobs(cells: Sequence[Cell], place: Place) -> list[Job]:
             return False
 
     return [Job(cell, "done" if is_done(cell) else "waiting") for cell in cells]
-
-
-def make_request(options: ExperimentOptions, overrides: Sequence[str]) -> Request:
-    """What the command line asks of the grid; UserError for seeds that are no numbers."""
-    seeds = options.seeds.replace(",", " ").split()
-    for seed in seeds:
-        if not seed.isdecimal():
-            raise UserError(f"seeds={options.seeds}: '{seed}' is not a whole number")
-    return Request(
-        seeds=tuple(int(seed) for seed in seeds),
-        env=tuple((options.env or "").replace(",", " ").split()),
-        algo=tuple((options.algo or "").replace(",", " ").split()),
-        budget=options.budget,
-        overrides=tuple(overrides),
-    )
 
 
 def make_pool(options: ExperimentOptions, plan: Plan, on_gpu: bool) -> Pool:

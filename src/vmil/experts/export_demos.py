@@ -10,7 +10,8 @@ from tqdm import tqdm
 from vmil.config.runs import file_name
 from vmil.config.schema import Config
 from vmil.config.schema_cli import ExportOptions
-from vmil.data.demos import check_matches, find_demos, observations
+from vmil.data.demo_files import find_demos
+from vmil.data.demos import check_matches, observations
 from vmil.data.formats.dreamer import write_dreamer
 from vmil.data.formats.minari import write_minari
 from vmil.data.formats.source import SourceEpisode

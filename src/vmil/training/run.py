@@ -15,7 +15,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from vmil.config.load import flatten, load_saved_config
 from vmil.config.runs import CONFIG_FILE, last_checkpoint
 from vmil.config.schema import Config
-from vmil.data.demos import find_demos
+from vmil.data.demo_files import find_demos
 from vmil.data.ranks import rank_of, started_outside
 from vmil.envs.rendering import prepare_rendering
 from vmil.errors import NonFiniteError, StoppedError, UserError

@@ -13,7 +13,8 @@ from vmil.config.load import load_saved_config
 from vmil.config.runs import CONFIG_FILE, last_checkpoint
 from vmil.config.schema import Config
 from vmil.data.collect import Policy
-from vmil.data.demos import find_demos, mean_return
+from vmil.data.demo_files import find_demos
+from vmil.data.demos import mean_return
 from vmil.data.recording import read_recording
 from vmil.envs.factory import env_info, make_env
 from vmil.envs.rendering import prepare_rendering
