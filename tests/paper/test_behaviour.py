@@ -70,6 +70,17 @@ def test_the_range_of_advantages_leaves_out_what_the_states_are_worth() -> None:
         ReturnRange().update("rank", returns, value)  # type: ignore[arg-type]
 
 
+def test_what_is_not_finite_does_not_count_for_the_range() -> None:
+    running, nothing = ReturnRange(decay=0.9), torch.full((5,), float("nan"))
+    running.update("returns", nothing, nothing)
+    assert (float(running.range), float(running.initialised)) == (1.0, 0.0)
+    running.update("returns", torch.linspace(0.0, 2.0, 101), torch.zeros(101))
+    before = float(running.range)
+    assert before == pytest.approx(1.8, rel=1e-3)
+    assert float(running.update("returns", nothing, nothing)) == before
+    assert (float(running.range), float(running.initialised)) == (before, 1.0)
+
+
 @pytest.mark.parametrize(("kind", "std"), [("tanh_normal", 5.0), ("clipped_normal", 0.6)])
 def test_an_untrained_actor_has_mean_0_and_the_configured_std_in_every_state(kind: str, std: float) -> None:
     actor = make_actor(kind, std)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vmil.nets.distributions import GaussianLatent
 from vmil.world_model.loss import Frames, elbo_loss, kl_loss, reconstruction_loss
-from vmil.world_model.model import WorldModel, make_latent, preprocess
+from vmil.world_model.model import Prediction, WorldModel, make_latent, preprocess
 from vmil.world_model.rssm import State
 
 
@@ -122,6 +122,20 @@ def test_reconstructing_a_fraction_estimates_the_whole(make_model: MakeModel) ->
     assert max(parts) > min(parts)
 
 
+def test_of_a_fraction_each_frame_is_held_against_its_own() -> None:
+    """Pictures and vectors of which each row says which it is."""
+
+    class Exact:
+        def predict(self, feat: Tensor) -> Prediction:
+            return Prediction(feat[:, :1, None, None].expand(-1, 64, 64, 3), feat)
+
+    feat = torch.arange(24.0).reshape(8, 3)
+    frames = Frames(feat[:, :1, None, None].expand(-1, 64, 64, 3), feat)
+    for _ in range(5):
+        loss, metrics = reconstruction_loss(Exact(), feat, frames, 0.5)  # type: ignore[arg-type]
+        assert float(loss) == float(metrics["model/reconstruction"]) == float(metrics["model/proprio"]) == 0.0
+
+
 def test_elbo_trains_every_weight_that_generates(make_model: MakeModel) -> None:
     model = make_model(proprio=3, reward_head=True)
     image, proprio = torch.randint(0, 256, (5, 3, 64, 64, 3), dtype=torch.uint8), torch.randn(5, 3, 3)
@@ -163,6 +177,26 @@ def test_open_loop_sees_only_its_context(make_model: MakeModel) -> None:
     two = model.open_loop(image, None, action, is_first, context=3)
     assert one.shape == (6, 2, 64, 64, 3)
     torch.testing.assert_close(one, two)
+
+
+def test_open_loop_goes_on_from_its_last_frame_by_the_action_that_leads_to_each(make_model: MakeModel) -> None:
+    model = make_model()
+    image, is_first = torch.rand(6, 2, 64, 64, 3) - 0.5, torch.zeros(6, 2, dtype=torch.bool)
+    action = torch.rand(6, 2, 2)
+
+    def dreamt() -> Tensor:
+        torch.manual_seed(1)
+        return model.open_loop(image, None, action, is_first, context=3)
+
+    first = dreamt()
+    action[5] *= -1.0
+    other_action = dreamt()
+    assert torch.equal(other_action[:5], first[:5])
+    assert not torch.allclose(other_action[5], first[5])
+    image[2] += 0.3
+    other_frame = dreamt()
+    assert torch.equal(other_frame[:2], first[:2])
+    assert not torch.allclose(other_frame[3], first[3])
 
 
 def test_a_model_with_a_body_asks_for_it(make_model: MakeModel) -> None:

@@ -6,6 +6,7 @@ import itertools
 import pickle
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -23,6 +24,7 @@ from vmil.envs.episodes import Outcome
 from vmil.errors import NonFiniteError
 from vmil.evaluation.rollout import SEED_OFFSET, SIDE_BY_SIDE, Rollout, evaluate
 from vmil.imagination import DreamNoise, imagine
+from vmil.learner.nonfinite import Attempt
 from vmil.learner.stepping import Part
 from vmil.nets.mlp import frozen
 from vmil.training.vmil import VMIL
@@ -339,6 +341,25 @@ def test_a_resumed_run_learns_at_the_configured_rates(make_learner: Callable[...
     assert [group["lr"] for group in behaviour.param_groups] == [0.25, 0.125]
     assert model.param_groups[0]["eps"] == 0.5
     assert behaviour.param_groups[0]["betas"] == (0.25, 0.999)
+
+
+def test_each_part_has_its_own_epsilon_and_clip(
+    make_learner: Callable[..., VMIL], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sections = ("world_model", "discriminator", "behaviour")
+    asked = [f"{name}.{key}={0.5 / 2**place}" for place, name in enumerate(sections) for key in ("eps", "clip")]
+    learner = make_learner(*asked)
+    assert [{group["eps"] for group in each.param_groups} for each in learner.optimizers()] == [{0.5}, {0.25}, {0.125}]
+    clips: dict[str, float] = {}
+    step = learner.stepper.step
+
+    def noting(attempt: Attempt, optimizer: Any, loss: Tensor, parts: list[Part]) -> dict[str, Tensor]:
+        clips.update({part.name: part.clip for part in parts})
+        return step(attempt, optimizer, loss, parts)
+
+    monkeypatch.setattr(learner.stepper, "step", noting)
+    learner.training_step(make_batch(), 0)
+    assert clips == {"model": 0.5, "disc": 0.25, "actor": 0.125, "critic": 0.125}
 
 
 def test_optimisers_go_by_their_names(make_learner: Callable[..., VMIL]) -> None:
