@@ -213,7 +213,7 @@ def test_flatten_names_every_leaf():
 def test_nearest_prefers_the_whole_word_and_stays_silent_when_nothing_is_near():
     assert nearest("b.horizn", ["a.horizon", "b.horizon"]) == "; did you mean 'b.horizon'?"
     assert nearest("zzz", ["a.horizon"]) == ""
-    assert nearest("b.c", ["x.c", "y.c"]) == "; did you mean 'x.c'?"
+    assert nearest("deter", ["world_model.deter", "other_model.deter"]) == "; did you mean 'world_model.deter'?"
 
 
 def test_nearest_compares_in_lower_case():
