@@ -6,6 +6,7 @@ import argparse
 import errno
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NoReturn
 
 from vmil.commands import COMMANDS
@@ -76,7 +77,7 @@ def _check_flags(arguments: Sequence[str]) -> None:
     """UserError for `--env walker` and `--env=walker`, as other programs have it, saying how it is written here."""
     if "--help" in arguments or "-h" in arguments:
         return
-    for item, after in zip(arguments, [*arguments[1:], ""], strict=True):
+    for item, after in pairwise([*arguments, ""]):
         flag, equals, value = item.partition("=")
         if not equals and "=" not in after and not after.startswith("--"):
             value = after

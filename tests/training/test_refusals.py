@@ -39,7 +39,7 @@ def overwrite(path: Path) -> None:
     [
         (["world_model.deter=24"], None, r"of another architecture: '[\w.]+' is \(\d.*\) there and \(\d.*\) in this"),
         (["behaviour.critic_layers=4"], None, r"of another architecture: '[\w.]+' is absent there and \(\d"),
-        (["env.proprio=true"], None, r"env.proprio=True cannot change a run that exists \(False\): start a new one"),
+        (["env.proprio=true"], None, r"env.proprio=true cannot change a run that exists \(false\): start a new one"),
         ([], truncate, "last.ckpt' is damaged, or not a checkpoint of vmil; 'previous.ckpt' beside it"),
         ([], overwrite, "last.ckpt' is damaged, or not a checkpoint of vmil"),
         ([], Path.unlink, "has no last.ckpt: copy previous.ckpt, the one before, to that name"),

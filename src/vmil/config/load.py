@@ -86,7 +86,8 @@ def load_saved_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     for key, given in from_command_line.items():
         there = settings.get(key, given).value
         if FIXED.fullmatch(key) and str(there) != str(given.value):
-            raise UserError(f"{key}={given.typed} cannot change a run that exists ({there}): start a new one")
+            shown = str(there).lower() if isinstance(there, bool) else there
+            raise UserError(f"{key}={given.typed} cannot change a run that exists ({shown}): start a new one")
     if "compute" in chosen:
         settings |= _compute_settings(chosen["compute"], from_command_line)
     if "tracking" in chosen:
