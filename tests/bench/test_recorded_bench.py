@@ -18,6 +18,7 @@ from vmil.bench.report import Table
 from vmil.bench.updates import Findings
 from vmil.config.schema import Config
 from vmil.errors import UserError
+from vmil.learner.graphs import WARM_UP
 
 A = 3
 SAME, OTHER = Agreement(2e-3, 1e-3, True), Agreement(4e-3, 1e-3, True)
@@ -36,7 +37,8 @@ class Idle(TapeRecorder):
         return lambda: None
 
 
-def test_recorded_updates_are_compared_with_eager_ones(config: Config) -> None:
+def test_recorded_updates_are_compared_with_eager_ones(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorded, "UPDATES", 2 * WARM_UP + 4)
     found = compare_recorded(config, A, lambda _: TapeRecorder())
     assert found.ok
     assert found.eager == 0.0
