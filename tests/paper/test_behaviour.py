@@ -103,12 +103,12 @@ def test_a_head_refuses_a_first_scale_that_it_cannot_have() -> None:
 
 
 def test_a_head_s_range_by_hand() -> None:
-    raw = torch.tensor([[-50.0], [0.0], [50.0]])
-    bounded = ClippedNormalHead(init_std=0.35, min_std=0.1, max_std=1.1)(raw, raw)
+    raw, mean = torch.tensor([[-50.0], [0.0], [50.0]]), torch.tensor([[-50.0], [0.5], [50.0]])
+    bounded = ClippedNormalHead(init_std=0.35, min_std=0.1, max_std=1.1)(mean, raw)
     torch.testing.assert_close(bounded.std, torch.tensor([[0.1], [0.35], [1.1]]))
-    torch.testing.assert_close(bounded.mean, torch.tensor([[-1.0], [0.0], [1.0]]))
-    open_ended = TanhNormalHead(mean_scale=5.0, init_std=2.0, min_std=0.1)(raw, raw)
-    torch.testing.assert_close(open_ended.mean, torch.tensor([[-5.0], [0.0], [5.0]]))
+    torch.testing.assert_close(bounded.mean, torch.tensor([[-1.0], [math.tanh(0.5)], [1.0]]))
+    open_ended = TanhNormalHead(mean_scale=5.0, init_std=2.0, min_std=0.1)(mean, raw)
+    torch.testing.assert_close(open_ended.mean, torch.tensor([[-5.0], [5 * math.tanh(0.1)], [5.0]]))
     torch.testing.assert_close(open_ended.std, torch.tensor([[0.1], [2.1], [50 + math.log(math.expm1(2.0)) + 0.1]]))
 
 
@@ -136,6 +136,18 @@ def test_tanh_normal_estimates_its_entropy_by_its_own_samples() -> None:
     torch.testing.assert_close(entropy, -policy.log_prob(action), atol=1e-3, rtol=1e-3)
     known = torch.distributions.Normal(0.0, 0.3).entropy() + torch.log1p(-action.square()).mean()
     assert float(entropy.mean()) == pytest.approx(float(known), abs=0.02)
+
+
+@pytest.mark.parametrize("side", [-1.0, 1.0])
+def test_a_tanh_normal_s_density_at_the_edge_is_that_just_inside(side: float) -> None:
+    """As where a demonstration gives full throttle: at ±1 itself atanh is infinite."""
+    inside = side * (1 - 1e-3)
+    known = torch.distributions.Normal(0.3, 0.5).log_prob(torch.tensor(inside).atanh()) - math.log(1 - inside**2)
+    mean, std = torch.full((1, 1), 0.3, requires_grad=True), torch.full((1, 1), 0.5)
+    density = TanhNormal(mean, std).log_prob(torch.tensor([[side]]))
+    assert float(density.detach()) == pytest.approx(float(known), rel=1e-4)
+    density.sum().backward()
+    assert float(mean.grad) == pytest.approx((math.atanh(inside) - 0.3) / 0.25, rel=1e-4)  # type: ignore[arg-type]
 
 
 def test_clipped_normal_density_by_hand() -> None:
