@@ -1,4 +1,4 @@
-"""Steps that are left out are said again and again, and one bad batch is kept once."""
+"""Steps that are left out are said again and again, one bad batch is kept once, and too many in a row end the run."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from vmil.errors import NonFiniteError
-from vmil.learner.nonfinite import FiniteGuard, Skip
+from vmil.learner.nonfinite import PATIENCE, Attempt, FiniteGuard, Skip
 from vmil.training.evidence import KEPT, SkipReport
 
 BATCH = {"action": torch.full((2,), float("nan"))}
@@ -39,3 +40,20 @@ def test_what_is_judged_on_a_gpu_is_said_every_round(tmp_path: Path, caplog: pyt
     assert [record.getMessage() for record in caplog.records] == [
         f"3 of the updates; {total} in all" for total in (3, 6, 9)
     ]
+
+
+def test_steps_left_out_now_and_then_never_add_up_and_those_in_a_row_do() -> None:
+    guard, learner = FiniteGuard(skip=True), nn.Linear(1, 1)
+
+    def allows(name: str, loss: float) -> bool:
+        return guard.allows(Attempt(name, 0, None), torch.tensor(loss), {"part": torch.tensor(1.0)}, learner)
+
+    for _ in range(2 * PATIENCE):
+        assert not allows("model", float("nan"))
+        assert allows("model", 1.0)
+    for _ in range(PATIENCE - 1):
+        assert not allows("model", float("nan"))
+        assert allows("disc", 1.0)  # another loss's steps are no end of the row
+    with pytest.raises(NonFiniteError, match=f"{PATIENCE} steps in a row were left out: the model loss"):
+        allows("model", float("nan"))
+    assert guard.skipped == 3 * PATIENCE - 1
