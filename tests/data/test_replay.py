@@ -246,6 +246,32 @@ def test_checkpoints_that_fail_however_often_leave_the_last_good_one_its_episode
     assert digests(reloaded(buffer, tmp_path)) == digests(buffer)
 
 
+def test_a_resumed_run_keeps_the_episodes_of_the_checkpoint_before_the_one_that_it_goes_on_from(tmp_path: Path) -> None:
+    buffer = filled([20] * 5)
+    buffer.save(tmp_path)
+    previous, digest = buffer.state_dict(), digests(buffer)
+    buffer.commit(tmp_path)
+    for index in (5, 6):  # evict 0 and 1, which only the checkpoint before names
+        buffer.extend(episode(index, 20))
+    buffer.save(tmp_path)
+    buffer.commit(tmp_path)
+    resumed = reloaded(buffer, tmp_path)
+
+    def checkpoint(index: int) -> None:
+        resumed.extend(episode(index, 20))
+        resumed.save(tmp_path)
+        resumed.commit(tmp_path)
+
+    last = 7 + replay.KEPT_CHECKPOINTS - 2  # two of those kept were there before
+    for index in range(7, last):
+        checkpoint(index)
+    before = Replay(100, 2, 0)
+    before.load(tmp_path, previous)
+    assert digests(before) == digest
+    checkpoint(last)
+    assert not {"episode_000000", "episode_000001"} & {path.name.partition(".")[0] for path in tmp_path.iterdir()}
+
+
 def test_a_larger_replay_takes_everything_over(tmp_path: Path) -> None:
     buffer = filled([20] * 7)
     buffer.save(tmp_path)
