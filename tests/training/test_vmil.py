@@ -301,6 +301,17 @@ def test_an_evaluation_leaves_every_weight_and_buffer_alone(make_learner: Callab
     assert -1 <= metrics["eval/reward_correlation"] <= 1
 
 
+def test_the_probe_leaves_every_weight_and_buffer_alone(make_learner: Callable[..., VMIL]) -> None:
+    """Else spectral norm's power iteration would go further with a mere look at D."""
+    learner, batch = make_learner("discriminator.spectral_norm=true"), make_batch()
+    posterior = learner.fit_model(batch)
+    before = {name: value.clone() for name, value in learner.state_dict().items()}
+    learner.probe(posterior, batch, None)
+    assert "disc/replay_accuracy" in learner.drain_metrics()
+    assert all(torch.equal(value, before[name]) for name, value in learner.state_dict().items())
+    assert learner.discriminator.training
+
+
 @pytest.mark.parametrize("option", ["spectral_norm=true", "spectral_norm=false", "action_scale=3.0"])
 def test_who_looks_on_from_another_process_judges_alike(make_learner: Callable[..., VMIL], option: str) -> None:
     learner = make_learner(f"discriminator.{option}")
@@ -327,6 +338,7 @@ def test_the_evaluated_actor_follows_the_trained_one_by_its_share(make_learner: 
         torch.testing.assert_close(slow, old + 0.25 * (new - old))
     assert learner.evaluation_policy().actor is learner.averaged_actor
     assert learner.exploration_policy().actor is learner.actor
+    assert not changed(learner.portable_evaluation().policy.actor, averaged)  # for another process too
 
 
 def test_a_resumed_run_learns_at_the_configured_rates(make_learner: Callable[..., VMIL]) -> None:
@@ -394,6 +406,31 @@ def test_a_constant_reward_has_no_correlation(make_learner: Callable[..., VMIL])
     learner = make_learner()
     metrics = learner.evaluation_metrics(play(learner, np.ones(T, np.float32)))
     assert set(metrics) == {"eval/expert_prob"}
+
+
+def test_the_reward_that_is_correlated_is_the_map_asked_for(make_learner: Callable[..., VMIL]) -> None:
+    class Judge(nn.Module):
+        """A discriminator whose logit is what the state says."""
+
+        def inputs(self, triples: Triples) -> Tensor:
+            return triples.feat
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            return inputs[..., 0]
+
+    learner, logit = make_learner(), np.array([-3.0, 2.0, -1.0, 4.0, 0.5])
+    learner.discriminator = Judge()  # type: ignore[assignment]
+    rewards = np.array([0.0, 1.0, 0.2, 0.7, 0.9, 0.0], np.float32)
+    d = 1 / (1 + np.exp(-logit))
+    by_hand = {"probability": d, "log_d": np.log(d), "neg_log_one_minus_d": -np.log(1 - d), "logit": logit}
+    found = []
+    for kind, reward in by_hand.items():
+        learner.config.discriminator.reward = kind  # type: ignore[assignment]
+        learner._trace = [(torch.full((1, 1), z), torch.zeros(1, A)) for z in (*logit, 0.0)]
+        metrics = learner.evaluation_metrics(Rollout([2.8], [T], [rewards], None, 0.0))
+        found.append(metrics["eval/reward_correlation"])
+        assert found[-1] == pytest.approx(np.corrcoef(reward, rewards[:-1])[0, 1], abs=1e-5)
+    assert len({round(correlation, 3) for correlation in found}) == len(by_hand)  # no two maps are alike here
 
 
 def test_another_process_is_sent_what_the_evaluation_policy_and_the_discriminator_are(
