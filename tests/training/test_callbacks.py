@@ -341,6 +341,40 @@ def test_checkpoints_come_in_their_rhythm_and_the_one_before_is_kept(tmp_path: P
     assert [checkpoint["TinyData"]["frames"] for checkpoint in checkpoints] == [20, 40]
 
 
+def test_a_stop_does_not_wait_for_a_server_and_the_round_it_was_in_still_ends_with_its_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[bool] = []
+    monkeypatch.setattr(CsvTracker, "flush", lambda self, wait=True: waited.append(wait))
+    first = Run(tmp_path, Trap(PRETRAIN + UPDATES + 1, kill), eval_every_frames=1000)  # the first update at 20 frames
+    with pytest.raises(SIGTERMException):
+        first.fit()
+    assert first.data.committed == [0, 20]
+    assert waited == [True, False, False]  # after pre-training, at the stop, and at the run's end
+    second = Run(tmp_path, eval_every_frames=1000).fit(resume=first.find(Checkpoint).last_path)
+    assert second.data.committed == [20, 40]
+    assert waited[3:] == [True, True, False]
+
+
+class StopEarly(Callback):
+    """A stop that comes before the first update, when weights are restored but no optimiser."""
+
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        raise SIGTERMException
+
+
+def test_a_stop_before_the_run_has_restored_its_state_leaves_the_last_checkpoint_alone(tmp_path: Path) -> None:
+    first = Run(tmp_path, Trap(PRETRAIN + 1, kill))
+    with pytest.raises(SIGTERMException):
+        first.fit()
+    last = first.find(Checkpoint).last_path
+    before, second = last.read_bytes(), Run(tmp_path, StopEarly())
+    with pytest.raises(SIGTERMException):
+        second.fit(resume=last)
+    assert last.read_bytes() == before
+    assert second.data.committed == []
+
+
 @pytest.mark.parametrize("linkable", [True, False])
 def test_a_full_disk_costs_a_checkpoint_but_neither_the_run_nor_the_last_good_one(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, linkable: bool
