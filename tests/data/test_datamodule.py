@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
 import pytest
 import torch
 from counting_run import DEMO_EPISODE, REPEAT, STEPS, CountingPolicy, action_of, digests
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from vmil.config.learners import settle
 from vmil.config.schema import Config
+from vmil.config.schema_baselines import LearnerKind
 from vmil.data import footprint
 from vmil.data.datamodule import VMILDataModule
 from vmil.data.demos import Demonstrations
@@ -24,6 +26,7 @@ from vmil.data.footprint import Footprint, estimate, replay_steps
 from vmil.data.ranks import Rank
 from vmil.data.transition import Batch, previous_actions
 from vmil.envs.counting import CountingEnv
+from vmil.envs.episodes import Outcome
 from vmil.envs.factory import EnvInfo, env_info
 from vmil.errors import UserError
 
@@ -162,6 +165,42 @@ def test_half_of_every_batch_of_stacked_transitions_is_the_expert_s(
         if data.frames == config.training.frames:
             break
     assert seen == set(range(STEPS - 1))  # the last one's next frame is not kept
+    data.close()
+
+
+def test_demonstrations_and_replay_are_drawn_at_openings_as_often_as_asked(config: Config) -> None:
+    config.training.pretrain_updates, config.training.opening_share = 0, 0.5
+    config.training.batch_size, config.training.demo_fraction = 800, 0.5
+    data = module(config)
+    batch = next(data.epoch())
+    starts = STEPS - config.training.batch_length + 1
+    for first in batch.is_first[0].float().split(400):  # demonstrations, then the agent's
+        assert float(first.mean()) == pytest.approx(0.5 + 0.5 / starts, abs=0.1)  # standard deviation 0.025
+    data.close()
+
+
+class EndingEnv(CountingEnv):
+    """Its fifth action ends the task."""
+
+    def _advance(self, action: np.ndarray) -> Outcome:
+        return Outcome(reward=0.0, terminated=self.time == 4)
+
+
+@pytest.mark.parametrize("learner", ["vmil", "sqil_drq"])
+def test_only_who_sees_stacks_is_shown_the_action_that_ended_an_episode_as_a_transition(
+    config: Config, decode: Callable[[Tensor], Tensor], monkeypatch: pytest.MonkeyPatch, learner: LearnerKind
+) -> None:
+    """Where nothing follows, the last frame stands for what does; a model of the world would take that for a step."""
+    monkeypatch.setattr("vmil.data.parallel.make_env", EndingEnv)
+    config.learner, config.training.batch_size, config.training.pretrain_updates = learner, 80, 0
+    config.training.batch_length = 4
+    settle(config)
+    data = module(config)
+    batch = next(data.epoch())
+    _, t = decode(batch.image[:, batch.num_experts :]).unbind(-1)
+    ended = batch.terminated[-2, batch.num_experts :]
+    assert bool(ended.any()) is (learner == "sqil_drq")
+    assert torch.equal(t[-1] == t[-2], ended)
     data.close()
 
 
