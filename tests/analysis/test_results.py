@@ -109,8 +109,8 @@ def test_nothing_in_a_card_is_executed_and_its_size_is_bounded(tmp_path: Path) -
     path.write_text("!!python/object/apply:os.system ['true']")
     with pytest.raises(UserError, match="cannot be read"):
         read_card(path)
-    path.write_text("a: " + "x" * 70_000)
-    with pytest.raises(UserError, match="larger than 64 KiB"):
+    path.write_text("a: " + "x" * 300_000)
+    with pytest.raises(UserError, match="larger than 256 KiB"):
         read_card(path)
 
 

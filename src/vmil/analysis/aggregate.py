@@ -88,12 +88,12 @@ def band(runs: Sequence[Run], metric: str, axis: Axis, resamples: int = RESAMPLE
     return Band(x, values.mean(0), interquartile_means(values), low, high, len(curves))
 
 
-def final_score(run: Run, metric: str | None = None, budget: int | None = None) -> float | None:
+def final_score(run: Run, budget: int | None = None) -> float | None:
     """Mean of the evaluations in the last fifth of a run's frames, at least the last one; None: never evaluated.
 
     budget: frames after which evaluations do not count; None: the whole run counts.
     """
-    curve = run.curve(metric or run.score)
+    curve = run.curve(run.score)
     end = run.card.frames if budget is None else min(budget, run.card.frames)
     if curve is None or not (curve.frames <= end).any():
         return None

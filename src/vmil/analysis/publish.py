@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import yaml
 
-from vmil.analysis.gallery import copy_pictures
+from vmil.analysis.gallery import copy_pictures, evenly
 from vmil.analysis.latents import latent_points, write_latents
 from vmil.analysis.preset import changed_settings, unnamed_changes, variant_by
 from vmil.analysis.results import CARD, METRICS, Card, checkout_dir, write_card
@@ -146,7 +145,7 @@ def thin(points: Sequence[Point], readings: int = READINGS) -> list[Point]:
             continue
         own = [point for point in points if point.name == name]
         if len(own) > readings and not name.startswith("eval/"):
-            own = [own[index] for index in np.unique(np.linspace(0, len(own) - 1, readings).round().astype(int))]
+            own = evenly(own, readings)
         kept += own
     return sorted(kept, key=lambda point: (point.seconds, point.name))
 

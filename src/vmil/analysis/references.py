@@ -17,11 +17,7 @@ class Reference:
     env: str
     frames: tuple[int, ...]  # environment frames
     mean: tuple[float, ...]  # return; on the manipulation tasks the success rate in percent
-    seeds: str
-    inputs: str  # what the method sees
     reward: str  # true: it learns from the environment's reward; none: it imitates
-    demos: str
-    source: str
 
     @property
     def imitates(self) -> bool:
@@ -41,7 +37,6 @@ def read_references(path: Path) -> list[Reference]:
             rows.setdefault((row["method"], row["task"]), []).append(row)
     found = []
     for (method, env), group in rows.items():
-        first = group[0]
         try:
             group = sorted(group, key=lambda row: int(row["frames"] or 0))
             found.append(
@@ -50,11 +45,7 @@ def read_references(path: Path) -> list[Reference]:
                     env=env,
                     frames=tuple(int(row["frames"]) for row in group if row["frames"]),
                     mean=tuple(float(row["mean"]) for row in group),
-                    seeds=first["seeds"],
-                    inputs=first["inputs"],
-                    reward=first["reward"],
-                    demos=first["demos"],
-                    source=first["source"],
+                    reward=group[0]["reward"],
                 )
             )
         except (TypeError, ValueError) as error:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 import vmil
 from vmil.analysis.references import Reference, read_references
 from vmil.config.runs import BASE
+from vmil.config.sources import refuse_to_unfold
 from vmil.errors import UserError, first_line
 from vmil.system.paths import given_path
 from vmil.tracking.curves import Point, read_points
@@ -26,15 +27,11 @@ from vmil.tracking.curves import Point, read_points
 CARD, METRICS, REFERENCES = "run.yaml", "metrics.csv", "published_curves.csv"
 SOURCE_VARIABLE = "VMIL_RESULTS"  # a directory of results, `mlflow`, or an MLflow URI
 MLFLOW = "mlflow"  # as a source: the store that `make train` writes to
-MAX_CARD_BYTES, MAX_CSV_BYTES = 2**16, 2**25
+MAX_CSV_BYTES = 2**25
 TRUE_REWARD = "true-reward"  # the variant of a preset's run that learnt from the environment's reward
 # What a task is scored by: the share of successes where the task has one, the return elsewhere.
 SUCCESS, RETURN = "eval/success", "eval/return"
 Axis = Literal["frames", "hours"]
-
-
-class ResultsError(UserError):
-    """A malformed file of results."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +97,6 @@ class Results:
 
     runs: tuple[Run, ...]  # one for each task, algorithm, variant and seed
     references: tuple[Reference, ...]
-    source: str
     shorter: tuple[Run, ...] = ()  # each replaced by one of `runs` that got further
 
     def select(self, env: str | None = None, algo: str | None = None, variant: str | None = None) -> list[Run]:
@@ -165,7 +161,7 @@ def load_results(source: str | None = None) -> Results:
     else:
         runs = read_published(given_path("source", chosen))
     drawn = longest(runs)
-    return Results(tuple(drawn), tuple(references), chosen, tuple(run for run in runs if run not in drawn))
+    return Results(tuple(drawn), tuple(references), tuple(run for run in runs if run not in drawn))
 
 
 def read_published(directory: Path) -> list[Run]:
@@ -176,7 +172,7 @@ def read_published(directory: Path) -> list[Run]:
     for path in sorted(directory.glob(f"*/{CARD}")):
         metrics = path.with_name(METRICS)
         if not metrics.is_file() or metrics.stat().st_size > MAX_CSV_BYTES:
-            raise ResultsError(f"{metrics} is missing, or larger than {MAX_CSV_BYTES >> 20} MiB")
+            raise UserError(f"{metrics} is missing, or larger than {MAX_CSV_BYTES >> 20} MiB")
         found.append(Run(path.parent.name, read_card(path), tuple(read_points(path.parent)), path.parent))
     return found
 
@@ -197,25 +193,21 @@ def variant_of(named: str, true_reward: bool) -> str:
 
 
 def read_card(path: Path) -> Card:
-    """A run's card; `ResultsError` if a field is missing, unknown or of another type."""
+    """A run's card; `UserError` if a field is missing, unknown or of another type."""
     try:
-        if path.stat().st_size > MAX_CARD_BYTES:
-            raise ResultsError(f"{path} is larger than {MAX_CARD_BYTES >> 10} KiB and is no card of a run")
-        text = path.read_text(encoding="utf-8")
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            raise ResultsError(f"{path} cannot be read (aliases are not allowed)")  # with aliases, endless to print
-        content = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ResultsError(f"{path} cannot be read ({first_line(error)})") from error
+        refuse_to_unfold(path)  # with aliases it could be endless to print
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{path} cannot be read ({first_line(error)})") from error
     if not isinstance(content, dict):
-        raise ResultsError(f"{path} is no card of a run")
+        raise UserError(f"{path} is no card of a run")
     hints = get_type_hints(Card)
     unknown, missing = set(content) - set(hints), {item.name for item in fields(Card)} - {"note"} - set(content)
     if unknown or missing:
-        raise ResultsError(f"{path}: missing or unknown fields: {', '.join(sorted(map(str, unknown | missing)))}")
+        raise UserError(f"{path}: missing or unknown fields: {', '.join(sorted(map(str, unknown | missing)))}")
     for key, value in content.items():
         if isinstance(value, bool) or not isinstance(value, hints[key] if hints[key] is not float else (int, float)):
-            raise ResultsError(f"{path}: {key}={value} is not of its type")
+            raise UserError(f"{path}: {key}={value} is not of its type")
     return Card(**content)
 
 

@@ -14,7 +14,7 @@ from vmil.analysis.preset import variant_by
 from vmil.analysis.results import Card, Run, checkout_dir
 from vmil.config.schema import TrackingConfig
 from vmil.errors import UserError, first_line
-from vmil.tracking.address import shown, tracking_uri
+from vmil.tracking.address import shown, sqlite_file, tracking_uri
 from vmil.tracking.curves import Point
 from vmil.tracking.tracker import file_stem
 
@@ -33,8 +33,9 @@ def read_mlflow(uri: str | None = None) -> list[Run]:
         UserError: MLflow is not installed, or no store answers there.
     """
     address = uri or usual_store()
-    if address.startswith("sqlite:///") and not Path(address.removeprefix("sqlite:///")).is_file():
-        raise UserError(f"no run is tracked in '{address.removeprefix('sqlite:///')}'")
+    database = sqlite_file(address)
+    if database is not None and not database.is_file():
+        raise UserError(f"no run is tracked in '{database}'")
     try:
         from vmil.tracking import stored as store
     except ModuleNotFoundError as error:

@@ -6,7 +6,6 @@ import importlib.util
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from vmil.commands.settings import FAILED, OK, prepare_opengl
 from vmil.config.commands import options_of, split
@@ -17,7 +16,6 @@ from vmil.config.schema_cli import ExperimentOptions, FiguresOptions, NotebooksO
 from vmil.errors import UserError
 from vmil.system.paths import given_path
 
-SQLITE = "sqlite:///"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -79,13 +77,14 @@ def ui(overrides: Sequence[str]) -> int:
     options = options_of(UiOptions, overrides)
     if importlib.util.find_spec("mlflow") is None:
         raise UserError("MLflow is not installed: each run's metrics.csv holds its numbers")
-    from vmil.tracking.address import shown, tracking_uri
+    from vmil.tracking.address import shown, sqlite_file, tracking_uri
 
     uri = tracking_uri(TrackingConfig(uri=options.uri), given_path("root", options.root))
     if uri.startswith("http"):
         raise UserError(f"the runs are tracked by a server already: open {shown(uri)}")
-    if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).is_file():
-        raise UserError(f"no run is tracked in '{uri.removeprefix(SQLITE)}' yet: start one with `make train`")
+    database = sqlite_file(uri)
+    if database is not None and not database.is_file():
+        raise UserError(f"no run is tracked in '{database}' yet: start one with `make train`")
     if options.host not in LOOPBACK and "MLFLOW_SERVER_ALLOWED_HOSTS" not in os.environ:
         print("MLflow answers calls to this machine's private addresses; MLFLOW_SERVER_ALLOWED_HOSTS adds its names")
     command = [sys.executable, "-m", "mlflow", "ui", "--host", options.host, "--port", str(options.port)]

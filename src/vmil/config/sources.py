@@ -57,7 +57,7 @@ def read_yaml(path: Path) -> dict[str, Setting]:
     """The leaves of a YAML file; raises `UserError` naming the file if it is no YAML or has an unknown key."""
     source = f"{path.parent.name}/{path.name}: "
     try:
-        _refuse_to_unfold(path)
+        refuse_to_unfold(path)
         content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     except Exception as error:  # besides YAML's and OmegaConf's own errors: bad dates, endless nesting, bad text
         raise UserError(f"{source}cannot be read ({first_line(error)})") from error
@@ -68,7 +68,7 @@ def read_yaml(path: Path) -> dict[str, Setting]:
     return settings
 
 
-def _refuse_to_unfold(path: Path) -> None:
+def refuse_to_unfold(path: Path) -> None:
     """ValueError for what would grow when it is read: aliases of aliases fill any memory from a few lines."""
     if path.stat().st_size > MAX_BYTES:
         raise ValueError(f"larger than {MAX_BYTES >> 10} KiB")

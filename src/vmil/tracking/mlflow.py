@@ -20,13 +20,12 @@ from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from vmil.config.schema import TrackingConfig
-from vmil.tracking.address import shown, tracking_uri
+from vmil.tracking.address import shown, sqlite_file, tracking_uri
 from vmil.tracking.outbox import Outbox
 from vmil.tracking.pictures import Pixels
 from vmil.tracking.record import read_record, update_record
 from vmil.tracking.tracker import CsvTracker, RunStatus
 
-SQLITE = "sqlite:///"
 PARAMS_PER_CALL = 100  # MLflow's limit
 PARAM_LENGTH = 6000  # MLflow's limit; longer values are cut, the resolved YAML artifact has them whole
 PATIENCE = 30.0  # seconds that a checkpoint waits for the server; the end of a run waits twice as long
@@ -202,10 +201,10 @@ def _experiment(client: MlflowClient, uri: str, name: str, root: Path) -> str:
 @contextmanager
 def _alone(uri: str) -> Iterator[None]:
     """Of runs that start at once only one makes a new SQLite store: MLflow's migrations break each other."""
-    if not uri.startswith(SQLITE):
+    path = sqlite_file(uri)
+    if path is None:
         yield
         return
-    path = Path(uri.removeprefix(SQLITE))
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_name(f".{path.name}.lock").open("w") as file:
         with suppress(OSError):  # some shared file systems have no locks
