@@ -29,13 +29,15 @@ from made import (
 from PIL import Image
 
 from vmil import cli
+from vmil.config.load import load_config
 from vmil.config.schema import Config
 from vmil.data.demos import load_demonstrations
 from vmil.data.formats.checks import examine
 from vmil.data.formats.lerobot import read_lerobot
 from vmil.data.formats.source import ReadOptions, SourceEpisode
-from vmil.data.recording import Recording
+from vmil.data.recording import Recording, read_recording
 from vmil.envs.factory import env_info
+from vmil.errors import UserError
 
 Bring = Callable[..., tuple[list[Recording], str]]
 # how to make a source, whether a picture follows the last action, and how its vectors are called
@@ -114,6 +116,33 @@ def test_alignment_can_be_said(bring: Bring, tmp_path: Path) -> None:
     assert at[0].image is not None
     assert len(at[0].image) == len(at[0].action) == STEPS + 1
     assert "WARNING: the first action of every episode is exactly zero" not in said  # .npz is known to do that
+
+
+def test_an_action_that_led_to_the_first_picture_is_left_out_when_led_to_was_said(bring: Bring, tmp_path: Path) -> None:
+    """LIBERO's files: action[0] was taken, at a picture that nobody kept."""
+    source = make_robomimic(tmp_path / "demo.hdf5")
+    recordings, said = bring(source, alignment="led_to")
+    for episode, recording in enumerate(recordings):
+        assert np.array_equal(recording.image, pictures(episode, STEPS))  # type: ignore[arg-type]
+        assert np.array_equal(recording.action, actions(episode)[1:])
+        assert np.array_equal(recording.reward, rewards(episode)[1:])  # type: ignore[arg-type]
+    assert said.count("ok; action[0] was not zero and is left out") == EPISODES
+    assert "left out" not in bring(make_npz(tmp_path / "npz"), alignment="led_to")[1]  # a zero is no action
+
+
+def test_the_cure_that_a_replay_names_works(bring: Bring, tmp_path: Path) -> None:
+    """Walker's states with the actions that led to them, the first of which is not zero."""
+    demo = read_recording(sorted((Path(cli.__file__).parent / "assets/walker/demos").glob("demo_*.npz"))[0])
+    assert demo.physics is not None
+    (tmp_path / "npz").mkdir()
+    arrays = {"image": np.zeros((STEPS, SIZE, SIZE, 3), np.uint8), "physics": demo.physics[1 : STEPS + 1]}
+    np.savez(tmp_path / "npz" / "e.npz", action=demo.action[:STEPS], **arrays)  # type: ignore[arg-type]
+    walker = load_config(["env=walker"])
+    with pytest.raises(UserError):
+        bring(tmp_path / "npz", walker, alignment="at")
+    recordings, said = bring(tmp_path / "npz", walker, alignment="led_to")
+    assert "replays (error" in said
+    assert np.array_equal(recordings[0].action, demo.action[1:STEPS])
 
 
 def test_the_report_says_which_alignment_was_assumed(bring: Bring, tmp_path: Path) -> None:

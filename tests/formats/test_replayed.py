@@ -49,8 +49,10 @@ def test_shipped_states_replay_and_others_do_not(env: str) -> None:
         assert demo.physics is not None
         for value in (1e3, 1.7e308):
             assert verdict(replayer, demo.action, np.full_like(demo.physics, value)).startswith("refused: its actions")
-        led_to = verdict(replayer, np.roll(demo.action, 1, axis=0), demo.physics)
+        led_to = verdict(replayer, np.roll(demo.action, 1, axis=0), demo.physics[:-1])
         assert "taken one step earlier: alignment=led_to" in led_to
+        closed = verdict(replayer, np.roll(demo.action, 1, axis=0), demo.physics)  # a state more: led_to has as many
+        assert closed.endswith("taken one step earlier")
         other = verdict(replayer, demo.action, demo.physics[:, 1:])
         assert f"physics states of {demo.physics.shape[1] - 1} numbers" in other
         assert "not replayed: a single state" in verdict(replayer, demo.action[:1], demo.physics[:1])

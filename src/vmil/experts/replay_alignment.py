@@ -96,7 +96,10 @@ def _replay(simulator: Simulator, episode: SourceEpisode, repeat: int, found: Fi
 
 def _cause(simulator: Simulator, episode: SourceEpisode, repeat: int) -> str:
     """The first other reading of the actions under which they do lead from state to state, as the end of a sentence."""
-    places = {0: "taken where they are", 1: "taken one step earlier: alignment=led_to", -1: "taken one step later"}
+    earlier = "taken one step earlier"
+    if episode.physics is not None and len(episode.physics) == len(episode.action):  # else led_to does not fit them
+        earlier += ": alignment=led_to"
+    places = {0: "taken where they are", 1: earlier, -1: "taken one step later"}
     for shift, place in places.items():
         for other in (repeat, *(each for each in REPEATS if each != repeat)):
             errors = _errors(simulator, episode, other, shift)

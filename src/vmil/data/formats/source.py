@@ -4,6 +4,8 @@ The one thing that readers exist for is alignment (data/transition.py has the pi
 
     at        action[t] was taken at image[t]     robomimic, Minari, LeRobot, and inside vmil
     led_to    action[t] led to image[t]           Dreamer's .npz episodes: action[0] is zero, nobody took it
+
+A layout does not settle it: LIBERO's files are robomimic's with led_to, and begin with an action that was taken.
 """
 
 from __future__ import annotations
@@ -86,8 +88,8 @@ def alignment_of(format: FormatName, options: ReadOptions) -> Convention:
 def aligned(episode: SourceEpisode, alignment: Convention, options: ReadOptions) -> SourceEpisode:
     """The episode with action[t] taken at image[t], from one whose arrays have as many rows as they were stored with.
 
-    UserError if shapes or numbers of rows do not fit, or action[0] of a `led_to` episode is not the zero that nobody
-    took.
+    UserError if shapes or numbers of rows do not fit, or `led_to` was only assumed and action[0] is not the zero that
+    nobody took.
     """
     episode = _shaped(episode)
     images, actions = len(episode.image), len(episode.action)
@@ -109,13 +111,15 @@ def aligned(episode: SourceEpisode, alignment: Convention, options: ReadOptions)
                 f"{episode.name} has {images} images and {actions} actions: where action[t] led to image[t] "
                 "there are as many; alignment=at reads actions that were taken at their image"
             )
-        if actions and not is_idle(episode.action[0], options):
+        taken = actions > 0 and not is_idle(episode.action[0], options)  # its own image was not recorded
+        if taken and options.alignment == "auto":
             raise UserError(
-                f"{episode.name}: action[0] is not zero, so action[t] did not lead to image[t]: "
-                "if it was taken at image[t], say alignment=at"
+                f"{episode.name}: action[0] is not zero, as Dreamer's is: if action[t] was taken at image[t], say "
+                "alignment=at; if it led to image[t] all the same, alignment=led_to"
             )
         reward = None if episode.reward is None else episode.reward[1:]
-        return replace(episode, action=episode.action[1:], reward=reward)
+        notes = (*episode.notes, "action[0] was not zero and is left out") if taken else episode.notes
+        return replace(episode, action=episode.action[1:], reward=reward, notes=notes)
     else:
         raise ValueError(alignment)
 
