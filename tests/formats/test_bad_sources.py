@@ -86,6 +86,9 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "first action not zero": ({"action": np.ones((STEPS + 1, 1))}, "say alignment=at"),
     "flat action": ({"action": np.zeros(STEPS + 1)}, "float64 of 1 dimensions"),
     "text action": ({"action": np.full((STEPS + 1, 1), "a")}, "expected numbers (T, A)"),
+    "episode that begins within": ({"is_first": np.arange(STEPS + 1) % 6 == 0}, "cut where is_first"),
+    "episode that ends within": ({"is_last": np.arange(STEPS + 1) == 5}, "holds several episodes: save one per file"),
+    "words for bounds": ({"is_last": np.full(STEPS + 1, "no")}, "is_last is <U2, expected truth values"),
     "pickle": ({"action": np.array([[{}]] * (STEPS + 1), dtype=object)}, "keeps 'action' as pickled objects, which"),
 }
 

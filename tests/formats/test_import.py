@@ -130,6 +130,29 @@ def test_an_action_that_led_to_the_first_picture_is_left_out_when_led_to_was_sai
     assert "left out" not in bring(make_npz(tmp_path / "npz"), alignment="led_to")[1]  # a zero is no action
 
 
+@pytest.mark.parametrize("last", [True, False])
+def test_nobody_acted_at_a_picture_that_is_last(last: bool, bring: Bring, tmp_path: Path) -> None:
+    """As DreamerV3 and RLDS have it: at the last step an action is stored that was not taken."""
+    (tmp_path / "npz").mkdir()
+    arrays = {"image": pictures(0, STEPS), "action": actions(0), "reward": rewards(0), "proprio": proprio(0, STEPS)}
+    marks = {"is_first": np.arange(STEPS) == 0, "is_last": (np.arange(STEPS) == STEPS - 1) & last}
+    np.savez(tmp_path / "npz" / "e.npz", **arrays, **marks)  # type: ignore[arg-type]
+    (recording,), said = bring(tmp_path / "npz", alignment="at", proprio="proprio")
+    taken = STEPS - 1 if last else STEPS
+    assert np.array_equal(recording.image, pictures(0, STEPS))  # type: ignore[arg-type]
+    assert np.array_equal(recording.proprio, proprio(0, STEPS))  # type: ignore[arg-type]
+    assert np.array_equal(recording.action, actions(0)[:taken])
+    assert np.array_equal(recording.reward, rewards(0)[:taken])  # type: ignore[arg-type]
+    assert ("which is_last says nobody took, is left out" in said) == last
+
+
+def test_the_last_action_of_dreamer_led_to_the_last_picture(bring: Bring, tmp_path: Path) -> None:
+    """DreamerV2 marks it too, one episode per file."""
+    last = np.arange(STEPS + 1) == STEPS
+    recordings, _ = bring(make_npz(tmp_path / "npz", is_first=np.roll(last, 1), is_last=last))
+    assert np.array_equal(recordings[1].action, actions(1))
+
+
 def test_the_cure_that_a_replay_names_works(bring: Bring, tmp_path: Path) -> None:
     """Walker's states with the actions that led to them, the first of which is not zero."""
     demo = read_recording(sorted((Path(cli.__file__).parent / "assets/walker/demos").glob("demo_*.npz"))[0])

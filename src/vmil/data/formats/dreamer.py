@@ -1,13 +1,15 @@
 """Dreamer's directories of `.npz` episodes, where action[t] led to image[t]: how V-MAIL's authors distribute theirs.
 
 One file per episode: `image` (T, H, W, 3) uint8 · `action` (T, A), action[0] zero · `reward`, `discount` (T,), of the
-step that led to image[t]. Other arrays with T rows may be vector observations.
+step that led to image[t]. Other arrays with T rows may be vector observations. DreamerV3 and RLDS, whose steps are also
+saved as .npz, are `at`, and mark with `is_first` and `is_last` (T,) where episodes begin and end.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ from vmil.errors import UserError, first_line
 from vmil.system.files import write_atomically
 
 MARKS = ("discount", "is_first", "is_last", "is_terminal", "reset")  # that only Dreamer's own writers add
+BOUNDS = ("is_first", "is_last")  # of episodes, in steps
 _TOO_LARGE = ", more than is read of one episode: lower the resolution of its images first"
 
 
@@ -56,11 +59,22 @@ def _episode(path: Path, options: ReadOptions, alignment: Convention) -> SourceE
         physics=arrays.get("physics"),
         unmarked=not marked,
     )
+    if alignment == "at" and arrays["is_last"][-1:].any():
+        episode = _without_last_action(episode)
     return aligned(episode, alignment, options)
 
 
+def _without_last_action(episode: SourceEpisode) -> SourceEpisode:
+    """The episode without what is stored beside its last picture, at which nobody acted: DreamerV3 has zeros there."""
+    if not 0 < len(episode.action) == len(episode.image):
+        return episode
+    reward = episode.reward[:-1] if episode.reward is not None and episode.reward.ndim else episode.reward
+    notes = (*episode.notes, "its last action, which is_last says nobody took, is left out")
+    return replace(episode, action=episode.action[:-1], reward=reward, notes=notes)
+
+
 def _read(path: Path, options: ReadOptions) -> tuple[dict[str, np.ndarray], bool]:
-    """The arrays that are used, and whether the file has any of Dreamer's `MARKS`."""
+    """The arrays that are used, `BOUNDS` even where the file has none, and whether it has any of Dreamer's `MARKS`."""
     payload = read_bounded(path, MAX_SOURCE_BYTES, _TOO_LARGE)
     try:
         check_archive(payload, MAX_SOURCE_BYTES, _TOO_LARGE)
@@ -70,7 +84,7 @@ def _read(path: Path, options: ReadOptions) -> tuple[dict[str, np.ndarray], bool
                 raise UserError(
                     f"{path} has no images '{wanted['image']}': image=<one of {', '.join(file.files)}> names them"
                 )
-            wanted |= {key: key for key in ("reward", "physics") if key in file.files}
+            wanted |= {key: key for key in ("reward", "physics", *BOUNDS) if key in file.files}
             wanted |= {key: key for key in options.proprio}
             missing = set(wanted.values()) - set(file.files)
             if missing:
@@ -84,7 +98,20 @@ def _read(path: Path, options: ReadOptions) -> tuple[dict[str, np.ndarray], bool
     for name in ("reward", *options.proprio, "physics"):
         if name in arrays and arrays[name].dtype.kind not in "fiu":
             raise UserError(f"{path}: {name} is {arrays[name].dtype}, expected numbers")
-    return arrays, marked
+    return arrays | _bounds(arrays, path), marked
+
+
+def _bounds(arrays: dict[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:
+    """`BOUNDS` as (T,) bool, or (0,) where there are none; UserError if an episode begins or ends within the file."""
+    bounds = {}
+    for name in BOUNDS:
+        array = arrays.get(name, np.zeros(0, bool))
+        if array.dtype.kind not in "fiub":
+            raise UserError(f"{path}: {name} is {array.dtype}, expected truth values")
+        bounds[name] = array.reshape(-1).astype(bool)
+    if bounds["is_first"][1:].any() or bounds["is_last"][:-1].any():
+        raise UserError(f"{path} holds several episodes: save one per file, cut where is_first")
+    return bounds
 
 
 def _plain(file: Any, key: str) -> np.ndarray:
