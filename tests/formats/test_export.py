@@ -198,7 +198,7 @@ def test_pictures_without_states_are_compared_by_their_colours(walker: Config, b
             np.savez_compressed(path, **{name: array for name, array in arrays.items() if array is not None})
 
     change(physics=None)
-    said = bring(out, walker)[1]
+    said = bring(out, walker, alignment="led_to")[1]
     assert "replays" not in said
     assert "pixels in colours that 6 first pictures of the run itself do not show: " in said
     assert "WARNING" not in said

@@ -39,7 +39,7 @@ class Import:
     lines: list[tuple[str, str, str, str, str]] = field(default_factory=list)  # name, steps, return, range, verdict
     written: int = 0
     refused: int = 0
-    unmarked: bool = False  # an episode does not tell who wrote it, nor can its actions be replayed
+    replayed: bool = True  # the actions of each episode lead from state to state
     openings: list[np.ndarray] = field(default_factory=list)  # the first action of each episode
     shown: list[np.ndarray] = field(default_factory=list)  # (SHEET_COLUMNS, H, W, 3) of the first episodes
     compared: list[SourceEpisode] = field(default_factory=list)
@@ -47,7 +47,6 @@ class Import:
     def keep(self, episode: SourceEpisode) -> None:
         """Counts an episode that was written, and remembers what the report shows of it."""
         self.written += 1
-        self.unmarked |= episode.unmarked and episode.physics is None
         self.openings.append(episode.action[0])
         if len(self.shown) < SHEET_ROWS:
             moments = np.linspace(0, len(episode.image) - 1, SHEET_COLUMNS).round().astype(int)
@@ -74,7 +73,7 @@ def import_demos(options: ImportOptions, config: Config, say: Callable[[str], ob
         done = _convert(episodes, config, meta, part, options.skip_bad)
         unsure = options.alignment != "led_to" and format != "npz"
         suspicion = suspicious_openings(done.openings, reading) if unsure else None
-        notes = alignment_words(format, reading, done.unmarked)
+        notes = alignment_words(format, reading, done.replayed)
         _report(done, config, [*notes, *([f"WARNING: {suspicion}"] if suspicion else [])], say)
         if done.refused and not (options.skip_bad and done.written):
             hint = "" if options.skip_bad else ": skip_bad=true leaves them out"
@@ -159,6 +158,7 @@ def _examine(
     low, high = (episode.action.min(), episode.action.max()) if episode.action.size else (np.nan, np.nan)
     total = "?" if episode.reward is None else f"{episode.reward.sum():.1f}"
     done.lines.append((episode.name, str(len(episode.action)), total, f"[{low:.2f}, {high:.2f}]", found.verdict))
+    done.replayed &= found.replayed or bool(found.refused)
     return not found.refused
 
 

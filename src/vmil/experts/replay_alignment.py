@@ -88,6 +88,7 @@ class Replayer:
 def _replay(simulator: Simulator, episode: SourceEpisode, repeat: int, found: Findings) -> None:
     error = float(np.max([*_errors(simulator, episode, repeat, shift=0)]))  # not max(), which passes over NaN
     if error <= simulator.tolerance:
+        found.replayed = True
         found.warnings.append(f"replays (error {error:.0e})")
     else:
         said = f"its actions do not lead from state to state (error {error:.1e})"

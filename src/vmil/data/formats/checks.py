@@ -19,10 +19,11 @@ LARGE = 10.0  # of a vector observation: its squared error is added to that of p
 
 @dataclass
 class Findings:
-    """What was found about one episode; `refused` is why it cannot be used."""
+    """What was found about one episode; `refused` is why it cannot be used, `replayed` that its actions were proven."""
 
     refused: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    replayed: bool = False
 
     @property
     def verdict(self) -> str:
@@ -121,21 +122,21 @@ def _examine_rate(episode: SourceEpisode, info: EnvInfo, found: Findings) -> Non
         )
 
 
-def alignment_words(format: FormatName, options: ReadOptions, unmarked: bool) -> list[str]:
+def alignment_words(format: FormatName, options: ReadOptions, replayed: bool) -> list[str]:
     """Which alignment a source was read with and whose choice that was; a warning if nothing supports it.
 
-    unmarked: an episode that was read holds nothing by which to tell who wrote it.
+    replayed: the actions of every episode lead from one of its physics states to the next.
     """
     alignment = alignment_of(format, options)
     whose = f"{format}'s convention" if options.alignment == "auto" else "as was said"
     meaning, other = ("led to", "at") if alignment == "led_to" else ("was taken at", "led_to")
     words = [f"read as {alignment} ({whose}): action[t] {meaning} image[t]; alignment={other} overrules"]
-    if unmarked and options.alignment == "auto":
-        # Warned about, not refused: most such episodes are Dreamer's with fewer arrays, and read as they should be;
-        # others whose first action is not zero are refused already.
+    if format == "npz" and options.alignment == "auto" and not replayed:
+        # No array tells who wrote a file: DreamerV2, which is led_to, and RLDS, which is at, have the same ones. Warned
+        # about, not refused: those whose first action is not zero are refused already.
         words.append(
-            "WARNING: nothing in these files tells that Dreamer wrote them (no discount, no is_first), and led_to is a "
-            "guess: if action[t] was taken at image[t], every action is one step off; import them with alignment=at"
+            "WARNING: nothing in .npz files tells which it is, and led_to is a guess: if action[t] was taken at "
+            "image[t], every action is one step off; import them with alignment=at, or alignment=led_to if you know"
         )
     return words
 

@@ -33,7 +33,6 @@ from vmil.data.recording import check_archive, read_bounded
 from vmil.errors import UserError, first_line
 from vmil.system.files import write_atomically
 
-MARKS = ("discount", "is_first", "is_last", "is_terminal", "reset")  # that only Dreamer's own writers add
 BOUNDS = ("is_first", "is_last")  # of episodes, in steps
 _TOO_LARGE = ", more than is read of one episode: lower the resolution of its images first"
 
@@ -49,7 +48,7 @@ def read_dreamer(directory: Path, options: ReadOptions) -> Iterator[SourceEpisod
 
 
 def _episode(path: Path, options: ReadOptions, alignment: Convention) -> SourceEpisode:
-    arrays, marked = _read(path, options)
+    arrays = _read(path, options)
     episode = SourceEpisode(
         name=path.name,
         image=checked_images(arrays["image"], options, path.name),
@@ -57,7 +56,6 @@ def _episode(path: Path, options: ReadOptions, alignment: Convention) -> SourceE
         reward=arrays.get("reward"),
         proprio=side_by_side([arrays[key] for key in options.proprio], options.proprio, path.name),
         physics=arrays.get("physics"),
-        unmarked=not marked,
     )
     if alignment == "at" and arrays["is_last"][-1:].any():
         episode = _without_last_action(episode)
@@ -73,8 +71,8 @@ def _without_last_action(episode: SourceEpisode) -> SourceEpisode:
     return replace(episode, action=episode.action[:-1], reward=reward, notes=notes)
 
 
-def _read(path: Path, options: ReadOptions) -> tuple[dict[str, np.ndarray], bool]:
-    """The arrays that are used, `BOUNDS` even where the file has none, and whether it has any of Dreamer's `MARKS`."""
+def _read(path: Path, options: ReadOptions) -> dict[str, np.ndarray]:
+    """The arrays that are used, and `BOUNDS` even where the file has none."""
     payload = read_bounded(path, MAX_SOURCE_BYTES, _TOO_LARGE)
     try:
         check_archive(payload, MAX_SOURCE_BYTES, _TOO_LARGE)
@@ -90,7 +88,6 @@ def _read(path: Path, options: ReadOptions) -> tuple[dict[str, np.ndarray], bool
             if missing:
                 raise UserError(f"{path} has no '{min(missing)}' (it has: {', '.join(file.files)})")
             arrays = {name: _plain(file, key) for name, key in wanted.items()}
-            marked = not set(MARKS).isdisjoint(file.files)
     except UserError as error:
         raise error if str(path) in str(error) else UserError(f"{path} {error}") from error
     except Exception as error:  # a damaged archive can raise anything: zlib, struct, tokenize, memory
@@ -98,7 +95,7 @@ def _read(path: Path, options: ReadOptions) -> tuple[dict[str, np.ndarray], bool
     for name in ("reward", *options.proprio, "physics"):
         if name in arrays and arrays[name].dtype.kind not in "fiu":
             raise UserError(f"{path}: {name} is {arrays[name].dtype}, expected numbers")
-    return arrays | _bounds(arrays, path), marked
+    return arrays | _bounds(arrays, path)
 
 
 def _bounds(arrays: dict[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:

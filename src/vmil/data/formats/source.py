@@ -58,7 +58,6 @@ class SourceEpisode:
     physics: np.ndarray | None = None  # (T or T + 1, S) float64, a row per image
     meta: dict[str, Any] | None = None  # what the source says about itself: the keys of a demonstration's meta
     fps: float | None = None  # agent steps a second; None: its source does not say
-    unmarked: bool = False  # nothing in its file says that it was written as its format's convention has it
     notes: tuple[str, ...] = ()  # what a person should know
 
 
