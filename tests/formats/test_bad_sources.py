@@ -220,6 +220,11 @@ def test_a_truncated_minari_dataset(bring: Bring, tmp_path: Path, monkeypatch: p
 LEROBOT: dict[str, tuple[Callable[[Path], object], str]] = {
     "older": (lambda root: edit(root, codebase_version="v2.1"), "of version v2.1"),
     "path out of the dataset": (lambda root: edit(root, data_path="../../{chunk_index}.parquet"), "does not lead to"),
+    "path out of the dataset by a detour": (
+        lambda root: edit(root, data_path=f"data/../../{root.name}/../{{chunk_index}}.parquet"),
+        "does not lead to",
+    ),
+    "absolute path": (lambda root: edit(root, data_path="/{chunk_index}.parquet"), "does not lead to"),
     "format attack": (lambda root: edit(root, data_path="{chunk_index.__class__}"), "does not lead to"),
     "more episodes than there are": (lambda root: edit(root, total_episodes=4), "is truncated"),
     "no fps": (lambda root: edit(root, fps=None), "has no fps"),

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from made import EPISODES, SIZE, STEPS, actions, make_lerobot, make_npz, make_robomimic, pictures, rewards
+from made import EPISODES, LOSSLESS, SIZE, STEPS, actions, make_lerobot, make_npz, make_robomimic, pictures, rewards
 
 from vmil import cli
 from vmil.config.schema import Config
@@ -97,6 +97,20 @@ def test_a_long_recording_of_a_large_camera_is_resized_block_by_block(
         shape, chunks = (STEPS, 2**16, 2**16, 3), (1, 64, 64, 3)
         file["data/demo_1/obs"].create_dataset("agentview_image", shape, np.uint8, chunks=chunks)
     assert "agentview_image: a picture unpacks to more than" in ending(bring, tmp_path / "huge.hdf5", resize="stretch")
+
+
+def test_a_snapshot_of_links_into_a_cache_is_read(bring: Bring, tmp_path: Path) -> None:
+    """As the Hugging Face Hub keeps what it downloads: every file is a link to a blob beside the snapshots."""
+    real, snapshot = make_lerobot(tmp_path / "set", LOSSLESS), tmp_path / "hub/snapshots/1a2b"
+    blobs = tmp_path / "hub/blobs"
+    blobs.mkdir(parents=True)
+    for number, path in enumerate(sorted(path for path in real.rglob("*") if path.is_file())):
+        link = snapshot / path.relative_to(real)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(blobs / str(number))
+        link.symlink_to(os.path.relpath(blobs / str(number), link.parent))
+    recordings, _ = bring(snapshot)
+    assert np.array_equal(recordings[2].image, pictures(2, STEPS))  # type: ignore[arg-type]
 
 
 def test_an_empty_episode_of_lerobot(bring: Bring, tmp_path: Path) -> None:

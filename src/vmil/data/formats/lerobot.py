@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -169,7 +170,10 @@ class _Dataset:
         return self._video
 
     def _place(self, template: str, row: dict[str, Any], prefix: str) -> Path:
-        """The file that holds an episode's rows or pictures; UserError if it would lie outside the dataset."""
+        """The file that holds an episode's rows or pictures; UserError if its name leads out of the dataset.
+
+        The name is what is not trusted: the file itself may be a link, as all are in the Hugging Face Hub's cache.
+        """
         chunk, file = (_whole(row, f"{prefix}/{part}_index", self.root) for part in ("chunk", "file"))
         pattern = str(self.info.get(template))
         # Not str.format: an untrusted template could reach into the objects it is given.
@@ -177,10 +181,10 @@ class _Dataset:
         for part, value in (("chunk_index", chunk), ("file_index", file)):
             for slot in re.finditer(rf"\{{{part}(?::0(\d)d)?\}}", pattern):
                 relative = relative.replace(slot[0], f"{value:0{slot[1] or 1}d}")
-        path = (self.root / relative).resolve()
-        if "{" in relative or not path.is_relative_to(self.root.resolve()):
+        relative = os.path.normpath(relative)
+        if "{" in relative or os.path.isabs(relative) or relative.split(os.sep)[0] == os.pardir:
             raise UserError(f"{self.root / INFO}: {template} '{pattern}' does not lead to a file of the dataset")
-        return path
+        return self.root / relative
 
 
 def _read_info(root: Path) -> dict[str, Any]:
