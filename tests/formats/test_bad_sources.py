@@ -218,7 +218,7 @@ def test_a_truncated_minari_dataset(bring: Bring, tmp_path: Path, monkeypatch: p
 
 
 LEROBOT: dict[str, tuple[Callable[[Path], object], str]] = {
-    "older": (lambda root: edit(root, codebase_version="v2.1"), "of version v2.1"),
+    "older": (lambda root: edit(root, codebase_version="v2.1"), "version v2.1, v3 is read: python -m lerobot."),
     "path out of the dataset": (lambda root: edit(root, data_path="../../{chunk_index}.parquet"), "does not lead to"),
     "path out of the dataset by a detour": (
         lambda root: edit(root, data_path=f"data/../../{root.name}/../{{chunk_index}}.parquet"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -111,6 +112,20 @@ def test_a_snapshot_of_links_into_a_cache_is_read(bring: Bring, tmp_path: Path) 
         link.symlink_to(os.path.relpath(blobs / str(number), link.parent))
     recordings, _ = bring(snapshot)
     assert np.array_equal(recordings[2].image, pictures(2, STEPS))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("where", "mark"), [
+    ("info", "is_depth_map"), ("info", "video.is_depth_map"), ("video_info", "video.is_depth_map"),
+])  # fmt: skip
+def test_depth_is_no_camera(where: str, mark: str, bring: Bring, tmp_path: Path) -> None:
+    root = make_lerobot(tmp_path / "set")
+    info = json.loads((root / "meta/info.json").read_text())
+    colour = {"info": {"video.is_depth_map": False}, "video_info": None}
+    info["features"]["observation.images.front"] |= colour
+    info["features"]["observation.images.depth"] = {"dtype": "video", "shape": [SIZE, SIZE, 1], where: {mark: True}}
+    (root / "meta/info.json").write_text(json.dumps(info))
+    assert len(bring(root)[0]) == EPISODES
+    assert "(it has: observation.images.front)" in ending(bring, root, image="observation.images.depth")
 
 
 def test_an_empty_episode_of_lerobot(bring: Bring, tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ class _Dataset:
     def opened(cls, root: Path, options: ReadOptions) -> _Dataset:
         """Reads `meta/info.json` and chooses the camera."""
         info = _read_info(root)
-        cameras = [key for key, feature in info["features"].items() if feature["dtype"] in ("video", "image")]
+        cameras = [key for key, feature in info["features"].items() if _is_camera(feature)]
         return cls(root, options, info, the_image_key(cameras, options, root))
 
     def __enter__(self) -> _Dataset:
@@ -202,8 +202,21 @@ def _read_info(root: Path) -> dict[str, Any]:
         raise UserError(f"{path} does not describe the features of a LeRobot dataset")
     version = str(info.get("codebase_version"))
     if not version.startswith("v3."):
-        raise UserError(f"{root} is a LeRobot dataset of version {version}: LeRobot itself converts it to v3.0")
+        raise UserError(
+            f"{root} is a LeRobot dataset of version {version}, v3 is read: python -m "
+            "lerobot.scripts.convert_dataset_v21_to_v30 converts v2.1 (--push-to-hub=false keeps it on this machine); "
+            "older ones go to v2.1 first, with an older LeRobot"
+        )
     return dict(info)
+
+
+def _is_camera(feature: dict[str, Any]) -> bool:
+    """Whether a feature holds pictures in colour, and not depth."""
+    described = [feature.get(key) for key in ("info", "video_info")]
+    depth = any(
+        each.get(key) for each in described if isinstance(each, dict) for key in ("is_depth_map", "video.is_depth_map")
+    )
+    return feature["dtype"] in ("video", "image") and not depth
 
 
 def _rate(fps: Any) -> float | None:
