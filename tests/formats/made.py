@@ -99,17 +99,34 @@ def make_robomimic(path: Path, next_obs: bool = True, **changes: Any) -> Path:
     return path
 
 
-def make_minari(root: Path, monkeypatch: Any, jpeg: bool = False, flat: bool = False, picture: Picture = exact) -> str:
-    """A dataset that Minari itself wrote, under the root that it would look in; returns its id."""
+def make_minari(
+    root: Path,
+    monkeypatch: Any,
+    jpeg: bool = False,
+    flat: bool = False,
+    picture: Picture = exact,
+    nested: bool = False,
+) -> str:
+    """A dataset that Minari itself wrote, under the root that it would look in; returns its id.
+
+    flat: pictures alone; nested: spaces within spaces, with two cameras; else a space of pictures and a vector.
+    """
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(root))
     box = spaces.Box(0, 255, (SIZE, SIZE, 3), np.uint8)
-    seen: spaces.Space[Any] = box if flat else spaces.Dict({"pixels": box, "pos": spaces.Box(-1e3, 1e3, (2,))})
+    vector = spaces.Box(-1e3, 1e3, (2,))
+    seen: spaces.Space[Any] = box if flat else spaces.Dict({"pixels": box, "pos": vector})
+    if nested:
+        cameras = spaces.Dict({"top": box, "wrist": spaces.Tuple((box,))})
+        seen = spaces.Dict({"pixels": cameras, "arm": spaces.Dict({"pos": vector})})
     buffers = []
     for episode in range(EPISODES):
-        images = pictures(episode, STEPS + 1, picture)
+        images, vectors = pictures(episode, STEPS + 1, picture), proprio(episode, STEPS + 1)
+        observed: Any = images if flat else {"pixels": images, "pos": vectors}
+        if nested:
+            observed = {"pixels": {"top": images, "wrist": (images[::-1],)}, "arm": {"pos": vectors}}
         buffers.append(
             EpisodeBuffer(
-                observations=images if flat else {"pixels": images, "pos": proprio(episode, STEPS + 1)},
+                observations=observed,
                 actions=actions(episode),
                 rewards=rewards(episode),
                 terminations=np.zeros(STEPS, bool),

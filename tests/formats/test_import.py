@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from made import (
@@ -33,9 +34,11 @@ from vmil.config.schema import Config
 from vmil.data.demos import load_demonstrations
 from vmil.data.formats.checks import examine
 from vmil.data.formats.lerobot import read_lerobot
+from vmil.data.formats.robomimic import read_robomimic
 from vmil.data.formats.source import ReadOptions, SourceEpisode
 from vmil.data.recording import Recording
 from vmil.envs.factory import env_info
+from vmil.errors import UserError
 
 Bring = Callable[..., tuple[list[Recording], str]]
 # how to make a source, whether a picture follows the last action, and how its vectors are called
@@ -94,6 +97,16 @@ def test_jpeg_of_minari_is_read_and_said_to_be_lossy(
     assert recordings[2].image is not None
     assert np.abs(recordings[2].image.astype(int) - pictures(0, STEPS + 1, grey)).max() <= 2
     assert said.count("jpeg_encoding was on") == EPISODES
+
+
+def test_cameras_within_spaces_of_minari(bring: Bring, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = make_minari(tmp_path, monkeypatch, nested=True)
+    with pytest.raises(UserError, match="several: image=<one of pixels/top, pixels/wrist/_index_0> chooses"):
+        bring(source)
+    for image, order in (("pixels/top", 1), ("pixels/wrist/_index_0", -1)):
+        recordings, _ = bring(source, image=image, proprio="arm/pos")
+        assert np.array_equal(recordings[1].image, pictures(1, STEPS + 1)[::order])  # type: ignore[arg-type]
+        assert np.array_equal(recordings[1].proprio, proprio(1, STEPS + 1))  # type: ignore[arg-type]
 
 
 def test_jpeg_in_lerobot_s_rows_is_said_to_be_lossy(bring: Bring, tmp_path: Path) -> None:
@@ -210,6 +223,21 @@ def test_a_rate_that_is_not_the_run_s(counting: Config, tmp_path: Path) -> None:
     for rate, said in ((10.0, []), (20.0, ["10 steps a second, the run's are 20 (20 frames / env.action_repeat): "])):
         found = examine(episode, counting, replace(env_info(counting.env), frames_per_second=rate))
         assert [warning.removesuffix("another action repeat?") for warning in found.warnings] == said
+
+
+@pytest.mark.parametrize(("env_args", "fps"), [
+    ('{"env_kwargs": {"control_freq": 20}}', 20.0), (np.bytes_(b'{"env_kwargs": {"control_freq": 12.5}}'), 12.5),
+    ("{}", None), ("[20]", None), ('{"env_kwargs": 20}', None), ("[" * 9999, None), ("no JSON", None), (20, None),
+    *((f'{{"env_kwargs": {{"control_freq": {bad}}}}}', None) for bad in ("0", "-20", "NaN", "1e999", "true", '"20"')),
+    (None, None),
+])  # fmt: skip
+def test_the_rate_of_robosuite_s_actions(env_args: object, fps: float | None, tmp_path: Path) -> None:
+    with h5py.File(make_robomimic(tmp_path / "demo.hdf5"), "a") as file:
+        del file["data"].attrs["env_args"]
+        if env_args is not None:
+            file["data"].attrs["env_args"] = env_args
+    episodes = list(read_robomimic(tmp_path / "demo.hdf5", ReadOptions(image_size=SIZE)))
+    assert [episode.fps for episode in episodes if isinstance(episode, SourceEpisode)] == [fps] * EPISODES
 
 
 def test_metadata_beside_npz_episodes_do_not_make_them_minari_s(bring: Bring, tmp_path: Path) -> None:

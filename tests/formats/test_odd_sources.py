@@ -217,6 +217,14 @@ def test_a_link_on_the_way_is_not_followed(tmp_path: Path) -> None:
             hdf5.array(file, "hard/x/y", "here")
 
 
+def test_groups_that_lead_in_circles_are_looked_through_once(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "circle.h5", "w") as file:
+        file["a/b/x"] = file["1/2/3/4/x"] = file["1/2/3/4/5/x"] = pictures(0, 1)
+        for name in map(str, range(99)):  # as many ways back to the beginning
+            file[f"a/b/back{name}"] = file["/"]
+        assert hdf5.image_keys(file, "here") == ["a/b/x", "1/2/3/4/x"]  # what is deeper is not looked for
+
+
 @pytest.mark.parametrize("wrong", [f"src={'x' * 300}", "src=~nosuchuser/x", "out=~nosuchuser/x", f"out={'x' * 300}"])
 @pytest.mark.parametrize("command", ["import-demos", "export-demos"])
 def test_paths_that_cannot_be_are_one_sentence(

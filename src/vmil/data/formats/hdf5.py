@@ -28,6 +28,7 @@ from vmil.errors import UserError, first_line
 JPEG = b"\xff\xd8"  # how such a file begins
 MAX_PICTURE = 3 * MAX_PIXELS  # bytes of a compressed picture: more than it has uncompressed
 BLOCK = 64 * 2**20  # bytes of pictures that are unpacked at once, before they are resized
+DEPTH = 4  # of groups within a group of observations
 
 
 def need(module: str) -> Any:
@@ -116,12 +117,25 @@ def _check_local(dataset: Any, where: str) -> None:
 
 
 def image_keys(group: Any, where: str) -> list[str]:
-    """The members of a group that hold pictures: uint8 (N, H, W, 3) or (N, 3, H, W), or rows of JPEG bytes."""
-    return [key for key in group if _is_pictures(member(group, key, where))]
+    """The members of a group, or of groups within it as `a/b`, that hold pictures.
+
+    Those are uint8 (N, H, W, 3) or (N, 3, H, W), or rows of JPEG bytes.
+    """
+    keys, groups, known = [], [("", group)], {group}  # hard links can lead in circles
+    while groups:
+        prefix, parent = groups.pop(0)
+        for name in parent:
+            key, node = prefix + name, member(parent, name, where)
+            if not is_group(node):
+                keys += [key] if _is_pictures(node) else []
+            elif node not in known and key.count("/") < DEPTH:
+                known.add(node)
+                groups.append((f"{key}/", node))
+    return keys
 
 
 def _is_pictures(node: Any) -> bool:
-    if is_group(node) or not hasattr(node, "shape") or node.shape is None:
+    if not hasattr(node, "shape") or node.shape is None:
         return False
     if len(node.shape) == 4:
         return bool(node.dtype == np.uint8 and 3 in (node.shape[3], node.shape[1]))

@@ -7,7 +7,6 @@ many episodes share files; `meta/episodes` says where each begins. LeRobot itsel
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 from collections.abc import Iterator
@@ -29,6 +28,7 @@ from vmil.data.formats.source import (
     alignment_of,
     attempt,
     check_size,
+    rate,
     scaled_actions,
     side_by_side,
     the_image_key,
@@ -104,7 +104,7 @@ class _Dataset:
             action=scaled_actions(_numbers(columns["action"], f"{path}: action"), self.options, name),
             reward=_numbers(columns[REWARD], f"{path}: {REWARD}") if REWARD in columns else None,
             proprio=side_by_side(proprio, self.options.proprio, name),
-            fps=_rate(self.info.get("fps")),
+            fps=rate(self.info.get("fps")),
             notes=self._losses(columns),
         )
         return aligned(episode, alignment, self.options)
@@ -151,7 +151,7 @@ class _Dataset:
             return np.stack([decoded(cell["bytes"], self.options, where) for cell in cells])
         prefix = f"videos/{self.camera}"
         path = self._place("video_path", row, prefix)
-        times = (_rate(self.info.get("fps")), row.get(f"{prefix}/from_timestamp"), row.get(f"{prefix}/to_timestamp"))
+        times = (rate(self.info.get("fps")), row.get(f"{prefix}/from_timestamp"), row.get(f"{prefix}/to_timestamp"))
         if not all(isinstance(value, int | float) and np.isfinite(value) for value in times):
             raise UserError(
                 f"{where}: meta/episodes does not say where its video begins and ends, or {INFO} has no fps"
@@ -217,11 +217,6 @@ def _is_camera(feature: dict[str, Any]) -> bool:
         each.get(key) for each in described if isinstance(each, dict) for key in ("is_depth_map", "video.is_depth_map")
     )
     return feature["dtype"] in ("video", "image") and not depth
-
-
-def _rate(fps: Any) -> float | None:
-    """Frames per second; None if it is not a positive, finite number."""
-    return float(fps) if isinstance(fps, int | float) and 0 < fps < math.inf else None
 
 
 def _whole(row: dict[str, Any], key: str, root: Path) -> int:

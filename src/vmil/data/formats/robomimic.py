@@ -1,12 +1,15 @@
 """robomimic's HDF5: `data/demo_<i>` holds `obs/<key>` (T, …), `actions`, `rewards`, `dones`, maybe `next_obs/<key>`.
 
-actions[t] was taken at obs[t]. The picture after the last action is the last of `next_obs`, where that was kept.
+actions[t] was taken at obs[t]. The picture after the last action is the last of `next_obs`, where that was kept. The
+attribute `env_args` of `data` is JSON, whose `env_kwargs` are the simulator's: robosuite's have the rate of actions.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from vmil.data.formats.source import (
     aligned,
     alignment_of,
     attempt,
+    rate,
     scaled_actions,
 )
 from vmil.errors import UserError
@@ -34,8 +38,20 @@ def read_robomimic(path: Path, options: ReadOptions) -> Iterator[SourceEpisode |
         names = [name for name in data or () if re.fullmatch(r"demo_\d+", name)]
         if not names:
             raise UserError(f"{path} is not robomimic's: it has no group data/demo_0")
+        fps = _rate(data.attrs.get("env_args"))
         for name in sorted(names, key=lambda name: int(name.removeprefix("demo_"))):
-            yield attempt(name, _episode, data, options, path, name, alignment)
+            episode = attempt(name, _episode, data, options, path, name, alignment)
+            yield replace(episode, fps=fps) if isinstance(episode, SourceEpisode) else episode
+
+
+def _rate(env_args: object) -> float | None:
+    """Agent steps a second, from JSON that may be anything; None if it does not say."""
+    try:
+        content = json.loads(env_args) if isinstance(env_args, str | bytes) else None
+    except (ValueError, RecursionError):
+        return None
+    settings = content.get("env_kwargs") if isinstance(content, dict) else None
+    return rate(settings.get("control_freq")) if isinstance(settings, dict) else None
 
 
 def _episode(data: Any, options: ReadOptions, path: Path, name: str, alignment: Convention) -> SourceEpisode:

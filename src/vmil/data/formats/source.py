@@ -27,6 +27,7 @@ P = ParamSpec("P")
 
 MAX_SOURCE_BYTES = 2**30  # of one array of one episode, unpacked
 MAX_EPISODES = 10_000  # whose names still sort in four digits
+MAX_RATE = 1e6  # steps a second
 MAX_PIXELS = 4096 * 4096  # of one picture
 
 Convention = Literal["at", "led_to"]
@@ -215,6 +216,13 @@ def check_size(count: int, itemsize: int, name: str) -> None:
     """UserError if an array of a source would take more memory than any episode should."""
     if count < 0 or count * itemsize > MAX_SOURCE_BYTES:
         raise UserError(f"{name} unpacks to more than {MAX_SOURCE_BYTES >> 20} MiB and is not read")
+
+
+def rate(value: object) -> float | None:
+    """Steps a second as a source states them; None if that is not a positive number of a possible size."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= MAX_RATE:
+        return None
+    return float(value)
 
 
 def the_image_key(found: list[str], options: ReadOptions, where: Path | str) -> str:
