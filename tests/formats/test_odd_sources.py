@@ -16,7 +16,8 @@ from made import EPISODES, LOSSLESS, SIZE, STEPS, actions, make_lerobot, make_np
 
 from vmil import cli
 from vmil.config.schema import Config
-from vmil.data.formats import hdf5
+from vmil.data import recording
+from vmil.data.formats import checks, hdf5
 from vmil.data.formats.lerobot import _numbers
 from vmil.data.formats.source import ReadOptions, checked_images
 from vmil.data.recording import Recording
@@ -190,6 +191,25 @@ def test_episodes_too_short_to_train_on_are_left_out_when_asked(bring: Bring, co
     recordings, said = bring(source, skip_bad=True)
     assert len(recordings) == EPISODES - 1
     assert "refused: too short for training.batch_length=6" in said.splitlines()[2]
+
+
+def test_an_episode_too_large_to_be_kept_is_left_out_when_asked(
+    bring: Bring, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An hour of a camera, say: others of its source are fine."""
+    rows = 2 * ROWS
+    source = make_npz(tmp_path / "npz", image=pictures(1, rows), action=np.zeros((rows, 1)), reward=np.zeros(rows))
+    said = bring(source)[1]
+    assert "would unpack" not in said
+    monkeypatch.setattr(recording, "MAX_BYTES", 3 * ROWS * SIZE * SIZE * 3 // 2)
+    for module in (recording, checks):
+        monkeypatch.setattr(module, "MAX_STEPS", rows - 2)
+    assert "1 of 3 episodes" in ending(bring, source)
+    recordings, said = bring(source, skip_bad=True)
+    assert len(recordings) == EPISODES - 1
+    verdict = said.splitlines()[2]
+    assert "would unpack to 0 MiB, a demonstration to 0 MiB at the most: cut it, or lower env.image_size" in verdict
+    assert "25 steps, a demonstration has 24 at the most: cut it" in verdict
 
 
 def test_a_wrong_image_key_names_the_arrays(bring: Bring, tmp_path: Path) -> None:

@@ -74,14 +74,20 @@ def read_recording(path: Path) -> Recording:
 
 def write_recording(path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
     """Writes one demonstration, whole or not at all; UserError if the disk refuses or it is too large to be read."""
-    size = sum(array.nbytes for array in arrays.values())
-    if size > 0.95 * MAX_BYTES:  # the rest is for headers
-        raise UserError(
-            f"{path.name} would unpack to {size / 2**20:.0f} MiB, a demonstration to {MAX_BYTES >> 20} MiB at the most"
-        )
+    reason = too_large(arrays)
+    if reason is not None:
+        raise UserError(f"{path.name} {reason}")
     file = io.BytesIO()
     np.savez_compressed(file, **dict(arrays), meta=np.array(json.dumps(dict(meta))))  # type: ignore[arg-type]
     write_atomically(path, file.getvalue())
+
+
+def too_large(arrays: Mapping[str, np.ndarray]) -> str | None:
+    """Why these arrays are more than one demonstration may hold, without its name; None if they are not."""
+    size = sum(array.nbytes for array in arrays.values())
+    if size <= 0.95 * MAX_BYTES:  # the rest is for headers
+        return None
+    return f"would unpack to {size / 2**20:.0f} MiB, a demonstration to {MAX_BYTES >> 20} MiB at the most"
 
 
 def read_bounded(path: Path, limit: int = MAX_BYTES, otherwise: str = " and is no demonstration") -> bytes:

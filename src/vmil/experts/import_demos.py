@@ -180,8 +180,7 @@ def _conversion(format: FormatName, reading: ReadOptions) -> dict[str, Any]:
 
 
 def _save(episode: SourceEpisode, meta: dict[str, Any], path: Path) -> None:
-    arrays = {name: getattr(episode, name) for name in ("image", "action", "reward", "proprio", "physics")}
-    write_recording(path, {name: array for name, array in arrays.items() if array is not None}, meta)
+    write_recording(path, episode.arrays, meta)
     read_recording(path)  # what training would refuse is found out here
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from vmil.config.schema import Config
 from vmil.config.schema_cli import FormatName
 from vmil.data.formats.source import ReadOptions, SourceEpisode, alignment_of, is_idle
+from vmil.data.recording import MAX_STEPS, too_large
 from vmil.envs.factory import EnvInfo
 
 REPEATS = (1, 2, 4, 8)  # in common use
@@ -52,6 +53,7 @@ def examine(episode: SourceEpisode, config: Config, info: EnvInfo, refuse_short:
         found.warnings.append("no rewards, so no expert score")
     _examine_length(len(episode.action), config, info, found)
     _examine_rate(episode, info, found)
+    _examine_size(episode, found)
     if len(episode.action) < config.training.batch_length:
         short = f"too short for training.batch_length={config.training.batch_length}"
         (found.refused if refuse_short else found.warnings).append(short)
@@ -108,6 +110,15 @@ def _examine_length(steps: int, config: Config, info: EnvInfo, found: Findings) 
         found.warnings.append(f"{steps} steps make an episode of {frames} frames if action_repeat was {others[0]}")
     elif steps > info.steps_per_episode:
         found.warnings.append(f"longer than the task's {info.steps_per_episode} agent steps: another action repeat?")
+
+
+def _examine_size(episode: SourceEpisode, found: Findings) -> None:
+    """What is more than a demonstration may hold could not be read again."""
+    reason = too_large(episode.arrays)
+    if reason is not None:
+        found.refused.append(f"{reason}: cut it, or lower env.image_size")
+    if len(episode.action) > MAX_STEPS:
+        found.refused.append(f"{len(episode.action)} steps, a demonstration has {MAX_STEPS} at the most: cut it")
 
 
 def _examine_rate(episode: SourceEpisode, info: EnvInfo, found: Findings) -> None:

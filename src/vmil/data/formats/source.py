@@ -61,6 +61,12 @@ class SourceEpisode:
     fps: float | None = None  # agent steps a second; None: its source does not say
     notes: tuple[str, ...] = ()  # what a person should know
 
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What a demonstration keeps of it, as far as there is any."""
+        held = {name: getattr(self, name) for name in ("image", "action", "reward", "proprio", "physics")}
+        return {name: array for name, array in held.items() if array is not None}
+
 
 @dataclass(frozen=True)
 class Unreadable:
