@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,15 +9,13 @@ from typing import Any
 
 import h5py
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
-from made import EPISODES, LOSSLESS, SIZE, STEPS, actions, make_lerobot, make_npz, make_robomimic, pictures, rewards
+from made import EPISODES, SIZE, STEPS, actions, make_npz, make_robomimic, pictures, rewards
 
 from vmil import cli
 from vmil.config.schema import Config
 from vmil.data import recording
 from vmil.data.formats import checks, hdf5
-from vmil.data.formats.lerobot import _numbers
 from vmil.data.formats.source import ReadOptions, checked_images
 from vmil.data.recording import Recording
 from vmil.errors import UserError
@@ -101,60 +98,6 @@ def test_a_long_recording_of_a_large_camera_is_resized_block_by_block(
     assert "agentview_image: a picture unpacks to more than" in ending(bring, tmp_path / "huge.hdf5", resize="stretch")
 
 
-def test_a_snapshot_of_links_into_a_cache_is_read(bring: Bring, tmp_path: Path) -> None:
-    """As the Hugging Face Hub keeps what it downloads: every file is a link to a blob beside the snapshots."""
-    real, snapshot = make_lerobot(tmp_path / "set", LOSSLESS), tmp_path / "hub/snapshots/1a2b"
-    blobs = tmp_path / "hub/blobs"
-    blobs.mkdir(parents=True)
-    for number, path in enumerate(sorted(path for path in real.rglob("*") if path.is_file())):
-        link = snapshot / path.relative_to(real)
-        link.parent.mkdir(parents=True, exist_ok=True)
-        path.rename(blobs / str(number))
-        link.symlink_to(os.path.relpath(blobs / str(number), link.parent))
-    recordings, _ = bring(snapshot)
-    assert np.array_equal(recordings[2].image, pictures(2, STEPS))  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(("where", "mark"), [
-    ("info", "is_depth_map"), ("info", "video.is_depth_map"), ("video_info", "video.is_depth_map"),
-])  # fmt: skip
-def test_depth_is_no_camera(where: str, mark: str, bring: Bring, tmp_path: Path) -> None:
-    root = make_lerobot(tmp_path / "set")
-    info = json.loads((root / "meta/info.json").read_text())
-    colour = {"info": {"video.is_depth_map": False}, "video_info": None}
-    info["features"]["observation.images.front"] |= colour
-    info["features"]["observation.images.depth"] = {"dtype": "video", "shape": [SIZE, SIZE, 1], where: {mark: True}}
-    (root / "meta/info.json").write_text(json.dumps(info))
-    assert len(bring(root)[0]) == EPISODES
-    assert "(it has: observation.images.front)" in ending(bring, root, image="observation.images.depth")
-
-
-def test_an_empty_episode_of_lerobot(bring: Bring, tmp_path: Path) -> None:
-    root = make_lerobot(tmp_path / "set")
-    path, rows = root / "meta/episodes/chunk-000/file-000.parquet", root / "data/chunk-000/file-001.parquet"
-    table = pq.read_table(path)
-    lengths = table["length"].to_pylist()
-    lengths[2] = 0
-    pq.write_table(table.set_column(table.column_names.index("length"), "length", [lengths]), path)
-    pq.write_table(pq.read_table(rows).slice(0, 0), rows)
-    assert "episode_2 is empty" in ending(bring, root)
-
-
-@pytest.mark.parametrize("cells", [[], [[], []]])
-def test_a_column_without_numbers_is_none(cells: list[Any]) -> None:
-    with pytest.raises(UserError, match="does not hold numbers"):
-        _numbers(cells, "next.reward")
-
-
-def test_several_rewards_a_row_of_lerobot(bring: Bring, tmp_path: Path) -> None:
-    root = make_lerobot(tmp_path / "set")
-    path = root / "data/chunk-000/file-001.parquet"
-    table = pq.read_table(path)
-    column = table.column_names.index("next.reward")
-    pq.write_table(table.set_column(column, "next.reward", [[[1.0, 2.0]] * STEPS]), path)
-    assert "reward is of shape (12, 2)" in ending(bring, root)
-
-
 @pytest.mark.parametrize("bad", ["junk", "not zero"])
 def test_a_bad_episode_is_named_or_left_out(bad: str, bring: Bring, tmp_path: Path) -> None:
     changes = {"action": np.ones((ROWS, 1), np.float32)} if bad == "not zero" else {}
@@ -174,14 +117,6 @@ def test_a_bad_episode_is_named_or_left_out(bad: str, bring: Bring, tmp_path: Pa
 def test_a_bad_demo_of_robomimic_is_left_out(bring: Bring, tmp_path: Path) -> None:
     source = make_robomimic(tmp_path / "demo.hdf5", actions=np.zeros(STEPS))
     assert len(bring(source, skip_bad=True)[0]) == EPISODES - 1
-
-
-def test_a_torn_file_of_lerobot_is_left_out(bring: Bring, tmp_path: Path) -> None:
-    root = make_lerobot(tmp_path / "set")
-    (root / "data/chunk-000/file-001.parquet").write_bytes(b"junk")
-    recordings, said = bring(root, skip_bad=True)
-    assert [recording.meta["episode"] for recording in recordings] == ["episode_0", "episode_1"]
-    assert "file-001.parquet is corrupt" in said
 
 
 def test_episodes_too_short_to_train_on_are_left_out_when_asked(bring: Bring, counting: Config, tmp_path: Path) -> None:

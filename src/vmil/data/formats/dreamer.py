@@ -63,7 +63,10 @@ def _episode(path: Path, options: ReadOptions, alignment: Convention) -> SourceE
 
 
 def _without_last_action(episode: SourceEpisode) -> SourceEpisode:
-    """The episode without what is stored beside its last picture, at which nobody acted: DreamerV3 has zeros there."""
+    """The episode without what is stored beside its last picture, at which nobody acted: DreamerV3 has zeros there.
+
+    The reward goes with it. RLDS calls it invalid; DreamerV3's is of the action before, and missing from the return.
+    """
     if not 0 < len(episode.action) == len(episode.image):
         return episode
     reward = episode.reward[:-1] if episode.reward is not None and episode.reward.ndim else episode.reward
