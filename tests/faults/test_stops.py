@@ -15,7 +15,7 @@ from faulty import Fault, Ground, hang_up, interrupt, interrupt_twice, interrupt
 from small_runs import assert_same_run, numbers, weights
 
 from vmil.tracking.record import read_record
-from vmil.tracking.tracker import NullTracker, RunStatus
+from vmil.tracking.tracker import RunStatus, Tracker
 from vmil.training.stopping import finishing, stoppable
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -134,7 +134,7 @@ def test_a_signal_while_the_tracker_says_farewell_changes_no_end(
     """It asks for what is happening already; training's own handler, which is back by then, would say the opposite."""
     ends: list[str] = []
 
-    class Slow(NullTracker):
+    class Slow(Tracker):
         def finish(self, status: RunStatus) -> None:
             signal.raise_signal(signal.SIGTERM)
             ends.append(status)

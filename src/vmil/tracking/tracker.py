@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +31,15 @@ CSV_NAME = "metrics.csv"
 CSV_HEADER = "frames,seconds,name,value\n"
 
 
-class Tracker(Protocol):
-    """Where a run reports to. `frames` are environment frames; images are uint8 (H, W, 3), videos (T, H, W, 3)."""
+class Tracker:
+    """Where a run reports to; this one keeps nothing but the time, and still refuses unknown metrics.
+
+    `frames` are environment frames; images are uint8 (H, W, 3), videos (T, H, W, 3).
+    """
+
+    def __init__(self) -> None:
+        self._before = 0.0
+        self._started = time.monotonic()
 
     def params(self, flat: Mapping[str, object]) -> None:
         """The resolved configuration, flat; only its first call in the life of a run counts."""
@@ -42,6 +49,8 @@ class Tracker(Protocol):
 
     def metrics(self, values: Mapping[str, float], frames: int) -> None:
         """Numbers of one moment. KeyError if a name is not in the registry."""
+        for name in values:
+            check(name)
 
     def histogram(self, name: str, values: NDArray[np.generic], frames: int) -> None:
         """A distribution, as a picture; values of any shape."""
@@ -57,12 +66,16 @@ class Tracker(Protocol):
 
     def seconds(self) -> float:
         """Wall-clock of the run so far, resumed stretches added up."""
+        return self._before + time.monotonic() - self._started
 
     def state_dict(self) -> dict[str, float]:
         """What a checkpoint must hold so that a resumed run counts nothing twice."""
+        return {"seconds": self.seconds()}
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:
         """Goes back to the moment of `state_dict`: what was written after it is forgotten."""
+        self._before = float(state["seconds"])
+        self._started = time.monotonic()
 
     def flush(self, wait: bool = True) -> None:
         """Flushes everything; called at checkpoints. wait: also for a server, a little."""
@@ -71,57 +84,7 @@ class Tracker(Protocol):
         """Ends the run; the first call wins."""
 
 
-class NullTracker:
-    """Keeps nothing but the time; still refuses unknown metrics."""
-
-    def __init__(self) -> None:
-        self._before = 0.0
-        self._started = time.monotonic()
-
-    def params(self, flat: Mapping[str, object]) -> None:
-        """Nothing."""
-
-    def tags(self, values: Mapping[str, str]) -> None:
-        """Nothing."""
-
-    def metrics(self, values: Mapping[str, float], frames: int) -> None:
-        """Checks the names."""
-        for name in values:
-            check(name)
-
-    def histogram(self, name: str, values: NDArray[np.generic], frames: int) -> None:
-        """Nothing."""
-
-    def image(self, name: str, image: Pixels, frames: int) -> None:
-        """Nothing."""
-
-    def video(self, name: str, video: Pixels, frames: int, fps: float) -> None:
-        """Nothing."""
-
-    def artifact(self, path: Path) -> None:
-        """Nothing."""
-
-    def seconds(self) -> float:
-        """Wall-clock of the run so far."""
-        return self._before + time.monotonic() - self._started
-
-    def state_dict(self) -> dict[str, float]:
-        """The time."""
-        return {"seconds": self.seconds()}
-
-    def load_state_dict(self, state: Mapping[str, float]) -> None:
-        """Counts on from the checkpoint's time."""
-        self._before = float(state["seconds"])
-        self._started = time.monotonic()
-
-    def flush(self, wait: bool = True) -> None:
-        """Nothing."""
-
-    def finish(self, status: RunStatus) -> None:
-        """Nothing."""
-
-
-class CsvTracker(NullTracker):
+class CsvTracker(Tracker):
     """`metrics.csv`, `pictures/`, `videos/` and `run.json` in the run's directory."""
 
     def __init__(self, run_dir: Path) -> None:
@@ -213,7 +176,7 @@ def make_tracker(config: TrackingConfig, run_dir: Path) -> Tracker:
         UserError: MLflow is asked for and not installed.
     """
     if config.kind == "none":
-        return NullTracker()
+        return Tracker()
     if config.kind == "csv":
         return CsvTracker(run_dir)
     if config.kind == "mlflow":

@@ -24,7 +24,7 @@ from vmil.envs.factory import env_info, make_env
 from vmil.learner.device import choose_device, choose_threads, require_device, use_bf16
 from vmil.learner.module import ImitationModule
 from vmil.system.allocator import keep_memory
-from vmil.tracking.tracker import NullTracker, Tracker, make_tracker
+from vmil.tracking.tracker import Tracker, make_tracker
 from vmil.training.callbacks import make_callbacks
 from vmil.training.evidence import SkipReport
 from vmil.training.restore import read_checkpoint, try_on
@@ -70,7 +70,7 @@ def assemble(config: Config, make_learner: LearnerFactory, run_dir: Path, checkp
         data.set_policy(learner.exploration_policy())
         if checkpoint is not None:
             try_on(checkpoint, learner, data)
-        tracker = make_tracker(config.tracking, run_dir) if rank.index == 0 else NullTracker()
+        tracker = make_tracker(config.tracking, run_dir) if rank.index == 0 else Tracker()
     except BaseException:
         data.close()
         raise
