@@ -7,10 +7,10 @@ import time
 from pathlib import Path
 
 import pytest
+from curves import read_curve
 from faulty import Fault, Ground, terminate
 from small_runs import FRAMES, ROUND
 
-from vmil.tracking.curves import read_curve
 from vmil.tracking.record import read_record
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.faults]

@@ -13,9 +13,8 @@ from typing import NamedTuple
 
 import psutil
 import pytest
+from curves import read_curve
 from faulty import Ground
-
-from vmil.tracking.curves import read_curve
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.faults]
 MINUTES = float(os.environ.get("VMIL_SOAK_MINUTES", "2"))

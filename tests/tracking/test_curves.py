@@ -1,10 +1,10 @@
-"""From run directories back to curves."""
+"""From run directories back to readings."""
 
 from pathlib import Path
 
 import pytest
 
-from vmil.tracking.curves import read_curve
+from vmil.tracking.curves import Point, read_points
 from vmil.tracking.tracker import CsvTracker
 
 
@@ -19,13 +19,18 @@ def run_dir(tmp_path: Path) -> Path:
     return run
 
 
+def test_readings_come_in_the_order_in_which_they_were_written(run_dir: Path) -> None:
+    points = [(point.frames, point.name, point.value) for point in read_points(run_dir)]
+    assert points == [
+        (0, "eval/return", 26.5),
+        (0, "model/loss", 9.0),
+        (10_000, "eval/return", 730.0),
+        (10_000, "collect/return", 500.0),
+    ]
+
+
 def test_bytes_of_a_power_cut_cost_their_row(run_dir: Path) -> None:
+    before = list(read_points(run_dir))
     with (run_dir / "metrics.csv").open("ab") as file:
         file.write(b'\xff\x00"\xfe\n20000,9.0,eval/return,800.0\n')
-    assert read_curve(run_dir, "eval/return") == [(0, 26.5), (10_000, 730.0), (20_000, 800.0)]
-
-
-def test_a_curve_is_one_metric_in_order(run_dir: Path) -> None:
-    assert read_curve(run_dir, "eval/return") == [(0, 26.5), (10_000, 730.0)]
-    with pytest.raises(KeyError, match="eval/return"):
-        read_curve(run_dir, "eval/retrun")
+    assert list(read_points(run_dir)) == [*before, Point(20_000, 9.0, "eval/return", 800.0)]

@@ -13,13 +13,13 @@ from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
+from curves import read_curve
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from vmil.config.schema import TrackingConfig
 from vmil.errors import UserError
 from vmil.tracking import mlflow as tracking_mlflow
-from vmil.tracking.curves import read_curve
 from vmil.tracking.mlflow import MLflowTracker, ParentRun
 from vmil.tracking.record import read_record, update_record
 from vmil.tracking.stored import history

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from curves import read_curve
 from PIL import Image
 
 from vmil.config.schema import TrackingConfig
-from vmil.tracking.curves import read_curve, read_points
+from vmil.tracking.curves import read_points
 from vmil.tracking.record import read_record, update_record
 from vmil.tracking.tracker import CSV_HEADER, CsvTracker, Tracker, make_tracker
 

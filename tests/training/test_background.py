@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from curves import read_curve
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from test_callbacks import PRETRAIN, UPDATES, Run, TinyEnv, TinyLearner, Trap, kill, values
 from torch import Tensor, nn
@@ -21,7 +22,6 @@ from vmil.evaluation.background import BackgroundEvaluator, Job
 from vmil.evaluation.rollout import Rollout
 from vmil.learner.device import evaluates_in_background
 from vmil.learner.portable_evaluation import PortableEvaluation
-from vmil.tracking.curves import read_curve
 from vmil.training.evaluate import Evaluate
 
 PARENT = os.getpid()

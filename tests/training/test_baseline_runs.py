@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from curves import read_curve
 from place import KILLED_AT, UNREAD_HERE, Place, Watch, python, sentence
 from small_runs import FRAMES, ROUND, UPDATES, assert_same_run, write_demos
 
@@ -24,7 +25,6 @@ from vmil.config.schema import Config
 from vmil.data.draws import Draws
 from vmil.data.transition import Batch
 from vmil.learner.module import ImitationModule
-from vmil.tracking.curves import read_curve
 from vmil.tracking.record import read_record
 from vmil.training.restore import read_checkpoint
 

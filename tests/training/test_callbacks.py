@@ -17,6 +17,7 @@ import lightning
 import numpy as np
 import pytest
 import torch
+from curves import read_curve
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from tensordict import TensorDict, TensorDictBase
@@ -29,7 +30,7 @@ from vmil.config.load import load_config
 from vmil.config.schema import Config, TrainingConfig
 from vmil.learner.module import ImitationModule
 from vmil.learner.stepping import Part
-from vmil.tracking.curves import read_curve, read_points
+from vmil.tracking.curves import read_points
 from vmil.tracking.record import read_record
 from vmil.tracking.tracker import CsvTracker
 from vmil.training.callbacks import Checkpoint, Evaluate, Progress, TrackingFlush, finishing, make_callbacks

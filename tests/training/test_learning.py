@@ -9,9 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from curves import read_curve
 
 from vmil import cli
-from vmil.tracking.curves import read_curve
 
 RANDOM = 30.0
 

@@ -8,12 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from curves import read_curve
 from place import KILLED_AT, Place, digest, python, sentence
 from small_runs import FRAMES, PRETRAIN, ROUND, UPDATES, assert_same_run, numbers, weights
 
 from vmil.config.load import load_saved_config
 from vmil.system.cuda import Driver
-from vmil.tracking.curves import read_curve
 from vmil.tracking.record import read_record
 from vmil.training.vmil import VMIL
 

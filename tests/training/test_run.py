@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from curves import read_curve
 from place import UNREAD_HERE, Place, Watch, python, sentence, truncate
 from small_runs import FRAMES, LAST_UPDATE, PRETRAIN, ROUND, UPDATES
 
@@ -20,7 +21,6 @@ from vmil.config.learners import unread
 from vmil.config.load import load_saved_config
 from vmil.config.schema import Config
 from vmil.envs.rendering import BACKENDS, probe_backend
-from vmil.tracking.curves import read_curve
 from vmil.tracking.record import read_record
 
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from curves import read_curve
 
 from vmil import cli
 from vmil.config.schema import EnvConfig
@@ -16,7 +17,6 @@ from vmil.experts.plan import SimulatorPlanner
 from vmil.experts.planned import PlannedExpert
 from vmil.experts.record import record_demos
 from vmil.experts.state_task import describe_task
-from vmil.tracking.curves import read_curve
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from vmil.tracking.metrics import check
 from vmil.tracking.tracker import CSV_NAME
 
 
@@ -33,9 +32,3 @@ def read_points(run_dir: Path) -> Iterator[Point]:
                 yield Point(int(row["frames"]), float(row["seconds"]), row["name"], float(row["value"]))
             except (KeyError, ValueError):
                 continue
-
-
-def read_curve(run_dir: Path, name: str) -> list[tuple[int, float]]:
-    """(frames, value) of one metric of a run. KeyError if no metric has that name."""
-    check(name)
-    return [(point.frames, point.value) for point in read_points(run_dir) if point.name == name]
