@@ -24,7 +24,7 @@ RUN_DIR = "VMIL_RUN_DIR"  # the environment variable by which the first rank tel
 _CONTENTS = (
     CHECKPOINTS, "pictures", "videos", "nonfinite", "metrics.csv", "run.json", "run.log", CONFIG_FILE, LOCK_FILE,
 )  # fmt: skip
-_HALF_WRITTEN = (".*.part", ".*.tmp", ".*.tmp.png", ".*.tmp.mp4", ".next.ckpt", ".previous.ckpt")
+_HALF_WRITTEN = (".*.part", ".*.tmp.mp4", ".next.ckpt", ".previous.ckpt")
 _SPARE_DISK = 512 * 1024**2  # bytes: videos, pictures, metrics and two checkpoints
 
 
