@@ -198,7 +198,7 @@ class Run:
         self.config = small_config(**changes)
         self.tracker = CsvTracker(run_dir)
         self.learner, self.data = TinyLearner(), TinyData()
-        self.callbacks = make_callbacks(self.config, self.tracker, run_dir, TinyEnv)
+        self.callbacks = make_callbacks(self.config, self.tracker, run_dir, TinyEnv, fps=20.0)
         self.trainer = lightning.Trainer(
             accelerator="cpu",
             max_epochs=1 + FRAMES // PER_EPOCH,

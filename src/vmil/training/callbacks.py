@@ -26,7 +26,7 @@ __all__ = ["Checkpoint", "Evaluate", "GracefulStop", "Progress", "TrackingFlush"
 
 
 def make_callbacks(
-    config: Config, tracker: Tracker, run_dir: Path, make_env: Callable[[int], EnvBase], fps: float = 20.0
+    config: Config, tracker: Tracker, run_dir: Path, make_env: Callable[[int], EnvBase], fps: float
 ) -> list[Callback]:
     """Stopping, tracking, evaluation, progress, checkpoints: numbers first, then what reads them, then what saves all.
 

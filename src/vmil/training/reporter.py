@@ -30,9 +30,9 @@ class Reporter:
         self,
         tracker: Tracker,
         pictures_every: int,
-        fps: float = 20.0,
-        headline: ScoreName = "return",
-        watch: Callable[[dict[str, float], int], object] = lambda values, frames: None,
+        fps: float,
+        headline: ScoreName,
+        watch: Callable[[dict[str, float], int], object],
     ) -> None:
         self.last: Score | None = None
         self.scored_frames = -1  # frames that it is of
