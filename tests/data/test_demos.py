@@ -22,7 +22,7 @@ from vmil.data import demos, recording
 from vmil.data.demos import Demonstrations, load_demonstrations
 from vmil.data.recording import MAX_STEPS, read_recording, write_recording
 from vmil.data.transition import previous_actions
-from vmil.envs.counting import render_counting
+from vmil.envs.counting import encode
 from vmil.errors import UserError
 
 
@@ -93,7 +93,7 @@ def write_pictures(path: Path, rows: int = STEPS + 1, **changes: Any) -> None:
     """Counting pictures of 8 x 8 pixels with actions; `changes` replace arrays, or entries of meta."""
     states = np.array([[DEMO_EPISODE, t] for t in range(rows)], np.float64)
     arrays: dict[str, Any] = {
-        "image": render_counting(states, 8),
+        "image": np.stack([encode(DEMO_EPISODE, t, 8) for t in range(rows)]),
         "action": np.array([[action_of(DEMO_EPISODE, t)] for t in range(STEPS)], np.float32),
         "reward": np.full(STEPS, 0.5, np.float32),
         "proprio": states.astype(np.float32),

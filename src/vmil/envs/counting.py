@@ -52,8 +52,3 @@ def make(config: EnvConfig, seed: int, task: Task) -> CountingEnv:
 def measure(task: Task) -> tuple[int, int, float | None]:
     """Sizes of the action and of the vector observation, and frames a second."""
     return ACTION_SIZE, PROPRIO_SIZE, None
-
-
-def render_counting(states: np.ndarray, size: int) -> np.ndarray:
-    """Pictures (T, size, size, 3) uint8 of (episode, time) pairs (T, 2)."""
-    return np.stack([encode(int(episode), int(time), size) for episode, time in states])
