@@ -11,14 +11,11 @@ from typing import NoReturn
 
 from vmil.commands import COMMANDS
 from vmil.commands.explain import explain
-from vmil.commands.settings import FAILED
 from vmil.config import keys
-from vmil.errors import InUseError, NonFiniteError, StoppedError, UserError
+from vmil.errors import INTERRUPTED, MISUSED, NonFiniteError, StoppedError, UserError
 
 CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)  # about files that the user named
-MISUSED, INTERRUPTED, STOPPED = 2, 130, 143  # exit codes besides; the shell's for Ctrl-C and SIGTERM
 MORE = "`vmil <command> --help` lists the settings that a command takes."
-IN_USE = 75  # what sysexits.h calls a temporary failure
 
 
 class Parser(argparse.ArgumentParser):
@@ -54,23 +51,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         _check_flags(arguments)
         parsed = make_parser(arguments[0] if arguments else "").parse_args(arguments or ["--help"])
         return COMMANDS[parsed.command].run(parsed.settings)
-    except UserError as error:
-        return _complain(str(error), IN_USE if isinstance(error, InUseError) else MISUSED)
+    except (UserError, NonFiniteError, StoppedError) as error:
+        return _complain(str(error), error.exit_code)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return _complain(f"no space left on the disk for '{error.filename or 'a file'}': free some, then resume")
         if error.errno in CLOSED and error.filename:
             return _complain(f"'{error.filename}' cannot be used: {(error.strerror or 'no').lower()}")
         raise
-    except NonFiniteError as error:
-        print(f"vmil: {error}", file=sys.stderr)
-        return FAILED
-    except StoppedError as error:
-        print(f"vmil: {error}", file=sys.stderr)
-        return STOPPED
     except KeyboardInterrupt:
-        print("vmil: interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return _complain("interrupted", INTERRUPTED)
 
 
 def _check_flags(arguments: Sequence[str]) -> None:

@@ -19,7 +19,7 @@ from vmil import cli
 from vmil.config.load import load_config
 from vmil.config.schema import TrackingConfig
 from vmil.config.schema_cli import ExperimentOptions
-from vmil.errors import StoppedError, UserError
+from vmil.errors import INTERRUPTED, LOOK_AGAIN, StoppedError, UserError
 from vmil.experiments import ray_pool
 from vmil.experiments import run as experiment
 from vmil.experiments.cell import Place
@@ -35,7 +35,6 @@ from vmil.experiments.resources import (
     memory_bytes,
     this_machine,
 )
-from vmil.experiments.schedule import INTERRUPTED, LOOK_AGAIN
 from vmil.system.machine import CORES, allowed_cores
 from vmil.tracking.record import read_record
 

@@ -9,9 +9,9 @@ import pytest
 from rich.console import Console
 
 from vmil.config.load import load_config
-from vmil.errors import UserError
+from vmil.errors import LOOK_AGAIN, UserError
 from vmil.experiments.grid import Cell
-from vmil.experiments.schedule import LOOK_AGAIN, Job, StopUrgency, work_off
+from vmil.experiments.schedule import Job, StopUrgency, work_off
 from vmil.experiments.table import Lines, LiveTable, draw, make_view, summary
 
 

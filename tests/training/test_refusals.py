@@ -19,9 +19,8 @@ from small_runs import FRAMES, ROUND, numbers
 
 from vmil.config.load import load_config
 from vmil.config.runs import CONFIG_FILE, LOCK_FILE
-from vmil.errors import NonFiniteError
+from vmil.errors import LOOK_AGAIN, NonFiniteError
 from vmil.experiments.cell import in_use
-from vmil.experiments.schedule import LOOK_AGAIN
 from vmil.tracking.record import read_record
 from vmil.training.checkpoint import Checkpoint
 from vmil.training.rundir import git_commit, locked, new_run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vmil.commands.settings import OK, prepare_opengl
+from vmil.commands.settings import prepare_opengl
 from vmil.config.commands import options_of, with_config
 from vmil.config.schema_cli import (
     CheetahExpertOptions,
@@ -15,7 +15,7 @@ from vmil.config.schema_cli import (
     PlannedDemosOptions,
     PlannedExpertOptions,
 )
-from vmil.errors import UserError
+from vmil.errors import OK, UserError
 
 # Options by the task that they are of; "": any other task.
 EXPERTS: dict[str, type[ExpertOptions | PlannedExpertOptions]] = {

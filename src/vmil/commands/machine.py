@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vmil.commands.settings import FAILED, OK, prepare_opengl
-from vmil.errors import UserError
+from vmil.commands.settings import prepare_opengl
+from vmil.errors import FAILED, OK, UserError
 
 
 def bench(overrides: Sequence[str]) -> int:

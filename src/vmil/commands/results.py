@@ -7,13 +7,13 @@ import os
 import sys
 from collections.abc import Sequence
 
-from vmil.commands.settings import FAILED, OK, prepare_opengl
+from vmil.commands.settings import prepare_opengl
 from vmil.config.commands import options_of, split
 from vmil.config.load import load_saved_config
 from vmil.config.runs import CONFIG_FILE, find_run
 from vmil.config.schema import TrackingConfig
 from vmil.config.schema_cli import ExperimentOptions, FiguresOptions, NotebooksOptions, PublishOptions, UiOptions
-from vmil.errors import UserError
+from vmil.errors import FAILED, OK, UserError
 from vmil.system.paths import given_path
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from vmil.commands.settings import OK, prepare_opengl
+from vmil.commands.settings import prepare_opengl
 from vmil.config.commands import options_of, split
 from vmil.config.load import load_config, load_saved_config, to_yaml
 from vmil.config.runs import CONFIG_FILE, find_pretrained, find_run
 from vmil.config.schema import Config
 from vmil.config.schema_cli import EvaluateOptions, RunOptions, ShipOptions
-from vmil.errors import UserError
+from vmil.errors import OK, UserError
 from vmil.system.paths import given_path
 
 CARD_EPISODES = 10  # that a shipped policy is measured over, at least

@@ -1,10 +1,8 @@
-"""What the subcommands share: their exit codes, and OpenGL chosen before anything heavy is imported."""
+"""What the subcommands share: OpenGL chosen before anything heavy is imported."""
 
 from __future__ import annotations
 
 from vmil.config.schema import Config
-
-OK, FAILED = 0, 1  # exit codes; what else there is, is raised (see cli.py)
 
 
 def prepare_opengl(config: Config) -> None:

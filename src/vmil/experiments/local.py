@@ -7,9 +7,9 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from vmil.errors import INTERRUPTED, LOOK_AGAIN
 from vmil.experiments.cell import in_use
 from vmil.experiments.resources import Plan
-from vmil.experiments.schedule import INTERRUPTED, LOOK_AGAIN
 from vmil.system.machine import CORES
 
 

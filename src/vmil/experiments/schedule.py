@@ -7,14 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from vmil.errors import first_line
+from vmil.errors import INTERRUPTED, LOOK_AGAIN, MISUSED, OK, STOPPED, first_line
 from vmil.experiments.grid import Cell
 
 State = Literal["waiting", "running", "stopping", "stopped", "failed", "done"]
 StopUrgency = Literal["no", "soon", "now"]  # to stop: not at all, with checkpoints, or at once
-
-MISUSED, INTERRUPTED, STOPPED = 2, 130, 143  # exit codes of `vmil train` (see cli.py)
-LOOK_AGAIN = 75  # another process makes the run (see cli.py), or has ended it: not an attempt of ours
 
 
 class Handle(Protocol):
@@ -114,7 +111,7 @@ def _look_after(job: Job, said: Callable[[Job], str], urgency: StopUrgency, retr
             job.state = "stopping"
         return
     job.handle = None
-    if code == 0:
+    if code == OK:
         job.state = "done"
     elif urgency != "no":
         job.state = "stopped"
@@ -122,6 +119,6 @@ def _look_after(job: Job, said: Callable[[Job], str], urgency: StopUrgency, retr
         job.state = "stopped" if code in (INTERRUPTED, STOPPED) else "failed"
         job.line = job.line or f"ended with exit code {code} and said nothing"
     else:
-        job.attempts -= code == LOOK_AGAIN
+        job.attempts -= code == LOOK_AGAIN  # another process made the run: not an attempt of ours
         job.fell = "" if code == LOOK_AGAIN else f"taken up again after exit code {code}: {job.line}"
         job.state = "waiting"
