@@ -88,10 +88,10 @@ def test_each_episode_is_followed_by_its_share_of_updates(config: Config, update
 
 def test_the_plan_of_epochs(config: Config) -> None:
     data = module(config)
-    assert data.epochs == 1 + 400 // 80
+    assert data.pace.epochs == 1 + 400 // 80
     frames, batches, experts = [], [], []
     for _ in range(3):
-        length = data.round_length
+        length = data.pace.round_length
         epoch = list(data.train_dataloader())
         assert len(epoch) == length
         frames.append(data.frames)
@@ -219,7 +219,7 @@ def test_behaviour_cloning_collects_nothing_and_its_clock_goes_on(config: Config
     config.learner = "bc"
     settle(config)
     data, frames = module(config), []
-    for _ in range(data.epochs):
+    for _ in range(data.pace.epochs):
         batches = list(data.train_dataloader())
         assert [(batch.num_experts, len(batch.image)) for batch in batches] == [(8, 3)] * 3
         frames.append(data.frames)
@@ -361,8 +361,9 @@ def fit(config: Config, tmp_path: Path, *callbacks: Callback, ckpt: Path | None 
     data, recorder = VMILDataModule(config, CountingPolicy(), tmp_path / "replay"), Recorder()
     trainer = lightning.Trainer(
         accelerator="cpu",
-        max_epochs=data.epochs,
+        max_epochs=data.pace.epochs,
         callbacks=list(callbacks),
+        reload_dataloaders_every_n_epochs=1,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -424,7 +425,7 @@ def test_capacity_is_no_more_than_the_budget(config: Config) -> None:
 def test_estimate_is_what_is_taken_when_full(config: Config, tmp_path: Path) -> None:
     config.env.proprio = True
     data = module(config, tmp_path / "replay")
-    for _ in range(data.epochs):
+    for _ in range(data.pace.epochs):
         list(data.epoch())
     assert isinstance(data.demos, Demonstrations)
     assert data.replay.memory_bytes() == data.footprint.replay_bytes

@@ -80,7 +80,9 @@ class VMILDataModule(lightning.LightningDataModule):
         self.demos.check_length(config.training.batch_length, lead_in(config))
         if config.debug.use_ground_truth_reward:
             self.demos.check_rewards()
-        self.replay = make_replay(config, self.info, stream_seed(seed, "replay"), self.replay_dir, self.place)
+        self.replay = make_replay(
+            config, self.info, stream_seed(seed, "replay"), self.replay_dir, self.place, self.footprint
+        )
         self.draws = make_draws(config, self.demos.replay, self.replay)
         make = partial(make_collector, config, seed, stream_seed(seed, "random actions"))
         self._round_collector = RoundCollector(config, make, self._policy, self.replay, self.pace, self.rank)
@@ -91,12 +93,10 @@ class VMILDataModule(lightning.LightningDataModule):
         """Batches of the running or next epoch.
 
         Without a length Lightning draws one batch ahead, which a stopped run would lose; and unless it asks for a new
-        loader at each epoch, it takes the first one's length for all.
+        loader at each epoch, `Trainer(reload_dataloaders_every_n_epochs=1)`, it takes the first one's length for all.
         """
-        if self.trainer is not None:
-            self.trainer.reload_dataloaders_every_n_epochs = 1  # type: ignore[attr-defined]
         # With a generator of its own, it does not draw from torch's global one at each epoch.
-        return DataLoader(Rounds(self), batch_size=None, num_workers=0, generator=torch.Generator())
+        return DataLoader(Rounds(self.pace, self.epoch), batch_size=None, num_workers=0, generator=torch.Generator())
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """One asynchronous copy per tensor that does not lie there already."""
@@ -123,16 +123,6 @@ class VMILDataModule(lightning.LightningDataModule):
     def frames(self) -> int:
         """Environment frames collected so far."""
         return self.pace.frames
-
-    @property
-    def epochs(self) -> int:
-        """Lightning epochs of the whole run: `Trainer(max_epochs=...)`."""
-        return self.pace.epochs
-
-    @property
-    def round_length(self) -> int:
-        """Batches of the running epoch, or of the next one between two of them."""
-        return self.pace.round_length
 
     @property
     def digest(self) -> str:

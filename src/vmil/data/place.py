@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from vmil.config.schema import Config, ReplayPlace
-from vmil.data.footprint import SCRATCH, Footprint, choose_scratch, estimate, replay_steps
+from vmil.data.footprint import SCRATCH, Footprint, choose_scratch, replay_steps
 from vmil.data.ranks import local_index
 from vmil.data.replay import Replay
 from vmil.envs.factory import EnvInfo
@@ -58,14 +58,18 @@ def fits(wish: ReplayPlace, needed: int, free: int | None) -> bool:
 
 
 def make_replay(
-    config: Config, info: EnvInfo, seed: int, replay_dir: Path | None, place: torch.device | None
+    config: Config,
+    info: EnvInfo,
+    seed: int,
+    replay_dir: Path | None,
+    place: torch.device | None,
+    footprint: Footprint,
 ) -> Replay:
     """The agent's replay, empty: on the GPU that `place` names, else in memory or, where that is short, on disk.
 
     UserError as `choose_scratch`.
     """
-    size = estimate(config, info)
-    scratch = choose_scratch(size, replay_dir, config.compute.devices) if place is None else None
+    scratch = choose_scratch(footprint, replay_dir, config.compute.devices) if place is None else None
     if scratch is None and replay_dir is not None:
         shutil.rmtree(replay_dir / SCRATCH, ignore_errors=True)  # left by a killed process that had less room
     return Replay(replay_steps(config), info.frames_per_step, seed, scratch, place)

@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterator
 
 from torch.utils.data import IterableDataset
 
+from vmil.data.pace import Pace
 from vmil.data.transition import Batch
 
 
-class Plan(Protocol):
-    """What `Rounds` needs from the data module."""
-
-    @property
-    def round_length(self) -> int:
-        """Batches of the running or next epoch."""
-
-    def epoch(self) -> Iterator[Batch]:
-        """The batches of that epoch, one by one."""
-
-
 class Rounds(IterableDataset[Batch]):
-    """One pass is one epoch of the data module's plan; its length differs between pre-training and the rest."""
+    """One pass is one `epoch`, batch by batch; its length is the pace's, which differs in pre-training."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, pace: Pace, epoch: Callable[[], Iterator[Batch]]) -> None:
         super().__init__()
-        self.plan = plan
+        self._pace, self._epoch = pace, epoch
 
     def __len__(self) -> int:
-        return self.plan.round_length
+        return self._pace.round_length
 
     def __iter__(self) -> Iterator[Batch]:
-        yield from self.plan.epoch()
+        return self._epoch()

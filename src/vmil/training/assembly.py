@@ -79,7 +79,7 @@ def assemble(config: Config, make_learner: LearnerFactory, run_dir: Path, checkp
     callbacks = make_callbacks(config, tracker, run_dir, partial(make_env, config.env), frames_per_second(config))
     trainer = lightning.Trainer(
         **placement(config, choose_device(config)),
-        max_epochs=data.epochs,
+        max_epochs=data.pace.epochs,
         callbacks=[keeper, *callbacks],
         logger=False,
         enable_progress_bar=False,
