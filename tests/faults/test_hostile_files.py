@@ -182,7 +182,7 @@ def test_checkpoints_that_say_wrong_things(run: Path, parts: Any, tmp_path: Path
         path.unlink(missing_ok=True)
         torch.save({**sound, section: changed(sound[section], draw)}, path)
         try:
-            try_on(path, *parts)
+            try_on(path, read_checkpoint(path, parts[0]), *parts)
         except UserError as error:
             is_one_sentence(error)
             refused += 1
@@ -191,7 +191,7 @@ def test_checkpoints_that_say_wrong_things(run: Path, parts: Any, tmp_path: Path
         path.unlink(missing_ok=True)
         torch.save({name: value for name, value in sound.items() if name != section}, path)
         with pytest.raises(UserError):
-            try_on(path, *parts)
+            try_on(path, read_checkpoint(path, parts[0]), *parts)
     path.unlink()
     assert sorted(tmp_path.parent.rglob("*")) == before, "something was written on the way"
 

@@ -62,14 +62,13 @@ def assemble(config: Config, make_learner: LearnerFactory, run_dir: Path, checkp
         learner = make_learner(config, data.info.action_size, data.info.proprio_size)
         learner.clock = data.pace
         learner.guard.on_skip = SkipReport(run_dir)
-        if checkpoint is not None:
-            read_checkpoint(checkpoint, learner)  # before anything is rendered
+        content = {} if checkpoint is None else read_checkpoint(checkpoint, learner)  # before anything is rendered
         if rank.index == 0:
             _introduce(config, run_dir, data)
         data.setup("fit")
         data.set_policy(learner.exploration_policy())
         if checkpoint is not None:
-            try_on(checkpoint, learner, data)
+            try_on(checkpoint, content, learner, data)
         tracker = make_tracker(config.tracking, run_dir) if rank.index == 0 else Tracker()
     except BaseException:
         data.close()

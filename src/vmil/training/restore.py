@@ -48,16 +48,14 @@ def frames_in(path: Path, content: dict[str, Any]) -> int:
         raise _damaged(path) from error
 
 
-def try_on(path: Path, learner: ImitationModule, data: VMILDataModule) -> None:
-    """Restores the data from the checkpoint, and checks that the optimisers fit it.
+def try_on(path: Path, content: dict[str, Any], learner: ImitationModule, data: VMILDataModule) -> None:
+    """Restores the data from the content of the checkpoint at `path`, and checks that the optimisers fit it.
 
     Before the tracker takes the run up again: what cannot go on must not be marked as failed.
 
     Raises:
-        UserError: damaged, of another architecture or other demonstrations, its replay is not there, or its budget is
-            spent.
+        UserError: damaged, of other demonstrations, its replay is not there, or its budget is spent.
     """
-    content = read_checkpoint(path, learner)
     try:
         data.restore(content[type(data).__qualname__])
         budget = data.config.training.frames
