@@ -18,11 +18,11 @@ from vmil.config.runs import LAST, PREVIOUS
 from vmil.config.schema import TrainingConfig
 from vmil.data.ranks import gathered
 from vmil.errors import UserError
-from vmil.learner.interfaces import crossed, data_of
 from vmil.system.archives import write_archive
 from vmil.system.files import sync_directory
 from vmil.system.generators import global_states, set_global_states
 from vmil.tracking.tracker import Tracker
+from vmil.training.interfaces import crossed, data_of
 
 log = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from torchrl.envs import EnvBase
 from vmil.config.schema import TrainingConfig
 from vmil.evaluation.background import BackgroundEvaluator, Job
 from vmil.evaluation.rollout import evaluate
-from vmil.learner.interfaces import crossed, data_of, learner_of
 from vmil.learner.portable_evaluation import PortableEvaluation
+from vmil.training.interfaces import crossed, data_of, learner_of
 from vmil.training.reporter import Reporter
 
 log = logging.getLogger(__name__)

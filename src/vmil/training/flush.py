@@ -14,9 +14,9 @@ import psutil
 from lightning.pytorch.callbacks import Callback
 
 from vmil.config.schema import Config
-from vmil.learner.interfaces import data_of, learner_of
 from vmil.tracking.health import Finding, derived, diagnose
 from vmil.tracking.tracker import Tracker
+from vmil.training.interfaces import data_of, learner_of
 
 log = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ from tqdm import tqdm
 
 from vmil.config.schema import Config
 from vmil.data.footprint import collected_env
-from vmil.learner.interfaces import data_of
 from vmil.training.flush import TrackingFlush
+from vmil.training.interfaces import data_of
 from vmil.training.reporter import Reporter
 
 log = logging.getLogger(__name__)

@@ -12,9 +12,9 @@ from vmil.config.schema import ScoreName
 from vmil.data.transition import Batch
 from vmil.evaluation.rollout import Rollout
 from vmil.evaluation.scores import Score, score
-from vmil.learner.interfaces import crossed, data_of
 from vmil.learner.module import ImitationModule
 from vmil.tracking.tracker import Tracker
+from vmil.training.interfaces import crossed, data_of
 from vmil.training.pictures import log_pictures
 
 log = logging.getLogger(__name__)
