@@ -6,6 +6,7 @@ import pytest
 
 from vmil import doctor
 from vmil.envs import rendering
+from vmil.envs.probe import BackendReport
 from vmil.errors import UserError
 
 
@@ -20,8 +21,8 @@ def quick(monkeypatch):
 
 def test_it_is_ready_when_one_backend_renders(quick, monkeypatch):
     reports = [
-        rendering.BackendReport("egl", False, None, "no display"),
-        rendering.BackendReport("osmesa", True, 2.5, ""),
+        BackendReport("egl", False, None, "no display"),
+        BackendReport("osmesa", True, 2.5, ""),
     ]
     monkeypatch.setattr(rendering, "probe_backends", lambda: reports)
     lines = []
@@ -39,7 +40,7 @@ def test_it_is_ready_when_one_backend_renders(quick, monkeypatch):
 @pytest.fixture
 def egl_works(quick, monkeypatch):
     """A machine on which that renders."""
-    monkeypatch.setattr(rendering, "probe_backends", lambda: [rendering.BackendReport("egl", True, 1.0, "")])
+    monkeypatch.setattr(rendering, "probe_backends", lambda: [BackendReport("egl", True, 1.0, "")])
 
 
 def test_memory_is_found_where_sysconf_does_not_know_of_it(egl_works, monkeypatch):
@@ -67,9 +68,7 @@ def test_a_broken_simulator_is_named_and_the_others_work(egl_works, monkeypatch)
 
 
 def test_it_is_not_ready_when_none_does(quick, monkeypatch):
-    monkeypatch.setattr(
-        rendering, "probe_backends", lambda: [rendering.BackendReport("egl", False, None, "no display")]
-    )
+    monkeypatch.setattr(rendering, "probe_backends", lambda: [BackendReport("egl", False, None, "no display")])
     lines = []
     assert not doctor.examine(lines.append)
     assert lines[-1].startswith("not ready")

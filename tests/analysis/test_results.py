@@ -17,7 +17,8 @@ from vmil.analysis.preset import variant_by
 from vmil.analysis.references import read_references
 from vmil.analysis.results import Card, checkout_dir, load_results, longest, read_card, read_published, write_card
 from vmil.analysis.stored import expert_return, read_mlflow, timed
-from vmil.config.load import flatten, load_config
+from vmil.config.keys import flatten
+from vmil.config.load import load_config
 from vmil.config.schema import TrackingConfig
 from vmil.errors import UserError
 from vmil.tracking.curves import Point

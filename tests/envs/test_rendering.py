@@ -10,7 +10,8 @@ import pytest
 
 from vmil.data.worker_pool import _surroundings
 from vmil.envs import rendering
-from vmil.envs.rendering import PROFILES, BackendReport, Renderer, choose_backend, probe_backend, renderer_name
+from vmil.envs.probe import BackendReport, probe_backend
+from vmil.envs.rendering import PROFILES, Renderer, choose_backend, renderer_name
 from vmil.errors import UserError
 
 RED_ABOVE_BLUE = """

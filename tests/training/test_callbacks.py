@@ -33,9 +33,12 @@ from vmil.learner.stepping import Part
 from vmil.tracking.curves import read_points
 from vmil.tracking.record import read_record
 from vmil.tracking.tracker import CsvTracker
-from vmil.training.callbacks import Checkpoint, Evaluate, Progress, TrackingFlush, finishing, make_callbacks
-from vmil.training.flush import Watchdog
-from vmil.training.progress import start_logging
+from vmil.training.callbacks import make_callbacks
+from vmil.training.checkpoint import Checkpoint
+from vmil.training.evaluate import Evaluate
+from vmil.training.flush import TrackingFlush, Watchdog
+from vmil.training.progress import Progress, start_logging
+from vmil.training.stopping import finishing
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

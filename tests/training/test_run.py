@@ -20,7 +20,8 @@ from vmil.config.keys import leaves
 from vmil.config.learners import unread
 from vmil.config.load import load_saved_config
 from vmil.config.schema import Config
-from vmil.envs.rendering import BACKENDS, probe_backend
+from vmil.envs.probe import probe_backend
+from vmil.envs.rendering import BACKENDS
 from vmil.tracking.record import read_record
 
 pytestmark = pytest.mark.filterwarnings("ignore")

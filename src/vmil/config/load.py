@@ -17,7 +17,6 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from vmil.config import keys, learners, sources, validate
-from vmil.config.keys import flatten as flatten
 from vmil.config.schema import Config
 from vmil.config.sources import SELECTORS, Setting, check_key, presets, read_yaml
 from vmil.config.suite import suite_task

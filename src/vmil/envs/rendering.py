@@ -23,8 +23,7 @@ import numpy as np
 
 from vmil.config.schema import EnvConfig, RenderProfile
 from vmil.envs.cameras import Camera, aim
-from vmil.envs.probe import BackendReport as BackendReport
-from vmil.envs.probe import probe_backend as probe_backend
+from vmil.envs.probe import BackendReport, probe_backend
 from vmil.envs.tasks import draws_itself
 from vmil.errors import UserError, first_line
 

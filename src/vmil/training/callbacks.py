@@ -19,10 +19,8 @@ from vmil.training.evaluate import Evaluate
 from vmil.training.flush import TrackingFlush, Watchdog
 from vmil.training.progress import Progress
 from vmil.training.reporter import Reporter
-from vmil.training.stopping import GracefulStop, finishing
+from vmil.training.stopping import GracefulStop
 from vmil.training.together import StopTogether
-
-__all__ = ["Checkpoint", "Evaluate", "GracefulStop", "Progress", "TrackingFlush", "finishing", "make_callbacks"]
 
 
 def make_callbacks(

@@ -12,7 +12,8 @@ from pathlib import Path
 import lightning
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from vmil.config.load import flatten, load_saved_config
+from vmil.config.keys import flatten
+from vmil.config.load import load_saved_config
 from vmil.config.runs import CONFIG_FILE, last_checkpoint
 from vmil.config.schema import Config
 from vmil.data.demo_files import find_demos
@@ -20,7 +21,6 @@ from vmil.data.ranks import rank_of, started_outside
 from vmil.envs.rendering import prepare_rendering
 from vmil.errors import NonFiniteError, StoppedError, UserError
 from vmil.training.assembly import LearnerFactory, Parts, assemble
-from vmil.training.callbacks import finishing
 from vmil.training.checkpoint import Checkpoint
 from vmil.training.evidence import keep_evidence
 from vmil.training.progress import start_logging
@@ -37,7 +37,7 @@ from vmil.training.rundir import (
     refuse_to_overwrite,
     require_checkpoint,
 )
-from vmil.training.stopping import stoppable
+from vmil.training.stopping import finishing, stoppable
 
 log = logging.getLogger(__name__)
 
