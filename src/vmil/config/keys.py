@@ -52,6 +52,11 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Scalar]:
     return flat
 
 
+def typed(value: object) -> str:
+    """A value as a person types it on the command line: `null`, `true`, `0.5`."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def choices(hint: Any) -> tuple[str, ...]:
     """The values that a `Literal` admits; nothing for any other type."""
     return get_args(hint) if get_origin(hint) is Literal else ()

@@ -85,7 +85,7 @@ def load_saved_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     for key, given in from_command_line.items():
         there = settings.get(key, given).value
         if FIXED.fullmatch(key) and str(there) != str(given.value):
-            shown = str(there).lower() if isinstance(there, bool) else there
+            shown = keys.typed(there)
             raise UserError(f"{key}={given.typed} cannot change a run that exists ({shown}): start a new one")
     if "compute" in chosen:
         settings |= _compute_settings(chosen["compute"], from_command_line)
@@ -161,10 +161,9 @@ def _value_error(schema: type, settings: Mapping[str, Setting], error: OmegaConf
     value, source, typed = settings[key]
     if typed == "":
         return UserError(f"{key}= has no value")
-    shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else value
-    shown = shown if typed is None else typed
+    shown = keys.typed(value) if typed is None else typed
     hint = keys.leaves(schema)[key]
-    suggestion = keys.nearest(str(shown), keys.choices(hint))
+    suggestion = keys.nearest(shown, keys.choices(hint))
     if int in (hint, *get_args(hint)) and isinstance(value, float) and value.is_integer():
         suggestion = f": write {int(value)}"
     return UserError(f"{source}{key}={shown} is not {keys.describe(hint)}{suggestion}")

@@ -153,7 +153,7 @@ def _cell(
         if (key := item.partition("=")[0]) in own:
             raise UserError(f"{key} is what {source} varies in '{variant}': leave it out, or choose another experiment")
     settings = [f"env={env}", f"algo={algo}", f"seed={seed}", f"run.variant={variant}"]
-    settings += [f"{key}={_text(value)}" for key, value in own.items()]
+    settings += [f"{key}={keys.typed(value)}" for key, value in own.items()]
     if request.budget is not None:
         settings.append(f"training.frames={request.budget}")
     try:
@@ -200,7 +200,3 @@ def _check_part(what: str, wanted: Sequence[str], known: Sequence[str]) -> None:
         if name not in known:
             listed = ", ".join(dict.fromkeys(known))
             raise UserError(f"{what}='{name}' is not in this experiment ({listed}){keys.nearest(name, known)}")
-
-
-def _text(value: object) -> str:
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
