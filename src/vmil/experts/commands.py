@@ -44,7 +44,7 @@ def prepare(options: ExpertOptions | PlannedExpertOptions) -> str:
         from vmil.experts.scripted import measure_expert
 
         measured = measure_expert(config, out, options.eval_episodes)
-        return f"nothing to train, the expert is scripted: {measured}; written to {out / FILES[kind]}"
+        return f"nothing to train, the expert is scripted: {measured.summary}; written to {out / FILES[kind]}"
     else:
         raise ValueError(f"no expert of kind {kind!r} is prepared")
 

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from vmil.config.schema import EnvConfig
 from vmil.envs.sawyer import SawyerEnv
-from vmil.evaluation.scores import wilson_interval
+from vmil.evaluation.scores import Score, score
 from vmil.experts.expert import FINAL_SEED, RECORDING_SEED, Action, EpisodicExpert, Kind
 from vmil.experts.provenance import versions
 from vmil.system import machine
@@ -34,17 +34,9 @@ class Measured:
     versions: dict[str, str]
 
     @property
-    def success_rate(self) -> float:
-        """Share of the episodes that succeed."""
-        return float(np.mean(self.successes))
-
-    def __str__(self) -> str:
-        """`success 92.0 % (95 % interval 81 to 97 %) over 50 episodes, return 1200.0 ± 300.0`."""
-        low, high = wilson_interval(self.success_rate, len(self.successes))
-        return (
-            f"success {100 * self.success_rate:.1f} % (95 % interval {100 * low:.0f} to {100 * high:.0f} %) over "
-            f"{len(self.successes)} episodes, return {np.mean(self.returns):.1f} ± {np.std(self.returns):.1f}"
-        )
+    def summary(self) -> Score:
+        """The score of the measured episodes."""
+        return score(self.returns, None, {"success": self.successes}, "success")
 
 
 class ScriptedPegExpert(EpisodicExpert):
@@ -81,8 +73,9 @@ class ScriptedPegExpert(EpisodicExpert):
             frames = np.asarray(measured.success_frames)
             lines += [
                 f"- Measured by `make expert ENV={measured.env} ARGS=eval_episodes={len(measured.returns)}`, without "
-                f"noise, on episodes {measured.returns_seed} ff., none of them a demonstration: **{measured}**. The "
-                f"successes took {np.median(frames):.0f} frames in the median, {frames.max()} at most.",
+                f"noise, on episodes {measured.returns_seed} ff., none of them a demonstration: "
+                f"**{measured.summary}**. The successes took {np.median(frames):.0f} frames in the median, "
+                f"{frames.max()} at most.",
                 f"- Versions: {', '.join(f'{name} {number}' for name, number in measured.versions.items())}.",
             ]
         return lines
