@@ -198,17 +198,17 @@ def test_trained_measured_and_told_of(tmp_path: Path, monkeypatch: pytest.Monkey
     """Two rounds; stopped after one and gone on with is the same."""
     recordings = _recordings(tmp_path / "recordings")
     config = dataclasses.replace(TINY, ppo_reference=str(recordings), ppo_last_std=0.0)  # else it falls with the budget
-    whole = train_hand_policy(config, tmp_path / "whole", seed=0, episodes=1, progress=False)
+    whole = train_hand_policy(config, tmp_path / "whole", seed=0, episodes=1)
     assert [point["frames"] for point in whole] == [8, 16]
     half = dataclasses.replace(config, ppo_frames=8)
-    train_hand_policy(half, tmp_path / "parts", seed=0, episodes=1, progress=False)
-    parts = train_hand_policy(config, tmp_path / "parts", seed=0, episodes=1, progress=False)
+    train_hand_policy(half, tmp_path / "parts", seed=0, episodes=1)
+    parts = train_hand_policy(config, tmp_path / "parts", seed=0, episodes=1)
     assert [point | {"seconds": 0.0} for point in parts] == [point | {"seconds": 0.0} for point in whole]
     one, other = (load_actor(tmp_path / name / "actor.safetensors")[0].state_dict() for name in ("whole", "parts"))
     assert all(torch.equal(one[name], other[name]) for name in one)
     policy = PolicyPlanner(tmp_path / "whole" / "actor.safetensors", whole, config)
     expert = PolicyExpert(ENV, policy, tmp_path / "expert.json", give_up=False)
-    measure_expert(expert, tmp_path / "expert.json", 1, progress=False)
+    measure_expert(expert, tmp_path / "expert.json", 1)
     text = "\n".join(expert.about())
     assert (expert.kind, "PPO" in text, "MPPI" in text) == ("ppo", True, False)
     assert "of 16 control steps" in text
@@ -242,7 +242,7 @@ def test_a_policy_trained_further_is_measured_anew_under_other_settings_too(tmp_
         config = dataclasses.replace(TINY, ppo_rate=rate)
         expert = PolicyExpert(ENV, PolicyPlanner(tmp_path / "actor.safetensors", curve, config), path, give_up=False)
         try:
-            measure_expert(expert, path, 1, progress=False)
+            measure_expert(expert, path, 1)
         finally:
             expert.close()
         made: dict[str, Any] = json.loads(path.read_text())
@@ -275,7 +275,7 @@ def test_a_policy_acts_on_what_it_sees_and_another_tasks_is_refused(tmp_path: Pa
 def test_no_training_at_all_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     config = dataclasses.replace(TINY, ppo_frames=0)
     with pytest.raises(UserError, match=r"^ppo_frames=0 is outside \[1, inf\)"):
-        train_hand_policy(config, tmp_path / "out", seed=0, episodes=1, progress=False)
+        train_hand_policy(config, tmp_path / "out", seed=0, episodes=1)
     assert not (tmp_path / "out").exists()
 
 

@@ -87,7 +87,7 @@ def test_the_papers_network_can_be_had():
 
 
 def test_planning_through_what_was_learnt_beats_chance(tmp_path: Path):
-    pddm = train_pddm(PDDM(Point(), LEARNED, PLANNER, seed=0), tmp_path / "checkpoint.pt", progress=False)
+    pddm = train_pddm(PDDM(Point(), LEARNED, PLANNER, seed=0), tmp_path / "checkpoint.pt")
     distances = [line["distance"] for line in pddm.curve]
     assert len(distances) == LEARNED.rounds
     assert distances[0] > 1.0  # at random
@@ -97,15 +97,15 @@ def test_planning_through_what_was_learnt_beats_chance(tmp_path: Path):
 
 def test_a_stopped_training_goes_on_as_if_never_stopped(tmp_path: Path):
     small = LearnedConfig(rounds=2, rollouts=2, updates=4, hidden=8, batch_size=16)
-    straight = train_pddm(PDDM(Point(), small, PLANNER, seed=3), tmp_path / "straight.pt", progress=False)
+    straight = train_pddm(PDDM(Point(), small, PLANNER, seed=3), tmp_path / "straight.pt")
     half = LearnedConfig(**{**vars(small), "rounds": 1})
-    train_pddm(PDDM(Point(), half, PLANNER, seed=3), tmp_path / "halved.pt", progress=False)
-    resumed = train_pddm(PDDM(Point(), small, PLANNER, seed=3), tmp_path / "halved.pt", progress=False)
+    train_pddm(PDDM(Point(), half, PLANNER, seed=3), tmp_path / "halved.pt")
+    resumed = train_pddm(PDDM(Point(), small, PLANNER, seed=3), tmp_path / "halved.pt")
     assert [line["distance"] for line in resumed.curve] == [line["distance"] for line in straight.curve]
     for name, weight in straight.ensemble.state_dict().items():
         assert torch.equal(resumed.ensemble.state_dict()[name], weight), name
     with pytest.raises(UserError, match="not of seed 4"):
-        train_pddm(PDDM(Point(), small, PLANNER, seed=4), tmp_path / "halved.pt", progress=False)
+        train_pddm(PDDM(Point(), small, PLANNER, seed=4), tmp_path / "halved.pt")
     wide = LearnedConfig(**{**vars(small), "hidden": 9})
     with pytest.raises(UserError, match="another size"):
-        train_pddm(PDDM(Point(), wide, PLANNER, seed=3), tmp_path / "halved.pt", progress=False)
+        train_pddm(PDDM(Point(), wide, PLANNER, seed=3), tmp_path / "halved.pt")

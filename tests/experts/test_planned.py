@@ -174,14 +174,14 @@ def test_a_measurement_goes_on_where_it_was(tmp_path):
     ours = expert(tmp_path)
     begin = ours.begin
     ours.begin = lambda seed: (played.append(seed), begin(seed))  # type: ignore[method-assign,assignment]
-    measure_expert(ours, path, 1, progress=False)
-    result = measure_expert(ours, path, 2, progress=False)
+    measure_expert(ours, path, 1)
+    result = measure_expert(ours, path, 2)
     assert played == [FINAL_SEED, FINAL_SEED + 1]
     assert (result.episodes, result.extras["success"]) == (2, 0.0)
     assert len(json.loads(path.read_text())["seconds"]) == 2
     ours.settings = {**ours.settings, "samples": 5}
     with pytest.raises(UserError, match="measured with other settings"):
-        measure_expert(ours, path, 3, progress=False)
+        measure_expert(ours, path, 3)
     ours.close()
 
 
@@ -202,7 +202,7 @@ def test_a_planner_is_known_by_its_settings_and_its_weights(tmp_path):
 def test_the_card_tells_settings_and_measurement(tmp_path):
     ours = expert(tmp_path)
     assert ours.files() == []
-    measure_expert(ours, tmp_path / "expert.json", 1, progress=False)
+    measure_expert(ours, tmp_path / "expert.json", 1)
     text = "\n".join(ours.about())
     assert ours.files() == [tmp_path / "expert.json"]
     assert "horizon=2 samples=4" in text

@@ -172,9 +172,9 @@ def test_better_actions_become_likelier() -> None:
 
 
 def test_resumed_is_the_same_as_never_stopped_and_the_card_tells_of_it(tmp_path: Path) -> None:
-    whole = train_expert(TINY, "cheetah", tmp_path / "whole", seed=1, progress=False)
-    train_expert(dataclasses.replace(TINY, ppo_frames=240), "cheetah", tmp_path / "parts", seed=1, progress=False)
-    assert train_expert(TINY, "cheetah", tmp_path / "parts", seed=1, progress=False) == whole
+    whole = train_expert(TINY, "cheetah", tmp_path / "whole", seed=1)
+    train_expert(dataclasses.replace(TINY, ppo_frames=240), "cheetah", tmp_path / "parts", seed=1)
+    assert train_expert(TINY, "cheetah", tmp_path / "parts", seed=1) == whole
     saved = [torch.load(tmp_path / name / "refine.pt", weights_only=True) for name in ("whole", "parts")]
     for part in ("policy", "value"):
         assert all(torch.equal(value, saved[1][part][key]) for key, value in saved[0][part].items())
@@ -198,12 +198,12 @@ def test_resumed_ppo_takes_the_rates_it_is_given() -> None:
 
 def test_an_actor_that_ppo_made_worse_is_not_kept(tmp_path: Path) -> None:
     config = dataclasses.replace(TINY, ppo_frames=0)
-    train_expert(config, "cheetah", tmp_path, seed=0, progress=False)
+    train_expert(config, "cheetah", tmp_path, seed=0)
     before, _ = load_actor(tmp_path / "actor.safetensors")
     checkpoint = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     checkpoint["curve"][0]["mean"] = 2000.0  # no cheetah gets there
     torch.save(checkpoint, tmp_path / "checkpoint.pt")
-    train_expert(TINY, "cheetah", tmp_path, seed=0, progress=False)
+    train_expert(TINY, "cheetah", tmp_path, seed=0)
     after, _ = load_actor(tmp_path / "actor.safetensors")
     assert all(torch.equal(old, new) for old, new in zip(before.parameters(), after.parameters(), strict=True))
     assert not json.loads((tmp_path / "expert.json").read_text())["refined"]["kept"]

@@ -106,7 +106,7 @@ def test_recording_again_gives_the_same_kind_of_demo(tmp_path: Path) -> None:
     for name in ("actor.safetensors", "expert.json"):
         shutil.copy(WALKER / name, tmp_path / name)
     expert = TrainedExpert("walker", tmp_path / "actor.safetensors")
-    (path,) = record_demos(expert, EnvConfig(), tmp_path, Recipe(1, 5, 800.0, 0.2), progress=False)
+    (path,) = record_demos(expert, EnvConfig(), tmp_path, Recipe(1, 5, 800.0, 0.2))
     expert.close()
     arrays, meta = _load(path)
     assert meta["action_noise"] == 0.2
@@ -197,7 +197,7 @@ COUNTING = EnvConfig(name="counting", image_size=8, episode_frames=10)
 
 def _record(out: Path, count: int, **recipe: Any) -> tuple[list[Path], PickyExpert]:
     expert = PickyExpert()
-    return record_demos(expert, COUNTING, out, Recipe(count, **{"seed": 3, **recipe}), progress=False), expert
+    return record_demos(expert, COUNTING, out, Recipe(count, **{"seed": 3, **recipe})), expert
 
 
 def test_failures_are_left_out_and_counted(tmp_path: Path) -> None:
@@ -264,7 +264,7 @@ def test_a_task_whose_states_cannot_be_drawn_is_refused_before_anything_is_recor
     save_actor(tmp_path / "actor.safetensors", make_actor_net(spec), spec)
     expert = TrainedExpert("dmc:reacher-easy", tmp_path / "actor.safetensors")
     with pytest.raises(UserError, match="reacher-easy draws its scene anew in each episode"):
-        record_demos(expert, EnvConfig(name="dmc:reacher-easy"), tmp_path / "out", Recipe(2, 0), progress=False)
+        record_demos(expert, EnvConfig(name="dmc:reacher-easy"), tmp_path / "out", Recipe(2, 0))
     expert.close()
     assert not (tmp_path / "out").exists()
 

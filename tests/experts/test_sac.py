@@ -161,9 +161,9 @@ def test_actor_file_rebuilds_the_actor(tmp_path: Path) -> None:
 
 
 def test_resumed_is_the_same_as_never_stopped(tmp_path: Path) -> None:
-    score = train_expert(TINY, "walker", tmp_path / "whole", seed=1, progress=False)
-    train_expert(dataclasses.replace(TINY, frames=1000), "walker", tmp_path / "parts", seed=1, progress=False)
-    resumed = train_expert(TINY, "walker", tmp_path / "parts", seed=1, progress=False)
+    score = train_expert(TINY, "walker", tmp_path / "whole", seed=1)
+    train_expert(dataclasses.replace(TINY, frames=1000), "walker", tmp_path / "parts", seed=1)
+    resumed = train_expert(TINY, "walker", tmp_path / "parts", seed=1)
     whole, parts = (torch.load(tmp_path / d / "checkpoint.pt", weights_only=True) for d in ("whole", "parts"))
     assert resumed == score
     assert parts["frames"] == whole["frames"] == 2000
@@ -177,7 +177,7 @@ def test_resumed_is_the_same_as_never_stopped(tmp_path: Path) -> None:
     assert np.mean(record["returns"]) == pytest.approx(score)
     assert [point["frames"] for point in record["curve"]] == [1000, 2000]
     with pytest.raises(UserError, match="seed 1"):
-        train_expert(TINY, "walker", tmp_path / "parts", seed=2, progress=False)
+        train_expert(TINY, "walker", tmp_path / "parts", seed=2)
 
 
 def test_a_checkpoint_without_lookahead_goes_on_with_one(tmp_path: Path) -> None:
@@ -192,8 +192,8 @@ def test_a_checkpoint_without_lookahead_goes_on_with_one(tmp_path: Path) -> None
 
 
 def test_a_resumed_expert_learns_by_the_new_settings_and_its_card_says_so(tmp_path: Path) -> None:
-    train_expert(dataclasses.replace(TINY, frames=1000), "walker", tmp_path, seed=1, progress=False)
-    train_expert(dataclasses.replace(TINY, learning_rate=1e-5), "walker", tmp_path, seed=1, progress=False)
+    train_expert(dataclasses.replace(TINY, frames=1000), "walker", tmp_path, seed=1)
+    train_expert(dataclasses.replace(TINY, learning_rate=1e-5), "walker", tmp_path, seed=1)
     saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     assert {group["lr"] for group in saved["optimizer"]["param_groups"]} == {1e-5}
     assert [stage["frames"] for stage in saved["stages"]] == [0, 1000]
@@ -224,7 +224,7 @@ def test_what_ppo_made_better_is_not_lost_to_more_of_sac(tmp_path: Path, monkeyp
 
     def train(frames: int, ppo_frames: int, resume: bool = True) -> tuple[bytes, dict[str, Any]]:
         config = dataclasses.replace(TINY, frames=frames, ppo_frames=ppo_frames, eval_every=200, **SHORT_PPO)
-        train_expert(config, "walker", tmp_path, seed=1, resume=resume, progress=False)
+        train_expert(config, "walker", tmp_path, seed=1, resume=resume)
         record = json.loads((tmp_path / "expert.json").read_text())
         return (tmp_path / "actor.safetensors").read_bytes(), record.get("refined", {})
 
@@ -243,7 +243,7 @@ def test_what_ppo_made_better_is_not_lost_to_more_of_sac(tmp_path: Path, monkeyp
 
 
 def test_target_return_stops_early(tmp_path: Path) -> None:
-    train_expert(dataclasses.replace(TINY, target_return=0.1), "walker", tmp_path, seed=0, progress=False)
+    train_expert(dataclasses.replace(TINY, target_return=0.1), "walker", tmp_path, seed=0)
     assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["frames"] == 1000
 
 

@@ -91,7 +91,7 @@ def test_a_shipped_demonstration_begins_at_its_seed_and_follows_step_by_step(
 
 
 def test_the_expert_is_measured_and_says_so(tmp_path: Path) -> None:
-    measured = measure_expert(load_config(["env=sawyer"]).env, tmp_path, episodes=2, progress=False)
+    measured = measure_expert(load_config(["env=sawyer"]).env, tmp_path, episodes=2)
     assert len(measured.returns) == len(measured.successes) == 2
     shipped = Measured(**json.loads((SAWYER / "expert.json").read_text()))
     assert measured.successes == shipped.successes[:2]

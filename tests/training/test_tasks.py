@@ -75,7 +75,7 @@ def test_baoding_is_planned_recorded_trained_and_judged(tmp_path: Path, capsys: 
     env = EnvConfig(**{**vars(task_config("baoding")), "episode_frames": 20})
     settings = PlannerConfig(horizon=2, samples=3, timestep=0.01, threads=1)
     expert = LenientExpert(env, SimulatorPlanner(settings), tmp_path / "expert.json", give_up=False)
-    record_demos(expert, env, tmp_path / "made", Recipe(2, seed=0), progress=False)
+    record_demos(expert, env, tmp_path / "made", Recipe(2, seed=0))
     expert.close()
     assert (tmp_path / "made" / "contact_sheet.png").is_file()
     card = (tmp_path / "made" / "CARD.md").read_text()

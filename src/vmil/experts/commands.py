@@ -35,7 +35,7 @@ def prepare(options: ExpertOptions | PlannedExpertOptions) -> str:
         from vmil.experts.sac import train_expert
 
         knobs = {item.name: getattr(options, item.name) for item in fields(ExpertConfig)}
-        score = train_expert(ExpertConfig(**knobs), options.env, out, options.seed, options.resume, progress=True)
+        score = train_expert(ExpertConfig(**knobs), options.env, out, options.seed, options.resume)
         return f"mean return {score:.1f}; the actor is {out / FILES[kind]}"
     elif kind == "scripted":
         _refuse_training(options)

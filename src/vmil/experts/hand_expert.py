@@ -64,9 +64,7 @@ class HandExpert(EpisodicExpert):
     holds_warm_start: ClassVar[bool] = True
     retrainable: ClassVar[bool] = False  # once trained further, it may be measured anew under other settings
 
-    def __init__(
-        self, config: EnvConfig, planner: Planner, provenance: Path, give_up: bool, progress: bool = False
-    ) -> None:
+    def __init__(self, config: EnvConfig, planner: Planner, provenance: Path, give_up: bool) -> None:
         """Takes the planner over, and closes it.
 
         provenance: the `expert.json` that `measure_expert` wrote, for the card. give_up: an episode that cannot succeed
@@ -79,7 +77,7 @@ class HandExpert(EpisodicExpert):
         self._misses = 0
         # A control step takes a good part of a second: a bar of its own, below that of the episodes.
         steps = config.episode_frames // config.action_repeat
-        self._bar = tqdm(total=steps, unit="step", position=1, leave=False, disable=not progress)
+        self._bar = tqdm(total=steps, unit="step", position=1, leave=False, disable=None)
 
     def begin(self, seed: int) -> None:
         """Start the environment's episode of that index, with noise of the planner's own."""
@@ -172,7 +170,7 @@ def _listed(settings: Settings) -> str:
     return " ".join(f"{name}={value}" for name, value in settings.items())
 
 
-def measure_expert(expert: HandExpert, path: Path, episodes: int, progress: bool = True, note: str = "") -> Score:
+def measure_expert(expert: HandExpert, path: Path, episodes: int, note: str = "") -> Score:
     """Play whole episodes and write what they score to `path`, after each; those that it holds are not repeated.
 
     note: written along. UserError when it holds episodes of other settings.
@@ -180,7 +178,7 @@ def measure_expert(expert: HandExpert, path: Path, episodes: int, progress: bool
     made = _open_measurement(expert, path)
     made["note"] = note
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tqdm(total=episodes, initial=min(len(made["returns"]), episodes), unit="episode", disable=not progress) as bar:
+    with tqdm(total=episodes, initial=min(len(made["returns"]), episodes), unit="episode", disable=None) as bar:
         while len(made["returns"]) < episodes:
             started = time.monotonic()
             total = _play(expert, FINAL_SEED + len(made["returns"]))

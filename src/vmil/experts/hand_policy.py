@@ -71,11 +71,9 @@ class PolicyExpert(HandExpert):
     kind: Kind = "ppo"
     retrainable = True
 
-    def __init__(
-        self, config: EnvConfig, policy: PolicyPlanner, provenance: Path, give_up: bool, progress: bool = False
-    ) -> None:
+    def __init__(self, config: EnvConfig, policy: PolicyPlanner, provenance: Path, give_up: bool) -> None:
         """As `HandExpert`; the measurement tells how a policy was trained that does not know."""
-        super().__init__(config, policy, provenance, give_up, progress)
+        super().__init__(config, policy, provenance, give_up)
         if policy.trained_with is None and (made := self.measured()):
             self.settings = made["planner"]
 
@@ -97,9 +95,7 @@ class PolicyExpert(HandExpert):
         ]
 
 
-def train_hand_policy(
-    config: HandPolicyConfig, out_dir: Path, seed: int, episodes: int, progress: bool = True
-) -> list[Evaluation]:
+def train_hand_policy(config: HandPolicyConfig, out_dir: Path, seed: int, episodes: int) -> list[Evaluation]:
     """Run the rounds of PPO that are missing; `out_dir` holds `ppo.pt` and the best actor, `actor.safetensors`.
 
     Returns the curve: control steps on target of whole episodes. Runs on one thread.
@@ -111,7 +107,7 @@ def train_hand_policy(
     practice = HandPractice(config, reference_states(config.ppo_reference))
     torch.manual_seed(seed)
     agent = PPOAgent(config, practice, still_net(practice), seed)
-    return train_rounds(agent, config.ppo_frames, out_dir, CHECKPOINT, episodes, progress=progress)
+    return train_rounds(agent, config.ppo_frames, out_dir, CHECKPOINT, episodes)
 
 
 def still_net(practice: HandPractice) -> nn.Sequential:

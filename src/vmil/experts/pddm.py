@@ -150,7 +150,7 @@ class PDDM:
         self.actions = np.split(state["actions"].numpy(), np.cumsum(lengths)[:-1])
 
 
-def train_pddm(pddm: PDDM, checkpoint: Path, progress: bool = True, train: bool = True) -> PDDM:
+def train_pddm(pddm: PDDM, checkpoint: Path, train: bool = True) -> PDDM:
     """Take up the checkpoint, if there is one, and run the rounds that are missing, with a checkpoint after each.
 
     train: false takes the ensemble as it is. Returns the same PDDM, trained.
@@ -164,7 +164,7 @@ def train_pddm(pddm: PDDM, checkpoint: Path, progress: bool = True, train: bool 
     if not train:
         return pddm
     rounds, rollouts = pddm.config.rounds, pddm.config.rollouts
-    with tqdm(total=rounds * rollouts, initial=pddm.round * rollouts, unit="episode", disable=not progress) as bar:
+    with tqdm(total=rounds * rollouts, initial=pddm.round * rollouts, unit="episode", disable=None) as bar:
         while pddm.round < rounds:
             pddm.run_round(bar)
             write_archive(checkpoint, pddm.state())

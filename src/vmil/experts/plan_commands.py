@@ -32,10 +32,10 @@ def hand_expert(options: Options, env: EnvConfig, directory: Path, provenance: P
         _refuse_idle(options)
     if options.method == "mppi":
         planner = _planner(options, env, directory, provenance)
-        return PlannedExpert(env, planner, provenance, give_up=not measuring, progress=True)
+        return PlannedExpert(env, planner, provenance, give_up=not measuring)
     elif options.method == "ppo":
         policy = _policy(options, directory, provenance)
-        return PolicyExpert(env, policy, provenance, give_up=not measuring, progress=True)
+        return PolicyExpert(env, policy, provenance, give_up=not measuring)
     else:
         raise ValueError(f"unknown method {options.method!r}")
 

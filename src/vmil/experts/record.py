@@ -52,7 +52,7 @@ class Episode:
         return {"physics": self.physics, "action": self.action, "reward": self.reward}
 
 
-def record_demos(expert: Expert, env: EnvConfig, out_dir: Path, recipe: Recipe, progress: bool = True) -> list[Path]:
+def record_demos(expert: Expert, env: EnvConfig, out_dir: Path, recipe: Recipe) -> list[Path]:
     """Write demonstrations to `out_dir`/demos, a card and a contact sheet to `out_dir`; return the demonstrations.
 
     Actions are the expert's plus N(0, action_noise²), clipped; what was executed is what is stored. A little noise
@@ -68,7 +68,7 @@ def record_demos(expert: Expert, env: EnvConfig, out_dir: Path, recipe: Recipe, 
     kept = {path: _recorded(path, env, expert, recipe) for path in paths if path.exists()}
     lines: list[DemoLine] = []
     attempt = recipe.seed
-    with tqdm(total=recipe.count, unit="demo", disable=not progress) as bar:
+    with tqdm(total=recipe.count, unit="demo", disable=None) as bar:
         for path in paths:
             episode = kept.get(path)
             if episode is None:

@@ -82,7 +82,6 @@ def train_rounds(
     to_beat: float = -float("inf"),
     target: float = 0.0,
     resume: bool = True,
-    progress: bool = True,
 ) -> list[Evaluation]:
     """Train up to so many frames, or until an evaluation of `episodes` reaches `target`, if above 0; the curve.
 
@@ -91,7 +90,7 @@ def train_rounds(
     """
     path = out_dir / checkpoint
     curve = _take_up(learner, path) if resume else []
-    with tqdm(total=frames, initial=learner.frames, unit="frame", disable=not progress) as bar:
+    with tqdm(total=frames, initial=learner.frames, unit="frame", disable=None) as bar:
         while learner.frames < frames and not 0 < target <= best_return(curve):
             _train_round(learner, curve, to_beat, out_dir / "actor.safetensors", episodes, bar)
             write_archive(path, {**learner.state(), "curve": curve})

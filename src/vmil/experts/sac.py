@@ -26,9 +26,7 @@ from vmil.system import machine
 REFINE = "refine.pt"  # PPO's checkpoint
 
 
-def train_expert(
-    config: ExpertConfig, env_name: str, out_dir: Path, seed: int, resume: bool = True, progress: bool = True
-) -> float:
+def train_expert(config: ExpertConfig, env_name: str, out_dir: Path, seed: int, resume: bool = True) -> float:
     """Train an expert and return the mean return of its best actor over fresh deterministic episodes.
 
     Writes `actor.safetensors` (the best so far), `checkpoint.pt` and `refine.pt` after every round and, at the end,
@@ -38,18 +36,19 @@ def train_expert(
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)  # Adam's moments decay into denormals, which are slow
     out_dir.mkdir(parents=True, exist_ok=True)
-    how = {"resume": resume, "progress": progress}
     agent = SACAgent(config, *dmc_task(env_name), seed)
     target, episodes, refine = config.target_return, config.eval_episodes, out_dir / REFINE
     if not resume:
         refine.unlink(missing_ok=True)  # it went on from an actor that is about to be replaced
     refined = saved_curve(refine)  # an actor that PPO made better before stays until it is beaten
     before = best_return(refined)
-    curve = train_rounds(agent, config.frames, out_dir, "checkpoint.pt", episodes, to_beat=before, target=target, **how)
+    curve = train_rounds(
+        agent, config.frames, out_dir, "checkpoint.pt", episodes, to_beat=before, target=target, resume=resume
+    )
     if config.ppo_frames:
         net, spec = load_actor(out_dir / "actor.safetensors")
         ppo, to_beat = PPOAgent(config, SuitePractice(spec), net.train(), seed), best_return(curve)
-        refined = train_rounds(ppo, config.ppo_frames, out_dir, REFINE, episodes, to_beat=to_beat, **how)
+        refined = train_rounds(ppo, config.ppo_frames, out_dir, REFINE, episodes, to_beat=to_beat, resume=resume)
     returns = _score_file(out_dir / "actor.safetensors", episodes)
     _write_provenance(out_dir / "expert.json", agent, env_name, curve, refined, returns)
     return float(np.mean(returns))

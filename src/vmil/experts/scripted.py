@@ -81,12 +81,12 @@ class ScriptedPegExpert(EpisodicExpert):
         return lines
 
 
-def measure_expert(config: EnvConfig, out_dir: Path, episodes: int, progress: bool = True) -> Measured:
+def measure_expert(config: EnvConfig, out_dir: Path, episodes: int) -> Measured:
     """Play the controller without noise and write what it scores to `out_dir`/expert.json."""
     expert = ScriptedPegExpert(config)
     returns, successes, frames = [], [], []
     try:
-        for index in tqdm(range(episodes), unit="episode", disable=not progress):
+        for index in tqdm(range(episodes), unit="episode", disable=None):
             gained, first = _play(expert, FINAL_SEED + index)
             returns.append(gained)
             successes.append(expert.scores()["success"])
