@@ -188,9 +188,6 @@ class PickyExpert(EpisodicExpert):
     def about(self) -> list[str]:
         return ["- It counts."]
 
-    def files(self) -> list[Path]:
-        return []
-
 
 COUNTING = EnvConfig(name="counting", image_size=8, episode_frames=10)
 

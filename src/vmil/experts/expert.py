@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, Literal, Protocol, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -23,83 +22,71 @@ RECORDING_SEED = 77_000_000
 FINAL_SEED = 12_000  # episodes that measure an expert: it was chosen on others, and demonstrations come from others
 
 
-class Expert(Protocol):
+class Expert(ABC):
     """An expert and the episode that it is in."""
 
-    @property
-    def kind(self) -> Kind:
-        """What it is, for the demonstrations' meta."""
-        ...
+    kind: ClassVar[Kind]  # for the demonstrations' meta
+    one_step_tolerance: ClassVar[float]  # how far a step from a recorded state may end from the recorded next one
+    # Whether its states hold the solver's warm start: without it single steps agree to rounding only.
+    holds_warm_start: ClassVar[bool] = False
 
     @property
+    @abstractmethod
     def action_repeat(self) -> int:
         """Frames per agent step."""
-        ...
 
-    @property
-    def one_step_tolerance(self) -> float:
-        """How far a step from a recorded state may end from the recorded next one."""
-        ...
-
-    @property
-    def holds_warm_start(self) -> bool:
-        """Whether its states hold the solver's warm start: without it single steps agree to rounding only."""
-        ...
-
+    @abstractmethod
     def begin(self, seed: int) -> None:
         """Start the episode of that seed."""
-        ...
 
+    @abstractmethod
     def decide(self) -> Action:
         """What it would do now: (A,) in [-1, 1]."""
-        ...
 
+    @abstractmethod
     def execute(self, action: Action) -> float:
         """Take one agent step with this action and return the reward, summed over its frames (score only)."""
-        ...
 
     @property
+    @abstractmethod
     def over(self) -> bool:
         """Whether the episode has ended."""
-        ...
 
+    @abstractmethod
     def state(self) -> Floats:
         """The physics state now: (S,)."""
-        ...
 
+    @abstractmethod
     def restore(self, state: Floats) -> None:
         """Go on from a state (S,) of this episode."""
-        ...
 
     def scores(self) -> dict[str, float]:
         """What the episode that just ended scores besides its return; "success" is 0 or 1."""
-        ...
+        return {}
 
+    @abstractmethod
     def identity(self) -> str:
         """Digest of what decides its actions besides the seed: its weights or its settings."""
-        ...
 
     def about(self) -> list[str]:
         """How it was made and what it scores, as lines of Markdown for the card; none if nothing is known."""
-        ...
+        return []
 
-    def files(self) -> Sequence[Path]:
+    def files(self) -> list[Path]:
         """Its files, whose digests belong on the card."""
-        ...
+        return []
 
+    @abstractmethod
     def close(self) -> None:
         """Free the simulator."""
-        ...
 
 
-class EpisodicExpert(ABC):
+class EpisodicExpert(Expert):
     """An expert that reads the state of one of our environments; a subclass says what it does."""
 
-    kind: Kind
     # Metres, radians, those per second; 4e-6 was seen, in a peg's velocity while it touches three things at once. An
     # action one step off makes a hundred times as much.
     one_step_tolerance: ClassVar[float] = 1e-4
-    holds_warm_start: ClassVar[bool] = False
 
     def __init__(self, env: EpisodicEnv) -> None:
         """Takes the environment over, and closes it."""
@@ -114,10 +101,6 @@ class EpisodicExpert(ABC):
         """Start the environment's episode of that index."""
         self._env.set_episode(seed)
         self._env.open_episode()
-
-    @abstractmethod
-    def decide(self) -> Action:
-        """What it would do now: (A,) in [-1, 1]."""
 
     def execute(self, action: Action) -> float:
         """Take one agent step, without drawing it."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -68,7 +69,7 @@ class PolicyPlanner:
 class PolicyExpert(HandExpert):
     """The mode of a trained actor."""
 
-    kind: Kind = "ppo"
+    kind: ClassVar[Kind] = "ppo"
     retrainable = True
 
     def __init__(self, config: EnvConfig, policy: PolicyPlanner, provenance: Path, give_up: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import ClassVar
 
 from vmil.experts.expert import Kind
 from vmil.experts.hand_expert import HandExpert
@@ -12,7 +13,7 @@ from vmil.experts.provenance import digest, sha256
 class PlannedExpert(HandExpert):
     """MPPI, through the simulator or a learned ensemble."""
 
-    kind: Kind = "planned"
+    kind: ClassVar[Kind] = "planned"
 
     def identity(self) -> str:
         """Of the settings and the ensemble's weights."""

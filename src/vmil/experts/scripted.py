@@ -6,6 +6,7 @@ import json
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from tqdm import tqdm
@@ -42,7 +43,7 @@ class Measured:
 class ScriptedPegExpert(EpisodicExpert):
     """Meta-World's controller: hover over the peg, grasp it, go in front of the hole, push."""
 
-    kind: Kind = "scripted"
+    kind: ClassVar[Kind] = "scripted"
 
     def __init__(self, config: EnvConfig, provenance: Path | None = None) -> None:
         """provenance: the `expert.json` that `measure_expert` wrote, for the card."""

@@ -15,17 +15,16 @@ from vmil.config.schema_expert import ExpertConfig
 from vmil.envs.suite import dmc_task
 from vmil.errors import UserError
 from vmil.experts.actor import deterministic_policy, load_actor
-from vmil.experts.expert import Action, Kind
+from vmil.experts.expert import Action, Expert, Kind
 from vmil.experts.provenance import sha256
 from vmil.experts.state_task import load_task, repeat_action
 
 
-class TrainedExpert:
+class TrainedExpert(Expert):
     """The mode of an actor that `train_expert` wrote; episodes are dm_control's own, of 1000 frames."""
 
     kind: ClassVar[Kind] = "sac"
     one_step_tolerance: ClassVar[float] = 1e-6  # in the state's units; 2e-13 is usual
-    holds_warm_start: ClassVar[bool] = False
 
     def __init__(self, env_name: str, actor_path: Path) -> None:
         """Read the actor; UserError when it is of another task."""
@@ -71,10 +70,6 @@ class TrainedExpert:
         self._env.reset()  # so that the time limit counts from here; its random initial state is overwritten
         with self._env.physics.reset_context():
             self._env.physics.set_state(state)
-
-    def scores(self) -> dict[str, float]:
-        """None besides the return."""
-        return {}
 
     def files(self) -> list[Path]:
         """The actor, and its `expert.json` where there is one."""
