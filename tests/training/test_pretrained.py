@@ -22,7 +22,7 @@ from vmil.analysis.ship import portable
 from vmil.config.load import load_config, load_saved_config
 from vmil.config.runs import CONFIG_FILE, POLICY_FILE, find_pretrained, shipped_policies
 from vmil.errors import UserError
-from vmil.experts.provenance import sha256
+from vmil.system.provenance import sha256
 from vmil.training import pretrained
 from vmil.training.pretrained import load_policy
 from vmil.training.restore import frames_in

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,7 +22,7 @@ from vmil.errors import LOOK_AGAIN, NonFiniteError
 from vmil.experiments.cell import in_use
 from vmil.tracking.record import read_record
 from vmil.training.checkpoint import Checkpoint
-from vmil.training.rundir import git_commit, locked, new_run
+from vmil.training.rundir import locked, new_run
 from vmil.training.vmil import VMIL
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -126,20 +125,6 @@ def test_where_there_are_no_locks_a_run_says_so_and_begins(
     monkeypatch.setattr("fcntl.flock", refuse)
     with locked(tmp_path):
         assert "cannot be locked (No locks available): nothing keeps a second process out" in caplog.text
-
-
-def test_a_package_within_another_project_has_no_commit_of_its_own(tmp_path: Path) -> None:
-    package = tmp_path / "theirs" / "site-packages" / "rundir.py"
-    package.parent.mkdir(parents=True)
-    package.touch()
-    commit = ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "--allow-empty", "-m", "theirs"]
-    for arguments in (["init", "-q"], commit):
-        subprocess.run(["git", *arguments], cwd=tmp_path / "theirs", check=True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vmil.training.rundir.__file__", str(package))
-        assert git_commit() == "unknown"
-        subprocess.run(["git", "add", "."], cwd=tmp_path / "theirs", check=True)
-        assert re.fullmatch(r"[0-9a-f]{40}\+?", git_commit())
 
 
 def test_neither_are_other_files(place: Place, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from vmil.analysis.results import Axis, Curve, Run
-from vmil.config.arrays import Floats
 from vmil.errors import UserError
+from vmil.system.arrays import Floats
 
 RESAMPLES = 2000
 LAST_SHARE = 0.2  # of a run's frames: the evaluations in them make its final score

@@ -15,16 +15,15 @@ from vmil.envs.tasks import find_task
 from vmil.errors import UserError
 from vmil.evaluation.rollout import SEED_OFFSET
 from vmil.evaluation.scores import Score
-from vmil.experts.provenance import sha256, versions
 from vmil.learner.device import playable
 from vmil.system import machine
 from vmil.system.files import whole_directory
 from vmil.system.paths import given_path
+from vmil.system.provenance import git_commit, sha256, versions
 from vmil.tracking.record import read_record
 from vmil.training.assembly import LearnerFactory, prepare_torch
 from vmil.training.pretrained import evaluate_pretrained, save_policy
 from vmil.training.restore import frames_in
-from vmil.training.rundir import git_commit
 from vmil.training.trained import expert_return, trained_learner
 
 CARD = "CARD.md"

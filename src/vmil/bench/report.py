@@ -18,7 +18,7 @@ from vmil.config.schema import Config
 from vmil.errors import UserError
 from vmil.learner.device import choose_device, use_bf16
 from vmil.system.machine import allowed_cores, available_memory, processor_name
-from vmil.training.rundir import git_commit
+from vmil.system.provenance import git_commit
 
 FORMAT = 1  # of the JSON file, raised when a field changes its meaning
 PACKAGES = ("torch", "torchrl", "mujoco", "numpy")

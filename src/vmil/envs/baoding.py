@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from vmil.config.arrays import Floats
 from vmil.config.schema import EnvConfig
 from vmil.envs.baoding_scene import (
     BALL_STARTS,
@@ -23,6 +22,7 @@ from vmil.envs.cameras import View, find_camera
 from vmil.envs.episodes import EpisodicEnv, Outcome, seed_from
 from vmil.envs.rendering import Renderer
 from vmil.envs.tasks import Task
+from vmil.system.arrays import Floats
 
 if TYPE_CHECKING:
     import mujoco

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vmil.config.arrays import Floats
 from vmil.envs.rendering import choose_backend
 from vmil.errors import UserError
+from vmil.system.arrays import Floats
 
 if TYPE_CHECKING:
     import mujoco

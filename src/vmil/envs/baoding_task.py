@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vmil.config.arrays import Floats
 from vmil.envs.baoding_scene import FOREARM, FOREARM_TILT, PALM_OFFSET, WRIST_OFFSET
+from vmil.system.arrays import Floats
 
 PERIOD = 60  # control steps per revolution
 PHASES = (3 * np.pi / 4, -np.pi / 4)  # of each target at t = 0

@@ -9,8 +9,8 @@ import numpy as np
 
 from vmil.envs.tasks import find_task
 from vmil.experts.expert import Expert
-from vmil.experts.provenance import sha256, versions
 from vmil.experts.replay_check import Replay
+from vmil.system.provenance import sha256, versions
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vmil.config.arrays import Floats
 from vmil.config.schema_planner import LearnedConfig
+from vmil.system.arrays import Floats
 
 
 class StackedLinear(nn.Module):

@@ -9,9 +9,9 @@ from typing import ClassVar, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from vmil.config.arrays import Floats
 from vmil.envs.episodes import EpisodicEnv
-from vmil.experts.provenance import digest
+from vmil.system.arrays import Floats
+from vmil.system.provenance import digest
 
 Action: TypeAlias = npt.NDArray[np.float32]
 Kind = Literal["sac", "scripted", "planned", "ppo"]

@@ -27,9 +27,9 @@ from vmil.experts.hand_measurement import (
     read_measurement,
     summary,
 )
-from vmil.experts.provenance import versions
 from vmil.system import machine
 from vmil.system.files import write_atomically
+from vmil.system.provenance import versions
 
 
 class Planner(Protocol):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from vmil.config.arrays import Floats
 from vmil.envs.baoding import ACTION_SIZE, BaodingEnv
 from vmil.experts.hand_model import cost
+from vmil.system.arrays import Floats
 
 
 def observe(env: BaodingEnv) -> Floats:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from vmil.config.arrays import Floats
 from vmil.envs.baoding_scene import CONTROL_SECONDS, build_model, command
 from vmil.envs.baoding_task import dropped, tracking_errors
 from vmil.errors import UserError
+from vmil.system.arrays import Floats
 
 ERROR_WEIGHT, DROP_COST, WRIST_COST = 5.0, 500.0, 10.0  # per metre and ball, per step with a ball lost, per step
 WRIST_LIMIT = 0.15  # radians of WRJ0: beyond, the palm is turned so far up that the wrist does the work

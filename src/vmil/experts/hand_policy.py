@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from vmil.config.arrays import Floats
 from vmil.config.ranges import Range, require
 from vmil.config.runs import assets_dir
 from vmil.config.schema import EnvConfig
@@ -29,9 +28,10 @@ from vmil.experts.hand_expert import HandExpert
 from vmil.experts.hand_measurement import Measurement, Settings
 from vmil.experts.hand_practice import HandPractice, hand_spec, observe_hand
 from vmil.experts.ppo_agent import PPOAgent
-from vmil.experts.provenance import digest, sha256
 from vmil.experts.rounds import Evaluation, train_rounds
+from vmil.system.arrays import Floats
 from vmil.system.paths import given_path
+from vmil.system.provenance import digest, sha256
 
 ACTOR, CHECKPOINT = "actor.safetensors", "ppo.pt"
 LAST_STEPS = 6  # of a recording: an episode that starts there has hardly begun when it ends

@@ -6,13 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from vmil.config.arrays import Floats, Floats32
 from vmil.config.schema_ppo import HandPolicyConfig
 from vmil.envs.baoding import ACTION_SIZE, SCATTER, Hand
 from vmil.envs.baoding_scene import build_model
 from vmil.envs.baoding_task import PERIOD, TOLERANCE, dropped, in_palm, targets, tracking_errors
 from vmil.experts.actor import ActorSpec, Policy, deterministic_policy
 from vmil.experts.practice import Flags, first_lengths
+from vmil.system.arrays import Floats, Floats32
 
 LIGHT_TIMESTEP = 0.005  # seconds
 EPISODE_STEPS = 100

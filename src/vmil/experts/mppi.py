@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vmil.config.arrays import Floats
+from vmil.system.arrays import Floats
 
 Evaluate = Callable[[Floats], Floats]
 """Action sequences (N, H, A) in [-1, 1] to their costs (N,); a non-finite (NaN or inf) cost is the worst."""

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from vmil.config.arrays import Floats
 from vmil.config.schema_planner import LearnedConfig
 from vmil.envs.episodes import seed_from
 from vmil.errors import UserError
 from vmil.experts.ensemble import Ensemble
 from vmil.experts.mppi import MPPI, MPPIConfig
 from vmil.system.archives import read_archive, write_archive
+from vmil.system.arrays import Floats
 
 
 class Task(Protocol):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-from vmil.config.arrays import Floats
 from vmil.config.schema import EnvConfig
 from vmil.config.schema_planner import FITTED, LearnedConfig, PlannerConfig
 from vmil.envs.baoding import ACTION_SIZE, BaodingEnv
@@ -16,6 +15,7 @@ from vmil.experts.hand_measurement import Settings
 from vmil.experts.hand_model import HandModel, cost
 from vmil.experts.mppi import MPPI, MPPIConfig
 from vmil.experts.pddm import PDDM, train_pddm
+from vmil.system.arrays import Floats
 
 CHECKPOINT = "pddm.pt"
 LEARNING_SEED = 88_000_000  # run seed of the episodes that the ensemble learns from: nothing else uses them

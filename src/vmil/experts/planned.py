@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from vmil.experts.expert import Kind
 from vmil.experts.hand_expert import HandExpert
-from vmil.experts.provenance import digest, sha256
+from vmil.system.provenance import digest, sha256
 
 
 class PlannedExpert(HandExpert):

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from vmil.config.arrays import Floats32
 from vmil.experts.actor import ActorSpec
+from vmil.system.arrays import Floats32
 
 Flags: TypeAlias = npt.NDArray[np.bool_]
 

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from vmil.config.arrays import Floats
 from vmil.config.schema import EnvConfig
 from vmil.data.recording import PHYSICS, read_recording, write_recording
 from vmil.envs.factory import render_states
@@ -19,9 +18,10 @@ from vmil.envs.tasks import find_task
 from vmil.errors import UserError
 from vmil.experts.card import DemoLine, Recipe, write_card
 from vmil.experts.expert import Action, Expert
-from vmil.experts.provenance import versions
 from vmil.experts.replay_check import Replay, replay_demo
 from vmil.experts.sheet import write_sheet
+from vmil.system.arrays import Floats
+from vmil.system.provenance import versions
 
 RETURN_TOLERANCE = 1e-2  # float32 rewards, summed
 TRIES = 10  # episodes played for each demonstration wanted, at most

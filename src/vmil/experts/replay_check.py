@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vmil.config.arrays import Floats
 from vmil.experts.expert import Action, Expert
+from vmil.system.arrays import Floats
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,12 @@ from vmil.envs.suite import dmc_task
 from vmil.experts.actor import deterministic_policy, load_actor
 from vmil.experts.expert import FINAL_SEED
 from vmil.experts.ppo_agent import PPOAgent
-from vmil.experts.provenance import versions
 from vmil.experts.rounds import Evaluation, best_return, saved_curve, train_rounds
 from vmil.experts.sac_agent import SACAgent
 from vmil.experts.state_task import score_episodes
 from vmil.experts.suite_practice import SuitePractice
 from vmil.system import machine
+from vmil.system.provenance import versions
 
 REFINE = "refine.pt"  # PPO's checkpoint
 

@@ -15,8 +15,8 @@ from vmil.config.schema import EnvConfig
 from vmil.envs.sawyer import SawyerEnv
 from vmil.evaluation.scores import Score, score
 from vmil.experts.expert import FINAL_SEED, RECORDING_SEED, Action, EpisodicExpert, Kind
-from vmil.experts.provenance import versions
 from vmil.system import machine
+from vmil.system.provenance import versions
 
 CONTROLLER = "SawyerPegInsertionSideV3Policy"
 

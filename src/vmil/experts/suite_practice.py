@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from torch import nn
 
-from vmil.config.arrays import Floats, Floats32
 from vmil.experts.actor import ActorSpec, deterministic_policy
 from vmil.experts.practice import Flags, first_lengths
 from vmil.experts.state_task import load_task, repeat_action, score_episodes
+from vmil.system.arrays import Floats, Floats32
 
 EPISODE_FRAMES = 1000  # of dm_control's tasks
 EVAL_SEED = 10_000  # initial states for choosing the best actor

@@ -10,14 +10,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from vmil.config.arrays import Floats
 from vmil.config.schema_expert import ExpertConfig
 from vmil.envs.suite import dmc_task
 from vmil.errors import UserError
 from vmil.experts.actor import deterministic_policy, load_actor
 from vmil.experts.expert import Action, Expert, Kind
-from vmil.experts.provenance import sha256
 from vmil.experts.state_task import load_task, repeat_action
+from vmil.system.arrays import Floats
+from vmil.system.provenance import sha256
 
 
 class TrainedExpert(Expert):

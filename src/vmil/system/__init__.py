@@ -1,1 +1,1 @@
-"""The machine under a run: files, paths, memory, processors, processes; knows nothing of learning."""
+"""The machine under a run: files, paths, arrays, memory, processors, processes, versions; knows nothing of learning."""

@@ -20,6 +20,7 @@ from vmil.data.demo_files import find_demos
 from vmil.data.ranks import rank_of, started_outside
 from vmil.envs.rendering import prepare_rendering
 from vmil.errors import NonFiniteError, StoppedError, UserError
+from vmil.system.provenance import git_commit
 from vmil.training.assembly import LearnerFactory, Parts, assemble
 from vmil.training.checkpoint import Checkpoint
 from vmil.training.evidence import keep_evidence
@@ -29,7 +30,6 @@ from vmil.training.rundir import (
     RUN_DIR,
     BegunError,
     clear_half_written,
-    git_commit,
     has_checkpoint,
     joined_run,
     locked,

@@ -6,7 +6,6 @@ import fcntl
 import logging
 import os
 import shutil
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -156,22 +155,3 @@ def require_disk(run_dir: Path, needed: int) -> int:
             "free some, set run.root elsewhere, or lower training.replay_frames"
         )
     return free
-
-
-def git_commit() -> str:
-    """The commit of the code that runs, with `+` if it was changed since; `unknown` outside a checkout of its own."""
-    here = Path(__file__).parent
-    try:
-        _git(here, "ls-files", "--error-unmatch", Path(__file__).name)  # a package within another project is not its
-        commit = _git(here, "rev-parse", "HEAD")
-        return commit + ("+" if _git(here, "status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-
-
-def _git(where: Path, *args: str) -> str:
-    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
-    done = subprocess.run(
-        ["git", *args], cwd=where, capture_output=True, text=True, check=True, timeout=10, env=environment
-    )
-    return done.stdout.strip()
