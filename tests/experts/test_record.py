@@ -20,11 +20,12 @@ from vmil.envs.episodes import Outcome
 from vmil.errors import UserError
 from vmil.experts.actor import deterministic_policy, load_actor, make_actor_net, save_actor
 from vmil.experts.card import Recipe
-from vmil.experts.expert import Action, EpisodicExpert
+from vmil.experts.expert import EpisodicExpert
 from vmil.experts.record import noisy, record_demos, run_episode, verify
 from vmil.experts.replay_check import replay_demo
 from vmil.experts.state_task import describe_task, score_episodes
 from vmil.experts.trained import TrainedExpert
+from vmil.system.arrays import Floats32
 
 ASSETS = Path(vmil.__file__).parent / "assets"
 WALKER = ASSETS / "walker"
@@ -182,7 +183,7 @@ class PickyExpert(EpisodicExpert):
         super().begin(seed)
         self.played.append(seed)
 
-    def decide(self) -> Action:
+    def decide(self) -> Floats32:
         return np.full(1, 0.25, np.float32)
 
     def about(self) -> list[str]:

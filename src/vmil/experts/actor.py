@@ -8,18 +8,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from vmil.errors import UserError
+from vmil.system.arrays import Floats, Floats32
 from vmil.system.files import write_atomically
 
-Observation = Mapping[str, npt.NDArray[np.float64]]
-Action = npt.NDArray[np.float32]
-Policy = Callable[[Observation], Action]
+Observation = Mapping[str, Floats]
+Policy = Callable[[Observation], Floats32]
 
 
 @dataclass(frozen=True)
@@ -114,10 +113,10 @@ def deterministic_policy(net: nn.Module, spec: ActorSpec) -> Policy:
     """Return observation -> tanh(mean), an action (A,) in [-1, 1]."""
 
     @torch.no_grad()
-    def act(observation: Observation) -> Action:
+    def act(observation: Observation) -> Floats32:
         flat = np.concatenate([np.ravel(observation[key]) for key in spec.obs_keys])
         out: Tensor = net(torch.from_numpy(flat).float())  # (2A,)
-        action: Action = out[: spec.action_dim].tanh().numpy()
+        action: Floats32 = out[: spec.action_dim].tanh().numpy()
         return action
 
     return act

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import ClassVar, Literal, TypeAlias
-
-import numpy as np
-import numpy.typing as npt
+from typing import ClassVar, Literal
 
 from vmil.envs.episodes import EpisodicEnv
-from vmil.system.arrays import Floats
+from vmil.system.arrays import Floats, Floats32
 from vmil.system.provenance import digest
 
-Action: TypeAlias = npt.NDArray[np.float32]
 Kind = Literal["sac", "scripted", "planned", "ppo"]
 
 # Run seed of the environments that experts are recorded in: no training run or evaluation of a usual seed begins an
@@ -40,11 +36,11 @@ class Expert(ABC):
         """Start the episode of that seed."""
 
     @abstractmethod
-    def decide(self) -> Action:
+    def decide(self) -> Floats32:
         """What it would do now: (A,) in [-1, 1]."""
 
     @abstractmethod
-    def execute(self, action: Action) -> float:
+    def execute(self, action: Floats32) -> float:
         """Take one agent step with this action and return the reward, summed over its frames (score only)."""
 
     @property
@@ -102,7 +98,7 @@ class EpisodicExpert(Expert):
         self._env.set_episode(seed)
         self._env.open_episode()
 
-    def execute(self, action: Action) -> float:
+    def execute(self, action: Floats32) -> float:
         """Take one agent step, without drawing it."""
         return self._env.advance(action).reward
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from vmil.config.schema import EnvConfig
@@ -18,7 +17,7 @@ from vmil.envs.baoding import BaodingEnv
 from vmil.envs.baoding_task import SHARE_ON_TARGET
 from vmil.envs.episodes import seed_from
 from vmil.evaluation.scores import Score
-from vmil.experts.expert import FINAL_SEED, RECORDING_SEED, Action, EpisodicExpert
+from vmil.experts.expert import FINAL_SEED, RECORDING_SEED, EpisodicExpert
 from vmil.experts.hand_measurement import (
     Measurement,
     Settings,
@@ -28,6 +27,7 @@ from vmil.experts.hand_measurement import (
     summary,
 )
 from vmil.system import machine
+from vmil.system.arrays import Floats, Floats32
 from vmil.system.files import write_atomically
 from vmil.system.provenance import versions
 
@@ -50,7 +50,7 @@ class Planner(Protocol):
     def begin(self, seed: int) -> None:
         """Forget the last episode; `seed` decides the noise of the next."""
 
-    def act(self, env: BaodingEnv) -> NDArray[np.float64]:
+    def act(self, env: BaodingEnv) -> Floats:
         """The action (24,) for the environment as it is now."""
 
     def close(self) -> None:
@@ -86,12 +86,12 @@ class HandExpert(EpisodicExpert):
         self._misses = 0
         self._bar.reset()
 
-    def decide(self) -> Action:
+    def decide(self) -> Floats32:
         """Choose the action of this control step."""
-        action: Action = self.planner.act(self.env).astype(np.float32)
+        action: Floats32 = self.planner.act(self.env).astype(np.float32)
         return action
 
-    def execute(self, action: Action) -> float:
+    def execute(self, action: Floats32) -> float:
         """Take one control step."""
         reward = super().execute(action)
         self._misses += self.action_repeat - round(reward)

@@ -17,10 +17,10 @@ from vmil.envs.factory import render_states
 from vmil.envs.tasks import find_task
 from vmil.errors import UserError
 from vmil.experts.card import DemoLine, Recipe, write_card
-from vmil.experts.expert import Action, Expert
+from vmil.experts.expert import Expert
 from vmil.experts.replay_check import Replay, replay_demo
 from vmil.experts.sheet import write_sheet
-from vmil.system.arrays import Floats
+from vmil.system.arrays import Floats, Floats32
 from vmil.system.provenance import versions
 
 RETURN_TOLERANCE = 1e-2  # float32 rewards, summed
@@ -33,9 +33,9 @@ class Episode:
 
     physics: Floats
     """(T+1, S): the physics state at each agent step, the last state included."""
-    action: Action
+    action: Floats32
     """(T, A): action[t] was taken at physics[t]."""
-    reward: npt.NDArray[np.float32]
+    reward: Floats32
     """(T,): summed over the action repeat; for scores, never for a loss."""
     seed: int
     scores: dict[str, float]
@@ -109,10 +109,10 @@ def run_episode(expert: Expert, seed: int, action_noise: float = 0.0) -> Episode
     return Episode(np.stack(physics), np.stack(actions), np.asarray(rewards, np.float32), seed, expert.scores())
 
 
-def noisy(action: Action, std: float, generator: np.random.Generator) -> Action:
+def noisy(action: Floats32, std: float, generator: np.random.Generator) -> Floats32:
     """The action with Gaussian noise of that scale, clipped to [-1, 1]."""
     noise = std * generator.standard_normal(action.shape)
-    disturbed: Action = np.clip(action + noise, -1.0, 1.0).astype(np.float32)
+    disturbed: Floats32 = np.clip(action + noise, -1.0, 1.0).astype(np.float32)
     return disturbed
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from vmil.experts.expert import Action, Expert
-from vmil.system.arrays import Floats
+from vmil.experts.expert import Expert
+from vmil.system.arrays import Floats, Floats32
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,7 @@ class Replay:
     """Over all steps, each played from its own recorded state."""
 
 
-def replay_demo(expert: Expert, seed: int, physics: Floats, action: Action, reward: npt.NDArray[np.float32]) -> Replay:
+def replay_demo(expert: Expert, seed: int, physics: Floats, action: Floats32, reward: Floats32) -> Replay:
     """Play a recording of that seed again; physics (T+1, S), action (T, A), reward (T,)."""
     expert.begin(seed)
     states, rewards, one_step = [expert.state()], [], []

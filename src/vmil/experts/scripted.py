@@ -14,8 +14,9 @@ from tqdm import tqdm
 from vmil.config.schema import EnvConfig
 from vmil.envs.sawyer import SawyerEnv
 from vmil.evaluation.scores import Score, score
-from vmil.experts.expert import FINAL_SEED, RECORDING_SEED, Action, EpisodicExpert, Kind
+from vmil.experts.expert import FINAL_SEED, RECORDING_SEED, EpisodicExpert, Kind
 from vmil.system import machine
+from vmil.system.arrays import Floats32
 from vmil.system.provenance import versions
 
 CONTROLLER = "SawyerPegInsertionSideV3Policy"
@@ -54,12 +55,12 @@ class ScriptedPegExpert(EpisodicExpert):
 
         self._controller = getattr(module, CONTROLLER)()
 
-    def decide(self) -> Action:
+    def decide(self) -> Floats32:
         """The controller's action, clipped to [-1, 1] as Meta-World itself would."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it warns at every step that its gain saturates, which is intended
             action = self._controller.get_action(self.env.observation)
-        clipped: Action = np.clip(action, -1.0, 1.0).astype(np.float32)
+        clipped: Floats32 = np.clip(action, -1.0, 1.0).astype(np.float32)
         return clipped
 
     def files(self) -> list[Path]:

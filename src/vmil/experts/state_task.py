@@ -8,7 +8,8 @@ import numpy as np
 
 from vmil.envs.suite import import_suite
 from vmil.errors import UserError
-from vmil.experts.actor import Action, ActorSpec, Policy
+from vmil.experts.actor import ActorSpec, Policy
+from vmil.system.arrays import Floats32
 
 if TYPE_CHECKING:
     from dm_control.rl.control import Environment
@@ -33,7 +34,7 @@ def describe_task(domain: str, task: str, hidden: int, action_repeat: int) -> Ac
     return ActorSpec(domain, task, tuple(observation), obs_dim, int(actions.shape[0]), hidden, action_repeat)
 
 
-def repeat_action(env: Environment, action: Action, times: int) -> tuple[TimeStep, float]:
+def repeat_action(env: Environment, action: Floats32, times: int) -> tuple[TimeStep, float]:
     """Apply one action for `times` frames or until the episode ends; return the last step and the summed reward."""
     step, reward = env.step(action), 0.0
     for _ in range(times - 1):

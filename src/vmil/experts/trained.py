@@ -14,9 +14,9 @@ from vmil.config.schema_expert import ExpertConfig
 from vmil.envs.suite import dmc_task
 from vmil.errors import UserError
 from vmil.experts.actor import deterministic_policy, load_actor
-from vmil.experts.expert import Action, Expert, Kind
+from vmil.experts.expert import Expert, Kind
 from vmil.experts.state_task import load_task, repeat_action
-from vmil.system.arrays import Floats
+from vmil.system.arrays import Floats, Floats32
 from vmil.system.provenance import sha256
 
 
@@ -47,11 +47,11 @@ class TrainedExpert(Expert):
         self._env = load_task(self._spec.domain, self._spec.task, seed)
         self._step = self._env.reset()
 
-    def decide(self) -> Action:
+    def decide(self) -> Floats32:
         """The actor's mode."""
         return self._policy(self._step.observation)
 
-    def execute(self, action: Action) -> float:
+    def execute(self, action: Floats32) -> float:
         """Take one agent step."""
         self._step, reward = repeat_action(self._env, action, self.action_repeat)
         return reward
