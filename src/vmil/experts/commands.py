@@ -11,16 +11,12 @@ from vmil.config.schema_cli import DemosOptions, ExpertOptions, PlannedDemosOpti
 from vmil.config.schema_expert import ExpertConfig
 from vmil.envs.rendering import prepare_rendering
 from vmil.errors import UserError
-from vmil.experts.expert import Expert, Kind
+from vmil.experts.expert import ACTOR, PROVENANCE, Expert, Kind
 from vmil.experts.kinds import expert_kind, make_expert, task_config
 from vmil.system.paths import given_path
 
 COUNTS = {"sawyer": 50, "baoding": 25}  # demonstrations that the paper's experiments take; 10 of every other task
-FILES: dict[Kind, str] = {
-    "sac": "actor.safetensors",
-    "scripted": "expert.json",
-    "planned": "expert.json",
-}  # what `vmil expert` leaves behind
+FILES: dict[Kind, str] = {"sac": ACTOR, "scripted": PROVENANCE, "planned": PROVENANCE}  # that `vmil demos` reads
 
 
 def prepare(options: ExpertOptions | PlannedExpertOptions) -> str:

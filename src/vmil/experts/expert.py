@@ -12,6 +12,10 @@ from vmil.system.provenance import digest
 
 Kind = Literal["sac", "scripted", "planned", "ppo"]
 
+# Files that `vmil expert` leaves behind.
+ACTOR = "actor.safetensors"  # where there is something to train
+PROVENANCE = "expert.json"  # how the expert was made, and what it scores
+
 # Run seed of the environments that experts are recorded in: no training run or evaluation of a usual seed begins an
 # episode where a demonstration does.
 RECORDING_SEED = 77_000_000

@@ -33,7 +33,7 @@ from vmil.system.arrays import Floats
 from vmil.system.paths import given_path
 from vmil.system.provenance import digest, sha256
 
-ACTOR, CHECKPOINT = "actor.safetensors", "ppo.pt"
+CHECKPOINT = "ppo.pt"
 LAST_STEPS = 6  # of a recording: an episode that starts there has hardly begun when it ends
 
 

@@ -11,9 +11,10 @@ from vmil.config.schema_cli import PlannedDemosOptions, PlannedExpertOptions
 from vmil.config.schema_planner import LearnedConfig, PlannerConfig
 from vmil.config.schema_ppo import HandPolicyConfig
 from vmil.errors import UserError
+from vmil.experts.expert import ACTOR, PROVENANCE
 from vmil.experts.hand_expert import HandExpert, Planner, measure_expert
 from vmil.experts.hand_measurement import check_measured
-from vmil.experts.hand_policy import ACTOR, PolicyExpert, PolicyPlanner, train_hand_policy
+from vmil.experts.hand_policy import PolicyExpert, PolicyPlanner, train_hand_policy
 from vmil.experts.plan import make_planner, plan_settings
 from vmil.experts.planned import PlannedExpert
 
@@ -61,12 +62,12 @@ def _policy(options: Options, directory: Path, provenance: Path) -> PolicyPlanne
 
 def prepare_planned(options: PlannedExpertOptions, env: EnvConfig, out: Path) -> str:
     """Train what has to be trained, measure the expert, and return what to tell."""
-    expert = hand_expert(options, env, out, out / "expert.json")
+    expert = hand_expert(options, env, out, out / PROVENANCE)
     try:
-        measured = measure_expert(expert, out / "expert.json", options.eval_episodes, note=options.note)
+        measured = measure_expert(expert, out / PROVENANCE, options.eval_episodes, note=options.note)
     finally:
         expert.close()
-    return f"{measured}; written to {out / 'expert.json'}"
+    return f"{measured}; written to {out / PROVENANCE}"
 
 
 def _part(options: Options, schema: type[Part]) -> Part:

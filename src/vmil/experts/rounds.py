@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from vmil.errors import UserError
 from vmil.experts.actor import save_actor
+from vmil.experts.expert import ACTOR
 from vmil.experts.practice import Practice
 from vmil.system.archives import read_archive, write_archive
 
@@ -92,7 +93,7 @@ def train_rounds(
     curve = _take_up(learner, path) if resume else []
     with tqdm(total=frames, initial=learner.frames, unit="frame", disable=None) as bar:
         while learner.frames < frames and not 0 < target <= best_return(curve):
-            _train_round(learner, curve, to_beat, out_dir / "actor.safetensors", episodes, bar)
+            _train_round(learner, curve, to_beat, out_dir / ACTOR, episodes, bar)
             write_archive(path, {**learner.state(), "curve": curve})
     return curve
 

@@ -14,7 +14,7 @@ from vmil.config.schema_expert import ExpertConfig
 from vmil.config.schema_ppo import PPO_NAMES
 from vmil.envs.suite import dmc_task
 from vmil.experts.actor import deterministic_policy, load_actor
-from vmil.experts.expert import FINAL_SEED
+from vmil.experts.expert import ACTOR, FINAL_SEED, PROVENANCE
 from vmil.experts.ppo_agent import PPOAgent
 from vmil.experts.rounds import Evaluation, best_return, saved_curve, train_rounds
 from vmil.experts.sac_agent import SACAgent
@@ -46,11 +46,11 @@ def train_expert(config: ExpertConfig, env_name: str, out_dir: Path, seed: int, 
         agent, config.frames, out_dir, "checkpoint.pt", episodes, to_beat=before, target=target, resume=resume
     )
     if config.ppo_frames:
-        net, spec = load_actor(out_dir / "actor.safetensors")
+        net, spec = load_actor(out_dir / ACTOR)
         ppo, to_beat = PPOAgent(config, SuitePractice(spec), net.train(), seed), best_return(curve)
         refined = train_rounds(ppo, config.ppo_frames, out_dir, REFINE, episodes, to_beat=to_beat, resume=resume)
-    returns = _score_file(out_dir / "actor.safetensors", episodes)
-    _write_provenance(out_dir / "expert.json", agent, env_name, curve, refined, returns)
+    returns = _score_file(out_dir / ACTOR, episodes)
+    _write_provenance(out_dir / PROVENANCE, agent, env_name, curve, refined, returns)
     return float(np.mean(returns))
 
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from vmil.config.schema import EnvConfig
 from vmil.envs.sawyer import SawyerEnv
 from vmil.evaluation.scores import Score, score
-from vmil.experts.expert import FINAL_SEED, RECORDING_SEED, EpisodicExpert, Kind
+from vmil.experts.expert import FINAL_SEED, PROVENANCE, RECORDING_SEED, EpisodicExpert, Kind
 from vmil.system import machine
 from vmil.system.arrays import Floats32
 from vmil.system.provenance import versions
@@ -106,7 +106,7 @@ def measure_expert(config: EnvConfig, out_dir: Path, episodes: int) -> Measured:
         versions=versions("metaworld", "mujoco"),
     )
     out_dir.mkdir(parents=True, exist_ok=True)
-    (out_dir / "expert.json").write_text(json.dumps(asdict(measured), indent=1) + "\n")
+    (out_dir / PROVENANCE).write_text(json.dumps(asdict(measured), indent=1) + "\n")
     return measured
 
 

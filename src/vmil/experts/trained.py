@@ -14,7 +14,7 @@ from vmil.config.schema_expert import ExpertConfig
 from vmil.envs.suite import dmc_task
 from vmil.errors import UserError
 from vmil.experts.actor import deterministic_policy, load_actor
-from vmil.experts.expert import Expert, Kind
+from vmil.experts.expert import PROVENANCE, Expert, Kind
 from vmil.experts.state_task import load_task, repeat_action
 from vmil.system.arrays import Floats, Floats32
 from vmil.system.provenance import sha256
@@ -73,7 +73,7 @@ class TrainedExpert(Expert):
 
     def files(self) -> list[Path]:
         """The actor, and its `expert.json` where there is one."""
-        return [path for path in (self._path, self._path.with_name("expert.json")) if path.exists()]
+        return [path for path in (self._path, self._path.with_name(PROVENANCE)) if path.exists()]
 
     def identity(self) -> str:
         """Of the actor's file."""
@@ -81,7 +81,7 @@ class TrainedExpert(Expert):
 
     def about(self) -> list[str]:
         """From the `expert.json` beside the actor."""
-        provenance = self._path.with_name("expert.json")
+        provenance = self._path.with_name(PROVENANCE)
         if not provenance.exists():
             return []
         training = json.loads(provenance.read_text())
