@@ -15,9 +15,9 @@ from vmil.config.schema_cli import DemosOptions, PlannedDemosOptions, PlannedExp
 from vmil.errors import UserError
 from vmil.experts.actor import make_actor_net, save_actor
 from vmil.experts.commands import _chosen, _known_expert
+from vmil.experts.hand_commands import hand_expert, prepare_planned
 from vmil.experts.hand_practice import hand_spec
 from vmil.experts.kinds import task_config
-from vmil.experts.plan_commands import hand_expert, prepare_planned
 from vmil.system.archives import read_archive
 
 SHIPPED = Path(vmil.__file__).parent / "assets" / "baoding" / "expert.json"

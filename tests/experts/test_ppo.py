@@ -15,9 +15,9 @@ from vmil.errors import UserError
 from vmil.experts.actor import load_actor, make_actor_net
 from vmil.experts.ppo_agent import ACTION, PPOAgent
 from vmil.experts.sac import train_expert
+from vmil.experts.sac_expert import TrainedExpert
 from vmil.experts.state_task import describe_task, load_task, repeat_action
 from vmil.experts.suite_practice import SuitePractice, SuiteSimulators
-from vmil.experts.trained import TrainedExpert
 
 SPEC = describe_task("cheetah", "run", hidden=16, action_repeat=2)
 TINY = ExpertConfig(

@@ -23,8 +23,8 @@ from vmil.experts.card import Recipe
 from vmil.experts.expert import EpisodicExpert
 from vmil.experts.record import noisy, record_demos, run_episode, verify
 from vmil.experts.replay_check import replay_demo
+from vmil.experts.sac_expert import TrainedExpert
 from vmil.experts.state_task import describe_task, score_episodes
-from vmil.experts.trained import TrainedExpert
 from vmil.system.arrays import Floats32
 
 ASSETS = Path(vmil.__file__).parent / "assets"

@@ -18,9 +18,9 @@ from vmil.errors import UserError
 from vmil.experts.actor import deterministic_policy, load_actor, make_actor_net, save_actor
 from vmil.experts.sac import train_expert
 from vmil.experts.sac_agent import REPLAY_KEYS, SACAgent, make_lookahead, make_state_env, updates_due
+from vmil.experts.sac_expert import TrainedExpert
 from vmil.experts.state_task import describe_task, load_task
 from vmil.experts.suite_practice import SuitePractice
-from vmil.experts.trained import TrainedExpert
 
 TINY = ExpertConfig(
     frames=2000, random_frames=500, eval_every=1000, eval_episodes=1, updates_per_step=0.02, batch_size=16, hidden=16

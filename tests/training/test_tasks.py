@@ -12,9 +12,8 @@ from vmil.config.schema import EnvConfig
 from vmil.config.schema_planner import PlannerConfig
 from vmil.experts.actor import make_actor_net, save_actor
 from vmil.experts.card import Recipe
+from vmil.experts.hand_planners import PlannedExpert, SimulatorPlanner
 from vmil.experts.kinds import task_config
-from vmil.experts.plan import SimulatorPlanner
-from vmil.experts.planned import PlannedExpert
 from vmil.experts.record import record_demos
 from vmil.experts.state_task import describe_task
 

@@ -75,7 +75,7 @@ def record(options: DemosOptions) -> str:
 def _prepare_planned(options: PlannedExpertOptions, out: Path) -> str:
     config = task_config(options.env)
     prepare_rendering(config)
-    from vmil.experts.plan_commands import prepare_planned
+    from vmil.experts.hand_commands import prepare_planned
 
     return prepare_planned(options, config, out)
 
@@ -83,7 +83,7 @@ def _prepare_planned(options: PlannedExpertOptions, out: Path) -> str:
 def _expert(options: DemosOptions, known: Path) -> Expert:
     if not isinstance(options, PlannedDemosOptions):
         return make_expert(options.env, known)
-    from vmil.experts.plan_commands import hand_expert
+    from vmil.experts.hand_commands import hand_expert
 
     directory = _expert_dir(options.root, options.env, options.seed)
     return hand_expert(options, task_config(options.env), directory, known)

@@ -27,13 +27,13 @@ def task_config(env: str) -> EnvConfig:
 
 
 def make_expert(env: str, provenance: Path) -> Expert:
-    """Make the task's expert, if it is not the hand's, which has options of its own (`plan_commands.hand_expert`).
+    """Make the task's expert, if it is not the hand's, which has options of its own (`hand_commands.hand_expert`).
 
     provenance: the trained actor, or the measurement of one that is not trained.
     """
     kind = expert_kind(env)
     if kind == "sac":
-        from vmil.experts.trained import TrainedExpert
+        from vmil.experts.sac_expert import TrainedExpert
 
         return TrainedExpert(env, provenance)
     elif kind == "scripted":

@@ -14,9 +14,8 @@ from vmil.errors import UserError
 from vmil.experts.expert import ACTOR, PROVENANCE
 from vmil.experts.hand_expert import HandExpert, Planner, measure_expert
 from vmil.experts.hand_measurement import check_measured
+from vmil.experts.hand_planners import PlannedExpert, make_planner, plan_settings
 from vmil.experts.hand_policy import PolicyExpert, PolicyPlanner, train_hand_policy
-from vmil.experts.plan import make_planner, plan_settings
-from vmil.experts.planned import PlannedExpert
 
 Options = PlannedExpertOptions | PlannedDemosOptions
 Part = TypeVar("Part", PlannerConfig, LearnedConfig, HandPolicyConfig)

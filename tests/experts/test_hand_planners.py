@@ -22,9 +22,15 @@ from vmil.experts.expert import FINAL_SEED
 from vmil.experts.hand_expert import measure_expert
 from vmil.experts.hand_learned import BaodingTask, observe
 from vmil.experts.hand_model import HandModel, cost
+from vmil.experts.hand_planners import (
+    LearnedPlanner,
+    PlannedExpert,
+    SimulatorPlanner,
+    make_planner,
+    mppi_config,
+    plan_settings,
+)
 from vmil.experts.hand_policy import PolicyPlanner
-from vmil.experts.plan import LearnedPlanner, SimulatorPlanner, make_planner, mppi_config, plan_settings
-from vmil.experts.planned import PlannedExpert
 
 ASSETS = Path(vmil.__file__).parent / "assets" / "baoding"
 SETS = {"policy": ASSETS, "planner": ASSETS / "planned"}  # whose demonstrations are shipped, and where

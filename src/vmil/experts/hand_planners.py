@@ -1,21 +1,25 @@
-"""What plans the actions of baoding's expert: MPPI, through the simulator or a learned ensemble."""
+"""The expert of baoding that plans, and its planners: MPPI, through the simulator or a learned ensemble."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import ClassVar
 
 from vmil.config.schema import EnvConfig
 from vmil.config.schema_planner import FITTED, LearnedConfig, PlannerConfig
 from vmil.envs.baoding import ACTION_SIZE, BaodingEnv
 from vmil.errors import UserError
-from vmil.experts.hand_expert import Planner
+from vmil.experts.expert import Kind
+from vmil.experts.hand_expert import HandExpert, Planner
 from vmil.experts.hand_learned import BaodingTask, observe
 from vmil.experts.hand_measurement import Settings
 from vmil.experts.hand_model import HandModel, cost
 from vmil.experts.mppi import MPPI, MPPIConfig
 from vmil.experts.pddm import PDDM, train_pddm
 from vmil.system.arrays import Floats
+from vmil.system.provenance import digest, sha256
 
 CHECKPOINT = "pddm.pt"
 LEARNING_SEED = 88_000_000  # run seed of the episodes that the ensemble learns from: nothing else uses them
@@ -71,6 +75,24 @@ class LearnedPlanner:
     def close(self) -> None:
         """Close the environment that it learnt from."""
         self.pddm.task.close()
+
+
+class PlannedExpert(HandExpert):
+    """MPPI, through the simulator or a learned ensemble."""
+
+    kind: ClassVar[Kind] = "planned"
+
+    def identity(self) -> str:
+        """Of the settings and the ensemble's weights."""
+        return digest(json.dumps(self.settings, sort_keys=True), *map(sha256, self.weights))
+
+    def what(self) -> str:
+        """As `HandExpert`."""
+        through = "a learned ensemble" if self.settings.get("dynamics") == "learned" else "MuJoCo"
+        return f"MPPI (`vmil.experts.mppi`) through {through}"
+
+    def _about_noise(self) -> str:
+        return " The noise of the planner derives from the demonstration's seed."
 
 
 def fitted(config: PlannerConfig) -> dict[str, float]:
