@@ -20,18 +20,18 @@ from torch import nn
 
 from vmil import cli
 from vmil.bench import updates
-from vmil.bench.alone import alone
-from vmil.bench.apart import Pace, Peak, measure_end_to_end, peak_memory, train_rounds, update_peak
+from vmil.bench.child_process import alone
 from vmil.bench.clock import alternate
 from vmil.bench.command import run_bench
 from vmil.bench.equality import Difference, compare, in_reference_layout, make_reference
 from vmil.bench.floor import FlopCount, count_flops, matrix_rate
-from vmil.bench.learner import LooseLearner, noise_batch
+from vmil.bench.loose_learner import LooseLearner, noise_batch
 from vmil.bench.plan import PARTS, Plan, make_plan, paper_config
 from vmil.bench.report import Table
 from vmil.bench.sampling import measure_sampling
 from vmil.bench.scaling import Growth, statement
 from vmil.bench.updates import comparable, differences
+from vmil.bench.whole_process import Pace, Peak, measure_end_to_end, peak_memory, train_rounds, update_peak
 from vmil.config.keys import leaves
 from vmil.config.schema import Config, WorldModelConfig
 from vmil.config.schema_cli import BenchOptions
@@ -320,7 +320,7 @@ def test_playing_beside_the_learner_is_compared_with_turns(monkeypatch: pytest.M
         rates = (30.0, 33.0, 36.0) if config.collector.overlap else (20.0, 22.0, 24.0)
         return Pace(rates, rates, Peak(10**9, None))
 
-    monkeypatch.setattr("vmil.bench.apart.alone", run_apart)
+    monkeypatch.setattr("vmil.bench.whole_process.alone", run_apart)
     workers = ["collector.backend=process", "collector.workers=2", "training.frames_per_epoch=2000"]
     run = make_plan(["algo=vmil_plus", "env=walker", *workers, "collector.overlap=true"]).run
     table = Table(lambda text: None)

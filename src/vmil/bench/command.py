@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from vmil.bench.apart import measure_end_to_end, measure_memory
 from vmil.bench.floor import measure_floor
 from vmil.bench.plan import Plan
 from vmil.bench.playing import (
@@ -20,6 +19,7 @@ from vmil.bench.report import Table, introduction, this_machine, writable, write
 from vmil.bench.sampling import measure_sampling
 from vmil.bench.scaling import measure_scaling
 from vmil.bench.updates import Findings, measure_updates
+from vmil.bench.whole_process import measure_end_to_end, measure_memory
 from vmil.data.demo_files import available_demos
 from vmil.envs.factory import env_info
 from vmil.errors import UserError

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vmil.bench.learner import LooseLearner
+from vmil.bench.loose_learner import LooseLearner
 from vmil.bench.reference import Reference
 from vmil.data.transition import Batch
 from vmil.nets.conv import as_transposed

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vmil.bench.alone import alone
+from vmil.bench.child_process import alone
 from vmil.bench.clock import Times
-from vmil.bench.learner import LooseLearner
+from vmil.bench.loose_learner import LooseLearner
 from vmil.bench.report import Table, times_row
 from vmil.bench.updates import PART, Findings, measure, prepared
 from vmil.config.schema import Config

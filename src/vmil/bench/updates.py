@@ -12,7 +12,7 @@ from torch import nn
 
 from vmil.bench.clock import Times, once
 from vmil.bench.equality import Difference, compare, make_reference, untuned, worst
-from vmil.bench.learner import OPTIMISER, LooseLearner, noise_batch
+from vmil.bench.loose_learner import OPTIMISER, LooseLearner, noise_batch
 from vmil.bench.report import Row, Table, milliseconds, times_row
 from vmil.config.schema import Config
 from vmil.data.transition import Batch

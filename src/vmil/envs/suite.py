@@ -1,4 +1,4 @@
-"""dm_control's suite: its names and how to load it. Light to import, so that a wrong name answers at once."""
+"""How to load the tasks of dm_control's suite. Light to import, so that a wrong name answers at once."""
 
 from __future__ import annotations
 

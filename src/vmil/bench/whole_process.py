@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from vmil.bench.alone import alone
+from vmil.bench.child_process import alone
 from vmil.bench.report import GB, Row, Table
 from vmil.bench.updates import prepared
 from vmil.config.schema import Config, RunConfig, TrackingConfig
