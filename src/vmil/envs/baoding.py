@@ -165,12 +165,6 @@ class BaodingEnv(EpisodicEnv):
         self.hand.restore(state)
         self._errors, self._drops = [], []
 
-    def close(self, *, raise_if_closed: bool = True) -> None:
-        """Free OpenGL; a second call does nothing."""
-        if not self.is_closed and hasattr(self, "_renderer"):  # the destructor comes here from a failed __init__ too
-            self._renderer.close()
-        super().close(raise_if_closed=raise_if_closed)
-
 
 def open_renderer(hand: Hand, config: EnvConfig) -> Renderer:
     """A renderer of this hand, as `config` asks; UserError if there is no such camera."""

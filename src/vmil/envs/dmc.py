@@ -154,12 +154,8 @@ class DMCEnv(EpisodicEnv):
         physics.set_state(state)  # but the solver's warm start, on which forces depend too, stays as it is
         mujoco.mj_step1(physics.model.ptr, physics.data.ptr)
 
-    def close(self, *, raise_if_closed: bool = True) -> None:
-        """Free OpenGL and the simulator; a second call does nothing."""
-        if not self.is_closed and hasattr(self, "_renderer"):  # the destructor comes here from a failed __init__ too
-            self._renderer.close()
-            self._control.physics.free()
-        super().close(raise_if_closed=raise_if_closed)
+    def _free(self) -> None:
+        self._control.physics.free()
 
 
 def _drop_own_contexts(physics: Any) -> None:

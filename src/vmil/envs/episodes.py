@@ -6,7 +6,7 @@ import math
 import time
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +16,9 @@ from torchrl.envs import EnvBase
 
 from vmil.config.schema import EnvConfig
 from vmil.errors import NonFiniteError, UserError
+
+if TYPE_CHECKING:
+    from vmil.envs.rendering import Renderer
 
 
 def seed_from(seed: int, index: int) -> int:
@@ -45,6 +48,7 @@ class EpisodicEnv(EnvBase):
     """
 
     SCORES: ClassVar[tuple[str, ...]] = ()
+    _renderer: Renderer  # of a simulator that is drawn with OpenGL: the last thing in its `__init__` that can fail
 
     def __init__(self, config: EnvConfig, seed: int, action_size: int, proprio_size: int) -> None:
         """Declare the specs; a subclass brings `_begin`, `_advance`, `_look`, `physics_state`, `_restore`."""
@@ -63,6 +67,16 @@ class EpisodicEnv(EnvBase):
         self._make_specs(action_size, proprio_size)
         self._set_seed(seed)
 
+    def close(self, *, raise_if_closed: bool = True) -> None:
+        """Free OpenGL and the simulator; a second call does nothing."""
+        if not self.is_closed and hasattr(self, "_renderer"):  # the destructor comes here from a failed __init__ too
+            self._renderer.close()
+            self._free()
+        super().close(raise_if_closed=raise_if_closed)
+
+    def _free(self) -> None:
+        """Free the simulator that `_renderer` drew, where that has to be done."""
+
     def _make_specs(self, action_size: int, proprio_size: int) -> None:
         size = self.config.image_size
         observation = {"image": Bounded(0, 255, shape=(size, size, 3), dtype=torch.uint8)}
@@ -79,13 +93,8 @@ class EpisodicEnv(EnvBase):
         self._next_episode = index
 
     def _set_seed(self, seed: int | None) -> None:
-        self._run_seed = 0 if seed is None else int(seed)
+        self.run_seed = 0 if seed is None else int(seed)  # which all episodes derive from
         self._next_episode = 0
-
-    @property
-    def run_seed(self) -> int:
-        """The seed that all episodes derive from."""
-        return self._run_seed
 
     @abstractmethod
     def _begin(self) -> None:

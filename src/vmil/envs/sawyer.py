@@ -150,12 +150,8 @@ class SawyerEnv(EpisodicEnv):
         self._observation = self._task._get_obs()
         self._succeeded = self._inserted = False
 
-    def close(self, *, raise_if_closed: bool = True) -> None:
-        """Free OpenGL; a second call does nothing."""
-        if not self.is_closed and hasattr(self, "_renderer"):  # the destructor comes here from a failed __init__ too
-            self._renderer.close()
-            self._task.close()
-        super().close(raise_if_closed=raise_if_closed)
+    def _free(self) -> None:
+        self._task.close()
 
 
 def make(config: EnvConfig, seed: int, task: Task) -> SawyerEnv:
