@@ -12,7 +12,7 @@ from vmil.config.load import load_config
 from vmil.config.schema import Config
 from vmil.config.schema_cli import ImportOptions
 from vmil.data.recording import Recording, read_recording
-from vmil.experts.import_demos import import_demos
+from vmil.exchange.import_demos import import_demos
 
 Imported = tuple[list[Recording], str]
 

@@ -18,8 +18,8 @@ from vmil.config.schema import Config
 from vmil.config.schema_cli import ExportOptions, ImportOptions
 from vmil.data.recording import Recording, read_recording, write_recording
 from vmil.errors import UserError
-from vmil.experts.export_demos import export_demos
-from vmil.experts.import_demos import import_demos
+from vmil.exchange.export_demos import export_demos
+from vmil.exchange.import_demos import import_demos
 
 Bring = Callable[..., tuple[list[Recording], str]]
 WALKER = Path(cli.__file__).parent / "assets" / "walker" / "demos"

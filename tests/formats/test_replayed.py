@@ -12,7 +12,7 @@ from vmil.config.load import load_config
 from vmil.data.formats.checks import Findings
 from vmil.data.formats.source import SourceEpisode
 from vmil.data.recording import read_recording
-from vmil.experts.replay_alignment import Replayer
+from vmil.exchange.replay_alignment import Replayer
 
 ASSETS = Path(cli.__file__).parent / "assets"
 

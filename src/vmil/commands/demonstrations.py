@@ -55,7 +55,7 @@ def import_demos(overrides: Sequence[str]) -> int:
     if options.src is None:
         raise UserError("import-demos needs src=<a file, a directory, or the id of a Minari dataset>")
     prepare_opengl(config)
-    from vmil.experts import import_demos as command
+    from vmil.exchange import import_demos as command
 
     command.import_demos(options, config)
     return OK
@@ -65,7 +65,7 @@ def export_demos(overrides: Sequence[str]) -> int:
     """Write demonstrations in a format that other software reads."""
     options, config = with_config(ExportOptions, overrides, ("env", "demos", "seed"))
     prepare_opengl(config)
-    from vmil.experts import export_demos as command
+    from vmil.exchange import export_demos as command
 
     command.export_demos(options, config)
     return OK

@@ -17,7 +17,7 @@ from vmil.data.formats.minari import write_minari
 from vmil.data.formats.source import SourceEpisode
 from vmil.data.recording import read_recording
 from vmil.envs.factory import env_info
-from vmil.experts.import_demos import new_directory
+from vmil.exchange.import_demos import new_directory
 from vmil.system.paths import user_path
 
 

@@ -21,8 +21,8 @@ from vmil.data.formats.source import ReadOptions, SourceEpisode, Unreadable, ali
 from vmil.data.recording import IMAGES, read_recording, write_recording
 from vmil.envs.factory import EnvInfo, env_info
 from vmil.errors import UserError
-from vmil.experts.picture_check import compare_pictures
-from vmil.experts.replay_alignment import Replayer
+from vmil.exchange.picture_check import compare_pictures
+from vmil.exchange.replay_alignment import Replayer
 from vmil.system.files import whole_directory
 from vmil.system.paths import user_path
 from vmil.tracking.pictures import contact_sheet, write_png

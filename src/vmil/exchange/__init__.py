@@ -1,0 +1,1 @@
+"""Demonstrations of other software, converted and checked; and ours, for other software."""
