@@ -131,7 +131,7 @@ def test_whole_nets_are_the_plain_ones(act: str, bf16: bool, tolerance: float) -
             code = encoder(image) if fast else plain_encoder(encoder, image, plain_act)
             seen = decoder(feat) if fast else plain_decoder(decoder, feat, plain_act)
         loss = code.float().square().sum() + (seen.float() - image).square().sum()
-        return [code.float(), seen.float(), *torch.autograd.grad(loss, weights)]
+        return [code.detach().float(), seen.detach().float(), *torch.autograd.grad(loss, weights)]
 
     for one, other in zip(run(True), run(False), strict=True):
         assert float((one - other).abs().max()) <= tolerance * float(other.abs().max())

@@ -13,35 +13,20 @@ import pytest
 import torch
 from curves import read_curve
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from test_callbacks import PRETRAIN, UPDATES, Run, TinyEnv, TinyLearner, Trap, kill, values
-from torch import Tensor, nn
+from test_callbacks import PRETRAIN, UPDATES, Constant, Run, TinyEnv, TinyLearner, Trap, kill, values
+from torch import Tensor
 
 from vmil.config.load import load_config
 from vmil.config.schema import Config
 from vmil.evaluation.background import BackgroundEvaluator, Job
 from vmil.evaluation.rollout import Rollout
 from vmil.learner.device import evaluates_in_background
-from vmil.learner.portable_evaluation import PortableEvaluation
 from vmil.training.evaluate import Evaluate
 
 PARENT = os.getpid()
 
 
-class Tiny(PortableEvaluation):
-    """Always the same action."""
-
-    def __init__(self, action: float) -> None:
-        super().__init__(nn.Identity())
-        self.register_buffer("action", torch.tensor(action))
-
-    def forward(self, image: Tensor, proprio: Tensor | None, is_first: Tensor) -> Tensor:
-        return self.action.expand(len(image), 1)
-
-    def judge(self, rollout: Rollout) -> dict[str, float]:
-        return {"eval/reward_correlation": 0.25}
-
-
-class Deadly(Tiny):
+class Deadly(Constant):
     """Takes with it any process but the first."""
 
     def forward(self, image: Tensor, proprio: Tensor | None, is_first: Tensor) -> Tensor:
@@ -50,7 +35,7 @@ class Deadly(Tiny):
         return super().forward(image, proprio, is_first)
 
 
-class Wordy(Tiny):
+class Wordy(Constant):
     """Says more than a pipe holds, so that its process is still saying it when the first of it is read."""
 
     def judge(self, rollout: Rollout) -> dict[str, float]:
@@ -77,12 +62,7 @@ class Slow(BackgroundEvaluator):
 @pytest.fixture
 def examined(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tiny learner acts otherwise after each update, and so scores otherwise."""
-    monkeypatch.setattr(TinyLearner, "portable_evaluation", lambda self: Tiny(5.0 + self.updates))
-    monkeypatch.setattr(
-        TinyLearner,
-        "evaluation_policy",
-        lambda self: lambda image, *_: torch.full((len(image), 1), 5.0 + self.updates),
-    )
+    monkeypatch.setattr(TinyLearner, "portable_evaluation", lambda self: Constant(5.0 + self.updates))
 
 
 def in_background(run: Run, process: BackgroundEvaluator) -> Run:
@@ -199,7 +179,7 @@ def test_a_lost_process_costs_time_only(process: BackgroundEvaluator) -> None:
     process.start(Job(Deadly(5.0), TinyEnv, episodes=2, seed=0, video=True))
     assert process.wait(120.0)
     rollout, judged = process.take(lambda _: None)
-    assert rollout.returns == Job(Tiny(5.0), TinyEnv, episodes=2, seed=0, video=False).run()[0].returns
+    assert rollout.returns == Job(Constant(5.0), TinyEnv, episodes=2, seed=0, video=False).run()[0].returns
     assert rollout.video is not None
     assert judged == {"eval/reward_correlation": 0.25}
 
@@ -215,7 +195,7 @@ def test_a_process_that_is_killed_while_it_answers_costs_time_only(process: Back
 
 def test_training_does_not_wait_for_a_process_that_is_still_starting(process: BackgroundEvaluator) -> None:
     """It has read nothing of what it is to play; and one that is not wanted any more is gone at once."""
-    examinee = Tiny(5.0)
+    examinee = Constant(5.0)
     examinee.register_buffer("weights", torch.zeros(4_000_000))  # more than a pipe holds
     process.start(Job(examinee, TinyEnv, episodes=1, seed=0, video=False))
     assert not process.wait()
@@ -227,7 +207,7 @@ def test_training_does_not_wait_for_a_process_that_is_still_starting(process: Ba
 
 def test_one_lost_while_it_had_nothing_to_do_is_replaced(process: BackgroundEvaluator) -> None:
     for _ in range(2):
-        process.start(Job(Tiny(5.0), TinyEnv, episodes=1, seed=0, video=False))
+        process.start(Job(Constant(5.0), TinyEnv, episodes=1, seed=0, video=False))
         assert process.wait(120.0)
         assert process.take(_unasked)[0].returns
         assert process._process is not None
@@ -240,7 +220,7 @@ def _unasked(step: int) -> None:
 
 
 def test_what_goes_wrong_in_it_is_raised_here(process: BackgroundEvaluator) -> None:
-    process.start(Job(Tiny(5.0), TinyEnv, episodes=0, seed=0, video=False))
+    process.start(Job(Constant(5.0), TinyEnv, episodes=0, seed=0, video=False))
     assert process.wait(120.0)
     with pytest.raises(ValueError, match="at least one episode"):
         process.take(lambda _: None)
@@ -267,6 +247,6 @@ def test_it_takes_a_core_that_is_free(
 
 
 def test_an_examination_s_state_is_a_checkpoint_s(examined: None) -> None:
-    made: Any = Tiny(3.0)
-    made.load_state_dict(Tiny(7.0).state_dict())
+    made: Any = Constant(3.0)
+    made.load_state_dict(Constant(7.0).state_dict())
     assert float(made(torch.zeros(1, 2, 2, 3), None, torch.ones(1))) == 7.0

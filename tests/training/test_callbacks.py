@@ -29,6 +29,7 @@ from torchrl.envs import EnvBase
 from vmil.config.load import load_config
 from vmil.config.schema import Config, TrainingConfig
 from vmil.learner.module import ImitationModule
+from vmil.learner.portable_evaluation import PortableEvaluation
 from vmil.learner.stepping import Part
 from vmil.tracking.curves import read_points
 from vmil.tracking.record import read_record
@@ -127,6 +128,20 @@ class TinyData(lightning.LightningDataModule):
         self.generator.set_state(state_dict["generator"])
 
 
+class Constant(PortableEvaluation):
+    """Always the same action."""
+
+    def __init__(self, action: float) -> None:
+        super().__init__(torch.nn.Identity())
+        self.register_buffer("action", torch.tensor(action))
+
+    def forward(self, image: Tensor, proprio: Tensor | None, is_first: Tensor) -> Tensor:
+        return self.action.expand(len(image), 1)
+
+    def judge(self, rollout: Any) -> dict[str, float]:
+        return {"eval/reward_correlation": 0.25}
+
+
 class TinyLearner(ImitationModule):
     """One weight, three optimisers, noise from the global generator; `seen` are the losses of its updates."""
 
@@ -144,7 +159,7 @@ class TinyLearner(ImitationModule):
         for number, weight in enumerate(self.weights):
             loss = (weight * batch + torch.randn(1)).square().sum()
             self.step(str(number), loss, [Part("all", self)])
-        self.seen.append(round(float(loss), 6))
+        self.seen.append(round(float(loss.detach()), 6))
 
     def drain_metrics(self) -> dict[str, float]:
         return {"model/loss": self.seen[-1]}
@@ -153,9 +168,12 @@ class TinyLearner(ImitationModule):
         raise AssertionError("the tiny data needs nobody to act")
 
     def evaluation_policy(self) -> Any:
+        raise AssertionError("a copy of it is evaluated")
+
+    def portable_evaluation(self) -> PortableEvaluation:
         torch.randn(3)  # an evaluation that draws from the global generators must not be noticed
         np.random.rand()
-        return lambda image, proprio, is_first: torch.full((len(image), 1), self.action)
+        return Constant(self.action)
 
     def reward_histogram(self) -> np.ndarray:
         return np.arange(3.0)
@@ -163,9 +181,6 @@ class TinyLearner(ImitationModule):
     def open_loop_pictures(self, batch: Any) -> tuple[np.ndarray, np.ndarray]:
         self.asked.append("open loop")
         return np.zeros((40, 4, 8, 8, 3), np.uint8), np.ones((40, 4, 8, 8, 3), np.uint8)
-
-    def evaluation_metrics(self, rollout: Any) -> dict[str, float]:
-        return {"eval/reward_correlation": 0.25}
 
 
 class Trap(Callback):
@@ -274,10 +289,10 @@ def test_the_evaluation_at_the_start_is_made_up_for_if_a_stop_broke_it_off(
 ) -> None:
     def struck(learner: TinyLearner) -> Any:
         kill(None)
-        return lambda image, *_: torch.full((len(image), 1), 5.0)
+        return Constant(5.0)
 
     with monkeypatch.context() as patch:
-        patch.setattr(TinyLearner, "evaluation_policy", struck)
+        patch.setattr(TinyLearner, "portable_evaluation", struck)
         with pytest.raises(SIGTERMException):
             Run(tmp_path, eval_at_start=True).fit()
     assert read_curve(tmp_path, "eval/return") == []

@@ -6,7 +6,7 @@ import itertools
 import pickle
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 from unittest.mock import patch
 
 import numpy as np
@@ -27,6 +27,7 @@ from vmil.imagination import DreamNoise, imagine
 from vmil.learner.nonfinite import Attempt
 from vmil.learner.stepping import Part
 from vmil.nets.mlp import frozen
+from vmil.training.agreement import TracedEvaluation
 from vmil.training.vmil import VMIL
 from vmil.world_model.model import preprocess
 from vmil.world_model.rssm import State
@@ -296,7 +297,7 @@ def test_an_evaluation_leaves_every_weight_and_buffer_alone(make_learner: Callab
     learner = make_learner("discriminator.spectral_norm=true")
     learner.training_step(make_batch(), 0)
     before = {name: value.clone() for name, value in learner.state_dict().items()}
-    metrics = learner.evaluation_metrics(play(learner, np.linspace(0, 1, T, dtype=np.float32)))
+    metrics = judged(learner, np.linspace(0, 1, T, dtype=np.float32))
     assert all(torch.equal(value, before[name]) for name, value in learner.state_dict().items())
     assert -1 <= metrics["eval/reward_correlation"] <= 1
 
@@ -404,13 +405,16 @@ def test_exploration_noise_lasts_as_long_as_asked(make_learner: Callable[..., VM
 
 def test_a_constant_reward_has_no_correlation(make_learner: Callable[..., VMIL]) -> None:
     learner = make_learner()
-    metrics = learner.evaluation_metrics(play(learner, np.ones(T, np.float32)))
+    metrics = judged(learner, np.ones(T, np.float32))
     assert set(metrics) == {"eval/expert_prob"}
 
 
 def test_the_reward_that_is_correlated_is_the_map_asked_for(make_learner: Callable[..., VMIL]) -> None:
     class Judge(nn.Module):
         """A discriminator whose logit is what the state says."""
+
+        def spectator(self) -> Self:
+            return self
 
         def inputs(self, triples: Triples) -> Tensor:
             return triples.feat
@@ -426,8 +430,9 @@ def test_the_reward_that_is_correlated_is_the_map_asked_for(make_learner: Callab
     found = []
     for kind, reward in by_hand.items():
         learner.config.discriminator.reward = kind  # type: ignore[assignment]
-        learner._trace = [(torch.full((1, 1), z), torch.zeros(1, A)) for z in (*logit, 0.0)]
-        metrics = learner.evaluation_metrics(Rollout([2.8], [T], [rewards], None, 0.0))
+        examinee = learner.portable_evaluation()
+        examinee._trace[:] = [(torch.full((1, 1), z), torch.zeros(1, A)) for z in (*logit, 0.0)]
+        metrics = examinee.judge(Rollout([2.8], [T], [rewards], None, 0.0))
         found.append(metrics["eval/reward_correlation"])
         assert found[-1] == pytest.approx(np.corrcoef(reward, rewards[:-1])[0, 1], abs=1e-5)
     assert len({round(correlation, 3) for correlation in found}) == len(by_hand)  # no two maps are alike here
@@ -436,24 +441,30 @@ def test_the_reward_that_is_correlated_is_the_map_asked_for(make_learner: Callab
 def test_another_process_is_sent_what_the_evaluation_policy_and_the_discriminator_are(
     make_learner: Callable[..., VMIL],
 ) -> None:
-    learner = make_learner()
-    rollout = play(learner, np.linspace(0, 1, T, dtype=np.float32))
-    expected = learner.evaluation_metrics(rollout)
-    sent, batch = pickle.loads(pickle.dumps(learner.portable_evaluation())), make_batch()
-    learner.training_step(batch, 0)  # what is learnt now is not its affair
-    with torch.no_grad():
-        for t in range(T):
-            sent(make_batch().image[t, :1], None, torch.tensor([t == 0]))
+    learner, rewards = make_learner(), np.linspace(0, 1, T, dtype=np.float32)
+    policy, shown, acted = learner.evaluation_policy(), make_batch().image, []
+    for t in range(T):
+        acted.append(policy(shown[t, :1], None, torch.tensor([t == 0])))
+    expected = judged(learner, rewards)
+    sent = pickle.loads(pickle.dumps(learner.portable_evaluation()))
+    learner.training_step(make_batch(), 0)  # what is learnt now is not its affair
+    rollout = play(sent, rewards)
+    assert all(torch.equal(action, other) for action, (_, other) in zip(acted, sent._trace, strict=True))
     assert sent.judge(rollout) == expected
 
 
-def play(learner: VMIL, rewards: np.ndarray) -> Rollout:
-    """One episode of the evaluation policy on arbitrary pictures."""
-    policy, batch = learner.evaluation_policy(), make_batch()
-    with torch.no_grad():
-        for t in range(T):
-            policy(batch.image[t, :1], None, torch.tensor([t == 0]))
+def play(examinee: TracedEvaluation, rewards: np.ndarray) -> Rollout:
+    """One episode on arbitrary pictures, with such rewards."""
+    shown = make_batch().image
+    for t in range(T):
+        examinee(shown[t, :1], None, torch.tensor([t == 0]))
     return Rollout([float(rewards.sum())], [T], [rewards], None, 0.0)
+
+
+def judged(learner: VMIL, rewards: np.ndarray) -> dict[str, float]:
+    """The metrics of that episode, besides its score."""
+    examinee = learner.portable_evaluation()
+    return examinee.judge(play(examinee, rewards))
 
 
 class ActionRewarded(CountingEnv):
@@ -467,11 +478,11 @@ def test_the_trace_of_an_evaluation_is_matched_with_the_episodes_it_comes_from()
     learner = VMIL(load_config(list(SMALL)), 1, 0)
     config = EnvConfig(name="counting", action_repeat=1, episode_frames=4)
     count = SIDE_BY_SIDE + 2
-    policy = learner.evaluation_policy()
-    rollout = evaluate(policy, lambda seed: ActionRewarded(config, seed), count, seed=0)
-    trace = list(learner._trace)
+    examinee = learner.portable_evaluation()
+    rollout = evaluate(examinee, lambda seed: ActionRewarded(config, seed), count, seed=0)
+    trace = list(examinee._trace)
     assert [len(feat) for feat, _ in trace] == [SIDE_BY_SIDE] * 4 + [2] * 4
-    assert set(learner.evaluation_metrics(rollout)) == {"eval/reward_correlation", "eval/expert_prob"}
+    assert set(examinee.judge(rollout)) == {"eval/reward_correlation", "eval/expert_prob"}
     first = np.stack(rollout.rewards[:SIDE_BY_SIDE], axis=1)  # (T, N)
     acted = torch.stack([action[:, 0] for _, action in trace[:4]]).numpy()
     seeds = SEED_OFFSET + np.arange(SIDE_BY_SIDE)

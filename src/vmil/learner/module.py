@@ -16,7 +16,6 @@ from vmil.data.collect import LearnerPolicy
 from vmil.data.pace import Pace
 from vmil.data.ranks import average_
 from vmil.data.transition import Batch
-from vmil.evaluation.rollout import Rollout
 from vmil.learner.device import choose_device
 from vmil.learner.graphs import CudaRecorder, Readings, RecordedStep, Recorder, Scheduled, alone, use_graphs
 from vmil.learner.meters import Means, Stopwatch
@@ -80,12 +79,8 @@ class ImitationModule(lightning.LightningModule, ABC):
         return None
 
     def portable_evaluation(self) -> PortableEvaluation:
-        """The evaluation policy as it is now, for another process."""
+        """A copy of the evaluation policy as it is now, on the CPU, to be scored in this process or another."""
         return PortableEvaluation(self.evaluation_policy().portable())
-
-    def evaluation_metrics(self, rollout: Rollout) -> dict[str, float]:
-        """What else an evaluation by the last evaluation policy shows, besides the score."""
-        return {}
 
     def open_loop_pictures(self, batch: Batch) -> tuple[np.ndarray, np.ndarray] | None:
         """Truth and the model's open-loop prediction, both (T, B, H, W, 3) uint8; None where there is no model."""

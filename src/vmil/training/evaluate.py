@@ -16,7 +16,6 @@ from torchrl.envs import EnvBase
 
 from vmil.config.schema import TrainingConfig
 from vmil.evaluation.background import BackgroundEvaluator, Job
-from vmil.evaluation.rollout import evaluate
 from vmil.learner.portable_evaluation import PortableEvaluation
 from vmil.training.interfaces import crossed, data_of, learner_of
 from vmil.training.reporter import Reporter
@@ -32,7 +31,7 @@ class _Stopped(Exception):
 
 @dataclass
 class _Pending:
-    """An evaluation that another process makes: of which frames, whether it is filmed, and what is examined."""
+    """An evaluation that is to be made: of which frames, whether it is filmed, and what is examined."""
 
     frames: int
     film: bool
@@ -154,13 +153,10 @@ class Evaluate(Callback):
 
     def _evaluate(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, frames: int) -> None:
         """Evaluates at once, in this process."""
-        film = self.reporter.wants_pictures(frames)
-        learner = learner_of(pl_module)
-        policy = learner.evaluation_policy()
-        episodes = self.config.eval_episodes
-        rollout = evaluate(policy, self.make_env, episodes, self.seed, video=film, on_step=_stopper(trainer))
-        self.reporter.report(trainer, rollout, learner.evaluation_metrics(rollout), frames)
-        if film:
+        asked = self._asked(pl_module, frames)
+        rollout, judged = self._job(asked).run(_stopper(trainer))
+        self.reporter.report(trainer, rollout, judged, frames)
+        if asked.film:
             self._draw(trainer, pl_module, frames)
 
     # ---- in the background
@@ -172,10 +168,9 @@ class Evaluate(Callback):
         pl_module: lightning.LightningModule,
         frames: int,
     ) -> None:
-        film = self.reporter.wants_pictures(frames)
-        self._pending = _Pending(frames, film, learner_of(pl_module).portable_evaluation())
+        self._pending = self._asked(pl_module, frames)
         background.start(self._job(self._pending))
-        if film:
+        if self._pending.film:
             self._draw(trainer, pl_module, frames)
 
     def _take_up(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -212,6 +207,9 @@ class Evaluate(Callback):
             rollout, judged = background.take(_stopper(trainer))
         frames, self._pending = self._pending.frames, None
         self.reporter.report(trainer, rollout, judged, frames)
+
+    def _asked(self, pl_module: lightning.LightningModule, frames: int) -> _Pending:
+        return _Pending(frames, self.reporter.wants_pictures(frames), learner_of(pl_module).portable_evaluation())
 
     def _job(self, pending: _Pending) -> Job:
         return Job(pending.examination, self.make_env, self.config.eval_episodes, self.seed, pending.film)

@@ -21,14 +21,13 @@ from vmil.data.transition import Batch, previous_actions
 from vmil.discriminator.loss import discriminator_loss, noise_std
 from vmil.discriminator.network import Triples
 from vmil.discriminator.reward import reward_from_logit
-from vmil.evaluation.rollout import Rollout
 from vmil.imagination import Dream, imagine
 from vmil.learner.device import choose_device, products_in_bf16, use_bf16_products
 from vmil.learner.module import ImitationModule
 from vmil.learner.stepping import Part
 from vmil.nets.distributions import random_subset
 from vmil.nets.mlp import frozen, polyak_update
-from vmil.training.agreement import Trace, TracedEvaluation, agreement
+from vmil.training.agreement import TracedEvaluation
 from vmil.training.build import build_actor, build_critic, build_discriminator, build_world_model
 from vmil.training.probe import discriminator_accuracy, open_loop_pictures
 from vmil.training.triples import posterior_triples, prior_triples
@@ -51,7 +50,6 @@ class VMIL(ImitationModule):
         self.averaged_actor = copy.deepcopy(self.actor).requires_grad_(False) if averaged else None
         self.return_range = ReturnRange()
         self.bf16_products = use_bf16_products(config, choose_device(config))
-        self._trace: Trace = []  # what the last evaluation policy saw and did
 
     # ---- the algorithm -------------------------------------------------------------------------------------------
 
@@ -228,23 +226,14 @@ class VMIL(ImitationModule):
         return c.exploration_std if c.exploration_frames == 0 or self.frames < c.exploration_frames else 0.0
 
     def evaluation_policy(self) -> ActingPolicy:
-        """The policy that is evaluated; it leaves a trace for `evaluation_metrics`."""
-        policy = self._evaluated()
-        policy.trace = self._trace = []
-        return policy
-
-    def evaluation_metrics(self, rollout: Rollout) -> dict[str, float]:
-        """How well D's reward agrees with the environment's along the last evaluation; for diagnosis only."""
-        trace, self._trace = self._trace, []
-        return agreement(self.discriminator, trace, rollout, self.config.discriminator.reward)
-
-    def portable_evaluation(self) -> TracedEvaluation:
-        """The current evaluation policy and discriminator, for another process."""
-        return TracedEvaluation(self._evaluated().portable(), self.discriminator, self.config.discriminator.reward)
-
-    def _evaluated(self) -> ActingPolicy:
+        """The policy that is evaluated."""
         actor = self.actor if self.averaged_actor is None else self.averaged_actor
         return ActingPolicy(self.world_model, actor, deterministic=True)
+
+    def portable_evaluation(self) -> TracedEvaluation:
+        """A copy of it as it is now, on the CPU, that tells how D's reward agrees with the environment's."""
+        policy = self.evaluation_policy().portable()
+        return TracedEvaluation(policy, self.discriminator, self.config.discriminator.reward)
 
     def open_loop_pictures(self, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
         """Truth and the model's open-loop prediction, both (T, B, 64, 64, 3) uint8."""
