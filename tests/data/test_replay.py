@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tensordict import TensorDict
 
-from vmil.data import episodes, replay
+from vmil.data import replay, tensor_files
 from vmil.data.replay import Replay
 from vmil.data.transition import stack_windows
 from vmil.errors import UserError
@@ -291,7 +291,7 @@ def spoil(path: Path, how: str) -> None:
     elif how == "truncated":
         path.write_bytes(content[: len(content) // 2])
     elif how == "another":
-        episodes.write_tensors(path, {"image": torch.zeros(10, dtype=torch.uint8)})
+        tensor_files.write_tensors(path, {"image": torch.zeros(10, dtype=torch.uint8)})
     else:
         raise AssertionError(how)
 
@@ -374,8 +374,8 @@ def test_padding_draws_nothing_else_where_there_is_none() -> None:
 def test_a_checkpoint_from_before_terminations_were_kept_still_loads(tmp_path: Path) -> None:
     old, manifest = filled([6]), filled([6]).state_dict()
     content = {key: value for key, value in old._read(old.spans[0]).items() if key != "terminated"}
-    digest = episodes.tensor_digest(content)
-    episodes.write_tensors(tmp_path / "episode_000000.safetensors.gz", content)
+    digest = tensor_files.tensor_digest(content)
+    tensor_files.write_tensors(tmp_path / "episode_000000.safetensors.gz", content)
     span = {"episode": 0, "start": 0, "length": 6, "digest": digest}
     fresh = Replay(100, 2, 0)
     fresh.load(tmp_path, manifest | {"shelves": [span]})

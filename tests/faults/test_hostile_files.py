@@ -26,10 +26,10 @@ from small_runs import SMALL, write_demos
 from vmil import cli
 from vmil.algorithms import make_learner
 from vmil.config.load import load_config, load_saved_config, save_config
-from vmil.data import episodes
+from vmil.data import tensor_files
 from vmil.data.datamodule import VMILDataModule
-from vmil.data.episodes import read_tensors, write_tensors
 from vmil.data.recording import read_recording
+from vmil.data.tensor_files import read_tensors, write_tensors
 from vmil.errors import UserError
 from vmil.training.restore import read_checkpoint, try_on
 
@@ -226,7 +226,7 @@ def test_archives_and_texts_that_unfold_to_any_size_are_not_unfolded(
     with pytest.raises(UserError, match="unpacks to more than 256 MiB"):
         read_recording(demo)
 
-    monkeypatch.setattr(episodes, "MAX_BYTES", 2**20)
+    monkeypatch.setattr(tensor_files, "MAX_BYTES", 2**20)
     episode = tmp_path / "episode.safetensors.gz"
     episode.write_bytes(gzip.compress(bytes(2**21)))
     with pytest.raises(UserError, match="is corrupt or truncated"):

@@ -11,7 +11,7 @@ import torch
 from faulty import PLACES, Ended, Fault, Ground, kill
 from small_runs import FRAMES, ROUND, assert_same_run
 
-from vmil.data.episodes import read_tensors, tensor_digest
+from vmil.data.tensor_files import read_tensors, tensor_digest
 from vmil.tracking.curves import read_points
 from vmil.tracking.record import read_record
 

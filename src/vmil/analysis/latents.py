@@ -98,8 +98,8 @@ def _sequences(config: Config, run_dir: Path) -> tuple[TensorDict, TensorDict]:
     from tensordict import TensorDict
 
     from vmil.data.demos import load_demonstrations
-    from vmil.data.episodes import read_tensors
     from vmil.data.replay import Replay
+    from vmil.data.tensor_files import read_tensors
 
     paths = sorted(replay_dir(run_dir).glob("episode_*.safetensors.gz"))[-EPISODES:]
     if not paths:

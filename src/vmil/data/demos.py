@@ -18,10 +18,10 @@ from tqdm import tqdm
 
 from vmil.config.schema import DemosConfig, EnvConfig
 from vmil.data.demo_files import find_demos
-from vmil.data.episodes import read_tensors, write_tensors
 from vmil.data.ranks import ALONE, Rank
 from vmil.data.recording import Recording, read_recording
 from vmil.data.replay import Replay
+from vmil.data.tensor_files import read_tensors, write_tensors
 from vmil.envs.factory import env_info, revisit
 from vmil.envs.rendering import renderer_name
 from vmil.envs.tasks import COUNTING, find_task

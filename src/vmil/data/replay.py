@@ -16,9 +16,9 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 from torchrl.data import LazyMemmapStorage, LazyTensorStorage, TensorDictReplayBuffer
 
-from vmil.data.episodes import read_tensors, tensor_digest, write_tensors
 from vmil.data.indexed import gather_windows
 from vmil.data.slices import EpisodeSlices, EpisodeSpan, EpisodeWriter
+from vmil.data.tensor_files import read_tensors, tensor_digest, write_tensors
 from vmil.data.transition import Window, stack_windows
 from vmil.errors import UserError
 
