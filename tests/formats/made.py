@@ -18,11 +18,16 @@ import minari
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from gymnasium import spaces
 from minari.data_collector import EpisodeBuffer
 from PIL import Image
 
+from vmil.data.recording import Recording
 from vmil.envs.counting import encode
+from vmil.errors import UserError
+
+Bring = Callable[..., tuple[list[Recording], str]]
 
 EPISODES, STEPS, SIZE = 3, 12, 64
 Picture = Callable[[int, int], np.ndarray]
@@ -211,3 +216,11 @@ def _video(path: Path, frames: list[np.ndarray], how: dict[str, Any]) -> None:
     for frame in frames:
         writer.send(np.ascontiguousarray(frame))
     writer.close()
+
+
+def refused(bring: Bring, source: object, **options: Any) -> str:
+    """The one line with which the import of a source ends."""
+    with pytest.raises(UserError) as error:
+        bring(source, **options)
+    assert "\n" not in str(error.value)
+    return str(error.value)

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
-from made import EPISODES, SIZE, STEPS, actions, make_npz, make_robomimic, pictures, proprio, rewards
+from made import EPISODES, SIZE, STEPS, Bring, actions, make_npz, make_robomimic, pictures, proprio, rewards
 
 from vmil import cli
 from vmil.config.load import load_config
-from vmil.data.recording import Recording, read_recording
+from vmil.data.recording import read_recording
 from vmil.errors import UserError
-
-Bring = Callable[..., tuple[list[Recording], str]]
 
 
 def test_alignment_can_be_said(bring: Bring, tmp_path: Path) -> None:

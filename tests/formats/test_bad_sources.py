@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from made import (
     LOSSLESS,
     STEPS,
+    Bring,
     actions,
     make_lerobot,
     make_minari,
@@ -25,6 +26,7 @@ from made import (
     make_robomimic,
     pictures,
     proprio,
+    refused,
     rewards,
 )
 
@@ -33,17 +35,7 @@ from vmil.data.formats import hdf5, parquet
 from vmil.data.formats.detect import detect, read_episodes
 from vmil.data.formats.parquet import read_parquet
 from vmil.data.formats.source import ReadOptions
-from vmil.data.recording import Recording
 from vmil.errors import UserError
-
-Bring = Callable[..., tuple[list[Recording], str]]
-
-
-def refused(bring: Bring, source: object, **options: Any) -> str:
-    with pytest.raises(UserError) as error:
-        bring(source, **options)
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 def verdicts(bring: Bring, source: object, said: list[str], **options: Any) -> None:

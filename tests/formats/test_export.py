@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import minari
 import numpy as np
 import pytest
-from made import STEPS, actions, make_lerobot, make_npz, pictures, proprio, rewards
+from made import STEPS, Bring, actions, make_lerobot, make_npz, pictures, proprio, rewards
 
 from vmil import cli
 from vmil.config.load import load_config
@@ -21,7 +20,6 @@ from vmil.errors import UserError
 from vmil.exchange.export_demos import export_demos
 from vmil.exchange.import_demos import import_demos
 
-Bring = Callable[..., tuple[list[Recording], str]]
 WALKER = Path(cli.__file__).parent / "assets" / "walker" / "demos"
 
 

@@ -17,6 +17,7 @@ from made import (
     LOSSLESS,
     SIZE,
     STEPS,
+    Bring,
     actions,
     grey,
     make_lerobot,
@@ -36,11 +37,9 @@ from vmil.data.formats.checks import examine
 from vmil.data.formats.lerobot import read_lerobot
 from vmil.data.formats.robomimic import read_robomimic
 from vmil.data.formats.source import ReadOptions, SourceEpisode
-from vmil.data.recording import Recording
 from vmil.envs.factory import env_info
 from vmil.errors import UserError
 
-Bring = Callable[..., tuple[list[Recording], str]]
 # how to make a source, whether a picture follows the last action, and how its vectors are called
 FORMATS: dict[str, tuple[Callable[[Path, Any], object], bool, str]] = {
     "npz": (lambda tmp, _: make_npz(tmp / "npz"), True, "proprio"),

@@ -4,27 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from made import EPISODES, LOSSLESS, SIZE, STEPS, make_lerobot, pictures
+from made import EPISODES, LOSSLESS, SIZE, STEPS, Bring, make_lerobot, pictures, refused
 
 from vmil.data.formats.lerobot import _numbers
-from vmil.data.recording import Recording
 from vmil.errors import UserError
-
-Bring = Callable[..., tuple[list[Recording], str]]
-
-
-def ending(bring: Bring, source: object, **options: Any) -> str:
-    with pytest.raises(UserError) as error:
-        bring(source, **options)
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 def test_a_snapshot_of_links_into_a_cache_is_read(bring: Bring, tmp_path: Path) -> None:
@@ -52,7 +41,7 @@ def test_depth_is_no_camera(where: str, mark: str, bring: Bring, tmp_path: Path)
     info["features"]["observation.images.depth"] = {"dtype": "video", "shape": [SIZE, SIZE, 1], where: {mark: True}}
     (root / "meta/info.json").write_text(json.dumps(info))
     assert len(bring(root)[0]) == EPISODES
-    assert "(it has: observation.images.front)" in ending(bring, root, image="observation.images.depth")
+    assert "(it has: observation.images.front)" in refused(bring, root, image="observation.images.depth")
 
 
 def test_an_empty_episode_of_lerobot(bring: Bring, tmp_path: Path) -> None:
@@ -63,7 +52,7 @@ def test_an_empty_episode_of_lerobot(bring: Bring, tmp_path: Path) -> None:
     lengths[2] = 0
     pq.write_table(table.set_column(table.column_names.index("length"), "length", [lengths]), path)
     pq.write_table(pq.read_table(rows).slice(0, 0), rows)
-    assert "episode_2 is empty" in ending(bring, root)
+    assert "episode_2 is empty" in refused(bring, root)
 
 
 @pytest.mark.parametrize("cells", [[], [[], []]])
@@ -78,7 +67,7 @@ def test_several_rewards_a_row_of_lerobot(bring: Bring, tmp_path: Path) -> None:
     table = pq.read_table(path)
     column = table.column_names.index("next.reward")
     pq.write_table(table.set_column(column, "next.reward", [[[1.0, 2.0]] * STEPS]), path)
-    assert "reward is of shape (12, 2)" in ending(bring, root)
+    assert "reward is of shape (12, 2)" in refused(bring, root)
 
 
 def test_a_torn_file_of_lerobot_is_left_out(bring: Bring, tmp_path: Path) -> None:

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
-from made import EPISODES, SIZE, STEPS, actions, make_npz, make_robomimic, pictures, rewards
+from made import EPISODES, SIZE, STEPS, Bring, actions, make_npz, make_robomimic, pictures, refused, rewards
 
 from vmil import cli
 from vmil.config.schema import Config
 from vmil.data import recording
 from vmil.data.formats import checks, hdf5
 from vmil.data.formats.source import ReadOptions, checked_images
-from vmil.data.recording import Recording
 from vmil.errors import UserError
 
-Bring = Callable[..., tuple[list[Recording], str]]
 ROWS = STEPS + 1
 ODD: dict[str, tuple[dict[str, Any], str]] = {
     "rewards side by side": ({"reward": np.zeros((ROWS, 2))}, "reward is of shape (13, 2)"),
@@ -34,13 +31,6 @@ ODD: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-def ending(bring: Bring, source: object, **options: Any) -> str:
-    with pytest.raises(UserError) as error:
-        bring(source, **options)
-    assert "\n" not in str(error.value)
-    return str(error.value)
-
-
 @pytest.mark.parametrize("name", ODD)
 def test_arrays_of_odd_shapes_are_refused(name: str, bring: Bring, tmp_path: Path) -> None:
     changes, said = ODD[name]
@@ -48,7 +38,7 @@ def test_arrays_of_odd_shapes_are_refused(name: str, bring: Bring, tmp_path: Pat
     recordings, words = bring(source, skip_bad=True, proprio="proprio")
     assert len(recordings) == EPISODES - 1
     assert said in words.splitlines()[2]
-    ending(bring, source, proprio="proprio")
+    refused(bring, source, proprio="proprio")
 
 
 def test_arrays_that_mean_the_same_are_brought_into_shape(bring: Bring, tmp_path: Path) -> None:
@@ -90,12 +80,12 @@ def test_a_long_recording_of_a_large_camera_is_resized_block_by_block(
     monkeypatch.setattr("vmil.data.formats.source.MAX_SOURCE_BYTES", 7 * large[0].nbytes)
     recordings, _ = bring(source, resize="stretch")
     assert np.array_equal(recordings[1].image, checked_images(large[:-1], ReadOptions(SIZE, resize="stretch"), ""))
-    assert "images are 192 x 128 pixels" in ending(bring, source)  # and what to do about it
+    assert "images are 192 x 128 pixels" in refused(bring, source)  # and what to do about it
     with h5py.File(make_robomimic(tmp_path / "huge.hdf5"), "a") as file:
         del file["data/demo_1/obs/agentview_image"]
         shape, chunks = (STEPS, 2**16, 2**16, 3), (1, 64, 64, 3)
         file["data/demo_1/obs"].create_dataset("agentview_image", shape, np.uint8, chunks=chunks)
-    assert "agentview_image: a picture unpacks to more than" in ending(bring, tmp_path / "huge.hdf5", resize="stretch")
+    assert "agentview_image: a picture unpacks to more than" in refused(bring, tmp_path / "huge.hdf5", resize="stretch")
 
 
 @pytest.mark.parametrize("bad", ["junk", "not zero"])
@@ -105,7 +95,7 @@ def test_a_bad_episode_is_named_or_left_out(bad: str, bring: Bring, tmp_path: Pa
     name = sorted(source.iterdir())[1].name
     if bad == "junk":
         (source / name).write_bytes(b"junk")
-    assert name in ending(bring, source)
+    assert name in refused(bring, source)
     recordings, said = bring(source, skip_bad=True)
     assert [recording.meta["episode"] for recording in recordings] == sorted(
         path.name for path in source.iterdir() if path.name != name
@@ -139,7 +129,7 @@ def test_an_episode_too_large_to_be_kept_is_left_out_when_asked(
     monkeypatch.setattr(recording, "MAX_BYTES", 3 * ROWS * SIZE * SIZE * 3 // 2)
     for module in (recording, checks):
         monkeypatch.setattr(module, "MAX_STEPS", rows - 2)
-    assert "1 of 3 episodes" in ending(bring, source)
+    assert "1 of 3 episodes" in refused(bring, source)
     recordings, said = bring(source, skip_bad=True)
     assert len(recordings) == EPISODES - 1
     verdict = said.splitlines()[2]
@@ -149,10 +139,10 @@ def test_an_episode_too_large_to_be_kept_is_left_out_when_asked(
 
 def test_a_wrong_image_key_names_the_arrays(bring: Bring, tmp_path: Path) -> None:
     source = make_npz(tmp_path / "npz")
-    assert "no images 'foo': image=<one of image, action, reward" in ending(bring, source, image="foo")
+    assert "no images 'foo': image=<one of image, action, reward" in refused(bring, source, image="foo")
     (tmp_path / "other").mkdir()
     np.savez(tmp_path / "other" / "e.npz", images=pictures(0, STEPS), action=np.zeros((STEPS, 1)))
-    assert "no images 'image': image=<one of images, action>" in ending(bring, tmp_path / "other")
+    assert "no images 'image': image=<one of images, action>" in refused(bring, tmp_path / "other")
     assert len(bring(tmp_path / "other", image="images")[0]) == 1
 
 
