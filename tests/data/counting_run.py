@@ -10,7 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vmil.config.schema import Config
+from vmil.data.datamodule import VMILDataModule
 from vmil.data.replay import Replay
+from vmil.data.transition import Batch
 
 STEPS = 20  # agent steps of an episode
 REPEAT = 2
@@ -57,3 +60,14 @@ def write_demo(path: Path, episode: int = DEMO_EPISODE, steps: int = STEPS, **ch
         (arrays if name in arrays else meta)[name] = value
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(path, meta=np.array(json.dumps(meta)), **arrays)
+
+
+def module(config: Config, directory: Path | None = None) -> VMILDataModule:
+    """A data module whose demonstrations are read, with a policy that counts."""
+    data = VMILDataModule(config, CountingPolicy(), directory)
+    data.setup()
+    return data
+
+
+def same(first: Batch, second: Batch) -> bool:
+    return all(torch.equal(getattr(first, name), getattr(second, name)) for name in ("image", "action", "is_first"))

@@ -1,49 +1,25 @@
-"""The data module under Lightning: the plan of epochs, what a batch holds, and stopping at any place."""
+"""The data module: the plan of epochs, what a batch holds, and the parts of several ranks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import Any
 
-import lightning
 import numpy as np
 import pytest
 import torch
-from counting_run import DEMO_EPISODE, REPEAT, STEPS, CountingPolicy, action_of, digests
-from lightning.pytorch.callbacks import Callback
+from counting_run import DEMO_EPISODE, REPEAT, STEPS, CountingPolicy, action_of, digests, module
 from torch import Tensor
 
 from vmil.config.learners import settle
 from vmil.config.schema import Config
 from vmil.config.schema_baselines import LearnerKind
-from vmil.data import footprint
 from vmil.data.datamodule import VMILDataModule
-from vmil.data.demos import Demonstrations
-from vmil.data.draws import Draws
-from vmil.data.footprint import Footprint, estimate, replay_steps
 from vmil.data.ranks import Rank
-from vmil.data.transition import Batch, previous_actions
+from vmil.data.transition import previous_actions
 from vmil.envs.counting import CountingEnv
 from vmil.envs.episodes import Outcome
-from vmil.envs.factory import EnvInfo, env_info
 from vmil.errors import UserError
-
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::lightning.pytorch.utilities.warnings.PossibleUserWarning"),
-    pytest.mark.filterwarnings("ignore:Your `IterableDataset` has `__len__` defined"),  # meant: one process loads
-]
-
-
-def module(config: Config, directory: Path | None = None) -> VMILDataModule:
-    data = VMILDataModule(config, CountingPolicy(), directory)
-    data.setup()
-    return data
-
-
-def same(first: Batch, second: Batch) -> bool:
-    return all(torch.equal(getattr(first, name), getattr(second, name)) for name in ("image", "action", "is_first"))
 
 
 def test_from_the_counting_environment_to_triples(config: Config, decode: Callable[[Tensor], Tensor]) -> None:
@@ -274,220 +250,6 @@ def test_short_demonstrations_are_refused_before_training(config: Config) -> Non
     config.training.batch_length = STEPS + 1
     with pytest.raises(UserError, match=r"fewer than the 21 that training\.batch_length=21 needs"):
         module(config)
-
-
-# ---- stopping and resuming
-
-
-@pytest.mark.parametrize("stop", [0, 1, 2, 3, 4, 5, 6, 8])
-def test_stopped_after_any_batch_and_resumed_equals_never_stopped(config: Config, tmp_path: Path, stop: int) -> None:
-    """2 batches of pre-training, then 3 an epoch: stops lie at the ends of epochs and within them."""
-    whole = module(config)
-    wanted = [batch for _ in range(4) for batch in whole.epoch()]
-    first = module(config, tmp_path / "replay")
-    got: list[Batch] = []
-    while len(got) < stop:
-        for batch in first.epoch():
-            got.append(batch)
-            if len(got) == stop:
-                break
-    torch.save(first.state_dict(), tmp_path / "state.pt")
-    first.close()
-    second = VMILDataModule(config, CountingPolicy(), tmp_path / "replay")
-    second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))  # Lightning may ask before setup
-    second.setup()
-    while len(got) < len(wanted):
-        got.extend(second.epoch())
-    assert len(got) == len(wanted)
-    assert all(same(*pair) for pair in zip(got, wanted, strict=True))
-    assert digests(second.replay) == digests(whole.replay)
-    assert second.frames == whole.frames
-    for data in (whole, second):
-        data.close()
-
-
-def test_resuming_with_other_demonstrations_is_refused(config: Config, tmp_path: Path) -> None:
-    data = module(config, tmp_path / "replay")
-    state = data.state_dict()
-    data.close()
-    config.demos.count = 3
-    other = module(config, tmp_path / "replay")
-    with pytest.raises(UserError, match="the demonstrations are not those"):
-        other.load_state_dict(state)
-    other.close()
-    config.demos.count = 2
-    nowhere = module(config)
-    with pytest.raises(UserError, match="without its replay directory"):
-        nowhere.load_state_dict(state)
-    nowhere.close()
-
-
-class Recorder(lightning.LightningModule):
-    """Trains nothing and remembers what it was given."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.automatic_optimization = False
-        self.weight = torch.nn.Parameter(torch.zeros(1))
-        self.given: list[tuple[int, Batch]] = []
-
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
-        self.given.append((self.current_epoch, batch))
-
-    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        return [torch.optim.SGD(self.parameters())]
-
-
-class StopAfter(Callback):
-    """Saves after that many batches, or at that epoch's end, and stops with an exception."""
-
-    def __init__(self, path: Path, batches: int | None = None, epochs: int | None = None) -> None:
-        self.path, self.batches, self.epochs = path, batches, epochs
-
-    def on_train_batch_end(self, trainer: Any, pl_module: Recorder, *args: Any) -> None:
-        if len(pl_module.given) == self.batches:
-            self.stop(trainer)
-
-    def on_train_epoch_end(self, trainer: Any, pl_module: Recorder) -> None:
-        if trainer.current_epoch + 1 == self.epochs:
-            self.stop(trainer)
-
-    def stop(self, trainer: lightning.Trainer) -> None:
-        trainer.save_checkpoint(self.path)
-        raise RuntimeError("stopped")
-
-
-def fit(config: Config, tmp_path: Path, *callbacks: Callback, ckpt: Path | None = None) -> Recorder:
-    data, recorder = VMILDataModule(config, CountingPolicy(), tmp_path / "replay"), Recorder()
-    trainer = lightning.Trainer(
-        accelerator="cpu",
-        max_epochs=data.pace.epochs,
-        callbacks=list(callbacks),
-        reload_dataloaders_every_n_epochs=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    try:
-        trainer.fit(recorder, datamodule=data, ckpt_path=ckpt, weights_only=True)
-    except RuntimeError as error:
-        assert str(error) == "stopped"  # noqa: PT017
-    assert data.collector._collector.closed  # after teardown as after an exception
-    return recorder
-
-
-@pytest.mark.parametrize("pretrain", [0, 2, 5])
-def test_lightning_gives_each_epoch_its_batches(config: Config, tmp_path: Path, pretrain: int) -> None:
-    config.training.pretrain_updates = pretrain
-    epochs = [epoch for epoch, _ in fit(config, tmp_path).given]
-    lengths = [pretrain] * (pretrain > 0) + [3] * 5
-    assert epochs == [epoch for epoch, length in enumerate(lengths) for _ in range(length)]
-
-
-@pytest.mark.parametrize("stop", [{"epochs": 1}, {"epochs": 3}, {"batches": 1}, {"batches": 4}, {"batches": 7}])
-@pytest.mark.parametrize("pretrain", [2, 5])
-def test_lightning_resumes_exactly(config: Config, tmp_path: Path, pretrain: int, stop: dict[str, int]) -> None:
-    config.training.pretrain_updates = pretrain
-    whole = fit(config, tmp_path / "whole").given
-    first = fit(config, tmp_path, StopAfter(tmp_path / "last.ckpt", **stop)).given
-    second = fit(config, tmp_path, ckpt=tmp_path / "last.ckpt").given
-    assert 0 < len(first) < len(whole)
-    assert [epoch for epoch, _ in first + second] == [epoch for epoch, _ in whole]
-    assert all(same(one, other) for (_, one), (_, other) in zip(first + second, whole, strict=True))
-
-
-@pytest.mark.parametrize("stop", [{"epochs": 2}, {"batches": 1}, {"batches": 4}])
-def test_lightning_resumes_exactly_where_batches_are_drawn_ahead(
-    config: Config, tmp_path: Path, stop: dict[str, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = fit(config, tmp_path / "whole").given
-    monkeypatch.setattr("vmil.data.datamodule.make_draws", partial(Draws, pinned=False, ahead=True))  # as for a GPU
-    first = fit(config, tmp_path, StopAfter(tmp_path / "last.ckpt", **stop)).given
-    second = fit(config, tmp_path, ckpt=tmp_path / "last.ckpt").given
-    assert 0 < len(first) < len(whole)
-    assert all(same(one, other) for (_, one), (_, other) in zip(first + second, whole, strict=True))
-
-
-# ---- memory and disk
-
-
-def test_capacity_is_no_more_than_the_budget(config: Config) -> None:
-    assert replay_steps(config) == 200  # 400 frames, two of them a step
-    config.training.frames = 100_000
-    assert replay_steps(config) == 200  # replay_frames
-    config.training.replay_frames, config.training.frames = 10_000, 90
-    assert replay_steps(config) == 80  # two rounds of 80 frames
-    config.training.replay_frames = 130
-    assert replay_steps(config) == 60  # whole episodes only
-
-
-def test_estimate_is_what_is_taken_when_full(config: Config, tmp_path: Path) -> None:
-    config.env.proprio = True
-    data = module(config, tmp_path / "replay")
-    for _ in range(data.pace.epochs):
-        list(data.epoch())
-    assert isinstance(data.demos, Demonstrations)
-    assert data.replay.memory_bytes() == data.footprint.replay_bytes
-    assert data.demos.replay.memory_bytes() == data.footprint.demo_bytes
-    data.state_dict()
-    written = sum(path.stat().st_size for path in (tmp_path / "replay").iterdir())
-    assert written < data.footprint.replay_bytes + 10 * 1024  # a header for each of ten episodes
-    data.close()
-
-
-def test_replay_goes_to_disk_when_memory_is_short(
-    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    wanted = [batch for data in [module(config)] for _ in range(2) for batch in data.epoch()]
-    monkeypatch.setattr(footprint, "available_memory", lambda: 60_000)
-    data = module(config, tmp_path / "replay")
-    assert "kept on disk" in caplog.text
-    got = [batch for _ in range(2) for batch in data.epoch()]
-    assert (tmp_path / "replay" / "scratch").is_dir()
-    assert all(same(*pair) for pair in zip(got, wanted, strict=True))
-    data.close()
-    assert not (tmp_path / "replay" / "scratch").exists()
-    with pytest.raises(UserError, match=r"does not fit into 0\.0 GiB of free memory: lower training\.replay_frames"):
-        module(config)
-
-
-def test_what_a_killed_run_kept_on_disk_leaves_it_once_memory_has_room(config: Config, tmp_path: Path) -> None:
-    left = tmp_path / "replay" / "scratch"
-    left.mkdir(parents=True)
-    (left / "image.memmap").write_bytes(b"0")
-    module(config, tmp_path / "replay").close()
-    assert not left.exists()
-
-
-def test_no_room_anywhere_is_one_sentence(config: Config, tmp_path: Path) -> None:
-    config.training.frames = config.training.replay_frames = 10**15
-    with pytest.raises(UserError, match="nor on the disk of"):
-        module(config, tmp_path / "replay")
-
-
-def test_the_footprint_counts_the_demonstrations_that_are_there(config: Config) -> None:
-    info = env_info(config.env)
-    config.demos.count = 3
-    given = estimate(config, info)
-    config.demos.count = None
-    assert estimate(config, info) == given
-
-
-def test_what_collects_nothing_needs_no_room_for_it(config: Config) -> None:
-    info = env_info(config.env)
-    needed = estimate(config, info)
-    config.learner = "bc"
-    assert estimate(config, info) == Footprint(0, needed.demo_bytes)
-
-
-def test_default_run_fits_a_small_machine() -> None:
-    size = estimate(Config(), EnvInfo(6, 0, 64, steps_per_episode=500, frames_per_step=2, frames_per_second=40.0))
-    assert size.replay_bytes < 0.4 * 2**30
-    assert size.demo_bytes < 0.1 * 2**30
-
-
-# ---- several ranks -------------------------------------------------------------------------------------------
 
 
 def test_each_rank_has_its_own_part_and_the_clock_counts_all(

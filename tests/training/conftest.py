@@ -1,16 +1,22 @@
-"""Whole runs that several files look at: see `place`."""
+"""Whole runs that several files look at, see `place`; learners that train without a Trainer, see `small_learner`."""
 
 from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from place import Place, Watch
+from small_learner import SMALL, A
 from small_runs import write_demos
+
+from vmil.config.load import load_config
+from vmil.data.pace import Pace
+from vmil.training.vmil import VMIL
 
 
 @pytest.fixture(autouse=True)
@@ -49,3 +55,19 @@ def stopped(whole: SimpleNamespace, tmp_path: Path) -> Place:
     config = tmp_path / "run" / "config.yaml"
     config.write_text(config.read_text().replace(str(whole.place.root), str(tmp_path)))
     return Place(tmp_path)
+
+
+@pytest.fixture
+def make_learner(monkeypatch: pytest.MonkeyPatch) -> Callable[..., VMIL]:
+    """A learner that trains without a Trainer."""
+
+    def make(*overrides: str, proprio: int = 0, seed: int = 0) -> VMIL:
+        torch.manual_seed(seed)
+        learner = VMIL(load_config([*SMALL, *overrides]), A, proprio)
+        learner.clock = Pace(learner.config)
+        optimizers = learner.configure_optimizers()
+        monkeypatch.setattr(VMIL, "optimizers", lambda self: optimizers)
+        monkeypatch.setattr(VMIL, "manual_backward", lambda self, loss: loss.backward())
+        return learner
+
+    return make

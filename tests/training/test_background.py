@@ -13,7 +13,7 @@ import pytest
 import torch
 from curves import read_curve
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from test_callbacks import PRETRAIN, UPDATES, Constant, Run, TinyEnv, TinyLearner, Trap, kill, values
+from tiny_run import PRETRAIN, UPDATES, Constant, Run, TinyEnv, TinyLearner, Trap, kill, values
 from torch import Tensor
 
 from vmil.config.load import load_config
