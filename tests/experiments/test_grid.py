@@ -255,6 +255,17 @@ def test_a_finished_cell_is_done_until_the_budget_is_raised(cell: grid.Cell, pla
     assert standing(cell, place) == "done"  # with more threads it is the same run
 
 
+@pytest.mark.parametrize("budget", [10_000, 40_000])
+def test_noise_that_fades_with_the_budget_makes_another_budget_another_run(
+    cell: grid.Cell, place: Place, budget: int
+) -> None:
+    noise = ("discriminator.noise=annealed", "discriminator.noise_anneal_frames=0")
+    fading = replace(cell, settings=(*cell.settings, *noise), config=load_config([*cell.settings, *noise]))
+    begin(fading, place, f"training.frames={budget}", status="FINISHED", checkpoint=True)
+    with pytest.raises(UserError, match=rf"was made with training\.frames={budget}, not 20000"):
+        standing(fading, place)
+
+
 @pytest.mark.parametrize(
     ("own_budget", "scored", "expected"),
     [

@@ -2,7 +2,8 @@
 
 Every batch is half demonstrations and half the agent's replay (algorithm 1; `config/learners.py` allows no other
 share), the former rewarded by one and the latter by zero, whatever they are: the reward is a label of where a
-transition was drawn from and is stored nowhere. DrQ does the rest, and a time limit is bootstrapped through.
+transition was drawn from and is stored nowhere. DrQ does the rest. No transition counts as the end of a task because of
+a time limit: values are bootstrapped up to there, and the very last step, whose successor is not stored, is left out.
 """
 
 from __future__ import annotations

@@ -50,8 +50,7 @@ class DACConfig:
 
     units: Count = 256  # [DAC]
     layers: Natural = 2  # [DAC]
-    # λ of the gradient penalty [DAC]; twice as heavy as there, where the cross-entropies are summed, not averaged
-    penalty_scale: NotNegative = 10.0
+    penalty_scale: NotNegative = 5.0  # λ of the gradient penalty; 10 in [DAC], where the two cross-entropies are summed
     penalty_target: NotNegative = 1.0  # gradient norm aimed at [DAC]
     reward: RewardMap = "logit"  # log D − log(1 − D) [DAC]
     lr: Positive = 1e-3  # [DAC]

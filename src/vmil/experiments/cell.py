@@ -12,6 +12,7 @@ from typing import Literal
 from vmil.config import keys
 from vmil.config.load import load_saved_config
 from vmil.config.runs import CONFIG_FILE, LOCK_FILE, last_checkpoint
+from vmil.config.schema import Config
 from vmil.errors import UserError
 from vmil.experiments.grid import Cell, essence
 from vmil.tracking.curves import read_points
@@ -53,6 +54,8 @@ def standing(cell: Cell, place: Place) -> Standing:
         return "fresh"
     saved = load_saved_config(run_dir / CONFIG_FILE)
     wanted, found = essence(cell.config), essence(saved)
+    if _anneals_over_budget(cell.config):  # then a longer run is another run from its first update on
+        wanted["training.frames"], found["training.frames"] = cell.config.training.frames, saved.training.frames
     for key, value in wanted.items():
         if found[key] != value:
             raise UserError(
@@ -66,6 +69,10 @@ def standing(cell: Cell, place: Place) -> Standing:
     # A longer run of the same settings holds this one, though it was stopped, once it was scored there.
     budget = cell.config.training.frames
     return "done" if saved.training.frames > budget and _scored(run_dir) >= budget else "begun"
+
+
+def _anneals_over_budget(config: Config) -> bool:
+    return config.discriminator.noise == "annealed" and config.discriminator.noise_anneal_frames == 0
 
 
 def _scored(run_dir: Path) -> int:
