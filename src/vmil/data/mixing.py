@@ -11,7 +11,7 @@ from vmil.data.transition import Batch, Window
 def mixed_batch(config: Config, demos: Replay, replay: Replay, num_experts: int, pinned: bool) -> Batch:
     """`training.batch_size` sequences, `num_experts` of them demonstrations, made where both sources lie.
 
-    pinned: with the host, in page-locked memory, from which the copy to a GPU overlaps with its work.
+    pinned: with the host, in page-locked memory, from which a copy to a GPU does not keep the processor waiting.
     """
     training = config.training
     length, share, lead = training.batch_length, training.opening_share, lead_in(config)

@@ -74,7 +74,7 @@ def stack_windows(
     """Copies B slices of `length` steps once, into contiguous time-major tensors (T, B, ...).
 
     Contiguous slices and one stack: gathering the same pixels by index takes ten times as long. pinned: into
-    page-locked memory, from which the copy to a GPU overlaps with its work.
+    page-locked memory, from which a copy to a GPU does not keep the processor waiting.
     """
     stacked = {}
     for key in keys:

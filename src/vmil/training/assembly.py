@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -95,6 +96,8 @@ def prepare_torch(config: Config) -> None:
     keep_memory()
     torch.set_num_threads(choose_threads(config))
     torch.set_float32_matmul_precision("high")
+    if config.debug.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts; else its products may vary
     torch.use_deterministic_algorithms(config.debug.deterministic, warn_only=True)
     torch.backends.cudnn.benchmark = not config.debug.deterministic  # an update's shapes never change: choose once
 
