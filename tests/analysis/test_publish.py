@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vmil.analysis.latents import LatentPoint, project, read_latents, write_latents
+from vmil.analysis.latents import LatentPoint, across_sources, project, read_latents, write_latents
 from vmil.analysis.publish import make_command, publish_run, thin
 from vmil.analysis.results import read_published
 from vmil.config.load import load_config, save_config
@@ -135,6 +135,14 @@ def test_the_projection_finds_the_plane_and_its_orientation() -> None:
     assert found == pytest.approx(plane - plane.mean(0), abs=1.0)
     assert abs(np.corrcoef(found[:, 0], plane[:, 0])[0, 1]) > 0.999
     assert (found**3).sum(0).min() > 0  # the longer tail points up, on every machine
+
+
+def test_the_share_of_neighbours_of_the_other_kind() -> None:
+    """On a line: the nearest of the first two are each other, of the third the second, of the fourth the third."""
+    places = ((0.0, "expert"), (1.0, "agent"), (3.0, "agent"), (7.0, "expert"))
+    points = [LatentPoint(source, x, 0.0, 0.0) for x, source in places]
+    assert across_sources(points) == 0.75
+    assert across_sources([points[0], points[0], points[2], points[2]]) == 0
 
 
 def test_latent_states_survive_their_file(tmp_path: Path) -> None:

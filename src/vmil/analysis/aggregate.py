@@ -12,13 +12,17 @@ from vmil.errors import UserError
 from vmil.system.arrays import Floats
 
 RESAMPLES = 2000
+ENOUGH_SEEDS = (
+    5  # from which on the bootstrap interval is narrower than the range (with four, 5 % of draws are the lowest)
+)
 LAST_SHARE = 0.2  # of a run's frames: the evaluations in them make its final score
+LASTING = 0.8  # of the longest seed's frames: a common curve would end with a seed that ends before
 
 
 class Band(NamedTuple):
-    """Seeds at the same moments; low and high bound the interquartile mean at 95 %, nan with a single seed."""
+    """Seeds at the same moments; low and high are their `spread`."""
 
-    x: Floats  # (N,) frames or hours
+    x: Floats  # (N,) frames
     mean: Floats  # (N,)
     iqm: Floats  # (N,)
     low: Floats  # (N,)
@@ -26,15 +30,22 @@ class Band(NamedTuple):
     seeds: int
 
 
-def align(curves: Sequence[Curve], axis: Axis) -> tuple[Floats, Floats]:
-    """Curves at common moments: x (N,) and values (S, N), from where all have begun to where the first ends.
+def lasting(runs: Sequence[Run], metric: str) -> list[Run]:
+    """Of the seeds of one experiment those whose last reading is at 0.8 of the longest one's frames, or later."""
+    ends = [-1 if (curve := run.curve(metric)) is None else int(curve.frames[-1]) for run in runs]
+    least = max(0, LASTING * max(ends, default=0))
+    return [run for run, end in zip(runs, ends, strict=True) if end >= least]
+
+
+def align(curves: Sequence[Curve]) -> tuple[Floats, Floats]:
+    """Curves at common frames: x (N,) and values (S, N), from where all have begun to where the first ends.
 
     The moments are those of all the curves; between its own readings a curve is interpolated linearly. Seeds of one
     experiment are evaluated at the same frames, and need no interpolation.
     """
     if not curves:
         raise ValueError("no curve to align")
-    moments = [curve.moments(axis) for curve in curves]
+    moments = [curve.moments("frames") for curve in curves]
     begin, end = max(each[0] for each in moments), min(each[-1] for each in moments)
     x = np.unique(np.concatenate(moments))
     x = x[(x >= begin) & (x <= end)]
@@ -73,29 +84,33 @@ def bootstrap(scores: Floats, resamples: int = RESAMPLES, seed: int = 0) -> tupl
     return low, high
 
 
-def band(runs: Sequence[Run], metric: str, axis: Axis, resamples: int = RESAMPLES) -> Band | None:
-    """One metric of several seeds; None if none of them reported it."""
-    curves = [curve for curve in (run.curve(metric) for run in runs) if curve is not None]
+def spread(scores: Floats, resamples: int = RESAMPLES) -> tuple[Floats, Floats]:
+    """How far scores (S, N) lie apart, (N,), (N,): the `bootstrap` of five seeds, the range of fewer, nan of one."""
+    if len(scores) < ENOUGH_SEEDS:
+        alone = len(scores) == 1
+        return (np.full_like(scores[0], np.nan),) * 2 if alone else (scores.min(0), scores.max(0))
+    return bootstrap(scores, resamples)
+
+
+def band(runs: Sequence[Run], metric: str, resamples: int = RESAMPLES) -> Band | None:
+    """One metric of the `lasting` ones among seeds; None if none reported it, or never at the same time."""
+    curves = [curve for curve in (run.curve(metric) for run in lasting(runs, metric)) if curve is not None]
     if not curves:
         return None
-    x, values = align(curves, axis)
+    x, values = align(curves)
     if not len(x):
         return None
-    if len(curves) > 1:
-        low, high = bootstrap(values, resamples)
-    else:
-        low = high = np.full(len(x), np.nan)
-    return Band(x, values.mean(0), interquartile_means(values), low, high, len(curves))
+    return Band(x, values.mean(0), interquartile_means(values), *spread(values, resamples), len(curves))
 
 
-def final_score(run: Run, budget: int | None = None) -> float | None:
+def final_score(run: Run, budget: float | None = None) -> float | None:
     """Mean of the evaluations in the last fifth of a run's frames, at least the last one; None: never evaluated.
 
-    budget: frames after which evaluations do not count; None: the whole run counts.
+    budget: frames after which evaluations do not count, and which those of the run must have come to; None: all count.
     """
     curve = run.curve(run.score)
-    end = run.card.frames if budget is None else min(budget, run.card.frames)
-    if curve is None or not (curve.frames <= end).any():
+    end = run.card.frames if budget is None else budget
+    if curve is None or not (curve.frames <= end).any() or (budget is not None and curve.frames[-1] < budget):
         return None
     values, frames = curve.values[curve.frames <= end], curve.frames[curve.frames <= end]
     late = frames >= (1 - LAST_SHARE) * end
@@ -103,29 +118,13 @@ def final_score(run: Run, budget: int | None = None) -> float | None:
     return float(values[late].mean())
 
 
-def common_budget(runs: Sequence[Run]) -> int | None:
-    """The frames of the last evaluation of the run that ends first, where all can be compared; None: no run has one."""
-    curves = [curve for curve in (run.curve(run.score) for run in runs) if curve is not None]
-    return min((int(curve.frames[-1]) for curve in curves), default=None)
+def common_end(runs: Sequence[Run], axis: Axis) -> float | None:
+    """The last evaluation, in frames or hours, of the run that ends first; None: none was evaluated.
 
-
-class Decline(NamedTuple):
-    """How far a run fell from its best."""
-
-    best: float
-    best_frames: int
-    last: float
-
-    @property
-    def drop(self) -> float:
-        """Share of the best that is lost at the end."""
-        return 1 - self.last / self.best if self.best > 0 else 0.0
-
-
-def decline(run: Run) -> Decline | None:
-    """Best and last evaluation of a run; None with fewer than two, which cannot show a decline."""
-    curve = run.curve(run.score)
-    if curve is None or len(curve.values) < 2:
-        return None
-    top = int(curve.values.argmax())
-    return Decline(float(curve.values[top]), int(curve.frames[top]), float(curve.values[-1]))
+    Of the seeds of one algorithm and variant the `lasting` ones count.
+    """
+    groups: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        groups.setdefault((run.card.algo, run.card.variant), []).append(run)
+    kept = [run for group in groups.values() for run in lasting(group, group[0].score)]
+    return min((float(c.moments(axis)[-1]) for run in kept if (c := run.curve(run.score)) is not None), default=None)

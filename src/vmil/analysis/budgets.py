@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vmil.analysis import plots
+from vmil.analysis.aggregate import common_end
 from vmil.analysis.results import Axis, Results, Run
 from vmil.config.runs import BASE
 
@@ -15,39 +16,58 @@ TITLES: dict[Axis, str] = {"frames": "after {:,.0f} frames", "hours": "after {:.
 
 
 def equal_budgets(results: Results, env: str) -> Figure | None:
-    """Scores of the presets when the one that ends first had ended; None: fewer than two algorithms were evaluated."""
+    """Scores of the presets when the one that ends first had ended; None: fewer than two algorithms were evaluated.
+
+    By frames, what collects none is a level; by hours, only the kind of machine counts that made most of the runs.
+    """
     runs = [run for run in results.select(env, variant=BASE) if run.curve(run.score) is not None]
-    algorithms = sorted({run.card.algo for run in runs})
-    if len(algorithms) < 2:
+    if len({run.card.algo for run in runs}) < 2:
         return None
     score = runs[0].score
-    figure, axes = plots.panels(2, share_y=True)
-    for panel, axis in zip(axes, TITLES, strict=True):
-        budget = common_end(runs, axis)
-        for place, algo in enumerate(algorithms):
-            _draw(panel, place, [run for run in runs if run.card.algo == algo], axis, budget)
+    collected = [run for run in runs if run.card.algo not in plots.OFFLINE]
+    alike, kind = one_kind_of_machine(runs)
+    figure, (frames, hours) = plots.panels(2, share_y=True)
+    _draw_panel(frames, collected, "frames", f"{env}, {{}}")
+    _draw_panel(hours, alike, "hours", f"{env}, {{}}{kind}")
+    for algo in plots.OFFLINE:
+        own = [run for run in runs if run.card.algo == algo]
+        plots.draw_offline(frames, own, score, plots.colour(algo), plots.label(algo))
+    for panel in (frames, hours):
         plots.draw_expert(panel, runs, score)
-        plots.name_axes(panel, axis, score)
+        plots.name_axes(panel, "frames", score)
         panel.set_xlabel("")
-        panel.set_xticks(range(len(algorithms)), [plots.label(algo) for algo in algorithms], fontsize=6, rotation=15)
-        panel.set_xlim(-0.5, len(algorithms) - 0.5)
-        panel.set_title(f"{env}, {TITLES[axis].format(budget)}", fontsize=10)
-    axes[1].set_ylabel("")
+        panel.set_xlim(-0.5, max(panel.get_xticks()) + 0.5)
+    hours.set_ylabel("")
+    plots.legend(figure)
     return figure
 
 
-def common_end(runs: Sequence[Run], axis: Axis) -> float:
-    """The frames or hours at which the last evaluation of the run that ends first was made; all runs have some."""
-    return min(float(curve.moments(axis)[-1]) for run in runs if (curve := run.curve(run.score)) is not None)
+def one_kind_of_machine(runs: Sequence[Run]) -> tuple[list[Run], str]:
+    """The runs of the kind of machine, with AMX or without, that made most; and its name if others are left out."""
+    fast = [run for run in runs if plots.FAST in run.card.machine]
+    slow = [run for run in runs if plots.FAST not in run.card.machine]
+    if not (fast and slow):
+        return list(runs), ""
+    kept, kind = (fast, "with") if len(fast) > len(slow) else (slow, "without")
+    return kept, f", machines {kind} {plots.FAST} only"
 
 
 def score_within(run: Run, axis: Axis, budget: float) -> float | None:
-    """The last evaluation that a run had made within so many frames or hours; None: it had made none."""
+    """The last evaluation within so many frames or hours; None: the run had made none, or had ended by then."""
     curve = run.curve(run.score)
-    if curve is None:
+    if curve is None or curve.moments(axis)[-1] < budget:
         return None
     made = curve.values[curve.moments(axis) <= budget]
     return float(made[-1]) if len(made) else None
+
+
+def _draw_panel(panel: Axes, runs: Sequence[Run], axis: Axis, title: str) -> None:
+    algorithms, budget = sorted({run.card.algo for run in runs}), common_end(runs, axis)
+    if budget is not None:
+        for place, algo in enumerate(algorithms):
+            _draw(panel, place, [run for run in runs if run.card.algo == algo], axis, budget)
+        panel.set_title(title.format(TITLES[axis].format(budget)), fontsize=9)
+    panel.set_xticks(range(len(algorithms)), [plots.label(algo) for algo in algorithms], fontsize=6, rotation=15)
 
 
 def _draw(panel: Axes, place: int, runs: Sequence[Run], axis: Axis, budget: float) -> None:
@@ -56,4 +76,4 @@ def _draw(panel: Axes, place: int, runs: Sequence[Run], axis: Axis, budget: floa
         plots.draw_points(panel, [place], [scores], plots.colour(runs[0].card.algo), "")
     if len(scores) < len(runs):
         left = len(runs) - len(scores)
-        panel.annotate(f"{left} not evaluated yet", (place, 0), fontsize=5, ha="center", va="bottom")
+        panel.annotate(f"{left} without a score", (place, 0), fontsize=5, ha="center", va="bottom")

@@ -9,9 +9,11 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from vmil.analysis.budgets import equal_budgets
+from vmil.analysis.degradation import late_degradation
 from vmil.analysis.insight import discriminator, latent_overlap, opinions, reconstruction
-from vmil.analysis.learning import TASKS, ablations, data_regimes, learning_curves, success_rates, tries
+from vmil.analysis.learning import COLLECTED, TASKS, data_regimes, learning_curves, success_rates
 from vmil.analysis.results import Results, load_results
+from vmil.analysis.variants import ablations, tries
 
 Draw = Callable[[Results], Figure | None]
 SUFFIXES = (".png", ".pdf")
@@ -23,7 +25,7 @@ def all_figures() -> dict[str, Draw]:
     for env in TASKS:
         found[f"figure3_{env}"] = partial(learning_curves, env=env)
         found[f"budgets_{env}"] = partial(equal_budgets, env=env)
-        found[f"exploring_{env}"] = partial(learning_curves, env=env, metric="collect/return")
+        found[f"exploring_{env}"] = partial(learning_curves, env=env, metric=COLLECTED)
         found[f"latents_{env}"] = partial(latent_overlap, env=env)
         found[f"discriminator_{env}"] = partial(discriminator, env=env)
         found[f"opinions_{env}"] = partial(opinions, env=env)
@@ -32,6 +34,7 @@ def all_figures() -> dict[str, Draw]:
         found[f"figure4_{env}"] = partial(data_regimes, env=env)
     found["figure4_success"] = success_rates
     found["reconstruction"] = reconstruction
+    found["late_degradation"] = late_degradation
     for algo in ("vmil", "vmil_plus"):
         found[f"ablations_walker_{algo}"] = partial(ablations, env="walker", algo=algo)
     return found

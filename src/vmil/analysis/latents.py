@@ -75,6 +75,15 @@ def project(states: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.asarray(plane * np.where(signs == 0, 1, signs), np.float64)
 
 
+def across_sources(points: Sequence[LatentPoint]) -> float:
+    """The share of states whose nearest neighbour in the plane is of the other source: 0 apart, about ½ if alike."""
+    places = np.array([[point.x, point.y] for point in points])
+    sources = np.array([point.source for point in points])
+    distances = np.linalg.norm(places[:, None] - places[None], axis=-1)
+    np.fill_diagonal(distances, np.inf)
+    return float(np.mean(sources != sources[distances.argmin(1)]))
+
+
 def write_latents(points: Sequence[LatentPoint], path: Path) -> None:
     """Writes points as CSV."""
     with path.open("w", newline="", encoding="utf-8") as file:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vmil.analysis.aggregate import band, bootstrap, interquartile_means
-from vmil.analysis.results import SUCCESS, Axis, Run
+from vmil.analysis.aggregate import ENOUGH_SEEDS, band, interquartile_means, spread
+from vmil.analysis.results import SUCCESS, TRUE_REWARD, Axis, Run
+from vmil.config.runs import BASE
 
 LABELS = {
     "vmil": "VMIL",
@@ -22,15 +23,20 @@ LABELS = {
 }
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
 COLOURS = dict(zip(LABELS, ("#0072B2", "#D55E00", "#56B4E9", "#009E73", "#CC79A7", "#E69F00"), strict=True))
-STYLES = dict(zip(LABELS, ("-", "--", ":", "-.", (0, (1, 3)), (0, (5, 5))), strict=True))
+NUMBERS = {2: "two", 3: "three", 4: "four"}
+MARKERS = "osD^v<>PX"  # with ten colours they give ninety different lines
 OTHER = "#555555"
+OFFLINE = ("bc",)  # they collect nothing, and their frames only count updates
 AXES = {"frames": "environment frames (thousands)", "hours": "hours of wall-clock"}
-SCALE = {"frames": 1e-3, "hours": 1.0}
+FAST = "AMX"  # named in a card's machine where an update takes half or a third of the time
 
 
-def label(algo: str) -> str:
-    """An algorithm's name in a legend."""
-    return LABELS.get(algo, algo)
+def label(algo: str, variant: str = BASE) -> str:
+    """What a legend calls an algorithm, and what sets the run apart; SQIL on DrQ with the true reward is DrQ itself."""
+    name = LABELS.get(algo, algo)
+    if variant == TRUE_REWARD:
+        return f"{'DrQ' if algo == 'sqil_drq' else name}, true reward"
+    return name if variant == BASE else f"{name}, {variant}"
 
 
 def colour(algo: str) -> str:
@@ -38,12 +44,7 @@ def colour(algo: str) -> str:
     return COLOURS.get(algo, OTHER)
 
 
-def style(algo: str) -> Any:
-    """An algorithm's line style, where colours are already used."""
-    return STYLES.get(algo, "-")
-
-
-def panels(count: int, width: float = 4.4, height: float = 3.4, share_y: bool = False) -> tuple[Figure, list[Axes]]:
+def panels(count: int, width: float = 4.4, height: float = 3.8, share_y: bool = False) -> tuple[Figure, list[Axes]]:
     """A figure of `count` panels side by side, without pyplot, whose state outlives a figure."""
     figure = Figure(figsize=(width * count, height), layout="constrained", dpi=90)
     axes = figure.subplots(1, count, squeeze=False, sharey=share_y)[0]
@@ -53,45 +54,77 @@ def panels(count: int, width: float = 4.4, height: float = 3.4, share_y: bool = 
     return figure, list(axes)
 
 
-def draw_seeds(
-    panel: Axes, runs: Sequence[Run], metric: str, axis: Axis, hue: str, text: str, linestyle: Any = "-"
-) -> bool:
-    """Draws one metric of one group of seeds; returns whether there was anything to draw.
+def draw_seeds(panel: Axes, runs: Sequence[Run], metric: str, hue: str, text: str, marker: str = "o") -> bool:
+    """Draws one metric of one group of seeds against frames; returns whether there was anything to draw.
 
-    Thin: each seed. Thick: their interquartile mean, up to where the first seed ends; dashed: their mean; shaded: the
-    95 % bootstrap interval. A single seed is one line, and the label says so.
+    Thin: each seed. Thick: the interquartile mean of the lasting ones, whose number the label tells; dashed: their
+    mean, where it is another; shaded: their spread.
     """
-    together, seen = band(runs, metric, axis), [curve for run in runs if (curve := run.curve(metric)) is not None]
+    together, seen = band(runs, metric), [curve for run in runs if (curve := run.curve(metric)) is not None]
     for number, curve in enumerate(seen):
-        x = SCALE[axis] * curve.moments(axis)
-        label = f"{text} ({len(seen)} seeds)" if together is None and number == 0 else None
-        panel.plot(x, curve.values, color=hue, linewidth=0.8, alpha=0.6, marker=".", markersize=3, label=label)
-    if together is None:  # in hours, say, if a slow machine's first reading comes after a fast one's last
+        own = f"{text} ({_seeds(len(seen), len(seen))})" if together is None and number == 0 else None
+        panel.plot(
+            curve.frames / 1000, curve.values, color=hue, linewidth=0.8, alpha=0.6, marker=".", markersize=3, label=own
+        )
+    if together is None:  # one seed ends before another has begun
         return bool(seen)
-    x = SCALE[axis] * together.x
-    seeds = f"{together.seeds} seed{'s' if together.seeds > 1 else ''}"
+    x = together.x / 1000
     panel.plot(
-        x, together.iqm, color=hue, linewidth=2.2, linestyle=linestyle, marker="o", markersize=3,
-        label=f"{text} ({seeds})",
+        x, together.iqm, color=hue, linewidth=2.2, marker=marker, markersize=4, markevery=max(1, len(x) // 30),
+        label=f"{text} ({_seeds(together.seeds, len(seen))})",
     )  # fmt: skip
-    if together.seeds > 1:
+    if together.seeds > 3:  # else nothing is trimmed
         panel.plot(x, together.mean, color=hue, linewidth=1, linestyle="--")
-        panel.fill_between(x, together.low, together.high, color=hue, alpha=0.15, linewidth=0)
+    if together.seeds > 1:
+        panel.fill_between(
+            x, together.low, together.high, color=hue, alpha=0.15, linewidth=0, label=spread_name(together.seeds)
+        )
+    return True
+
+
+def draw_hours(panel: Axes, run: Run, metric: str, hue: str) -> None:
+    """Draws one metric of one seed against hours; machines differ too much in speed for a mean over seeds."""
+    curve, fast = run.curve(metric), FAST in run.card.machine
+    if curve is not None:
+        panel.plot(
+            curve.hours, curve.values, color=hue, linewidth=1, marker="^" if fast else ".", markersize=4,
+            markevery=max(1, len(curve.hours) // 30), label=f"triangles: on a processor with {FAST}" if fast else None,
+        )  # fmt: skip
+
+
+def draw_offline(panel: Axes, runs: Sequence[Run], metric: str, hue: str, text: str) -> bool:
+    """The last interquartile mean of runs that collect nothing, as a level among curves against frames."""
+    together = band(runs, metric)
+    if together is None:
+        return False
+    seeds = _seeds(together.seeds, sum(run.curve(metric) is not None for run in runs))
+    panel.axhline(
+        together.iqm[-1],
+        color=hue,
+        linewidth=1.5,
+        linestyle="--",
+        label=f"{text}: last mean, collects no frames ({seeds})",
+    )
     return True
 
 
 def draw_points(
     panel: Axes, x: Sequence[float], scores: Sequence[Sequence[float]], hue: str, text: str, line: bool = False
 ) -> None:
-    """Each seed as a dot, the interquartile mean as a bar across, its 95 % interval where there are enough seeds."""
+    """Each seed as a dot, the interquartile mean as a dash, their spread as a bar where there is more than one."""
     middles = [float(interquartile_means(np.array(each)[:, None])[0]) for each in scores]
     for at, each, middle in zip(x, scores, middles, strict=True):
         panel.plot([at] * len(each), each, ".", color=hue, alpha=0.5)
         if len(each) > 1:
-            low, high = bootstrap(np.array(each)[:, None])
-            panel.vlines(at, low[0], high[0], color=hue, alpha=0.4, linewidth=5)
+            low, high = spread(np.array(each)[:, None])
+            panel.vlines(at, low[0], high[0], color=hue, alpha=0.4, linewidth=5, label=spread_name(len(each)))
         panel.plot([at], [middle], "_", color=hue, markersize=14, markeredgewidth=2)
     panel.plot(x, middles, color=hue, linewidth=1.2 if line else 0, label=text)
+
+
+def spread_name(seeds: int) -> str:
+    """What the shaded band, or the bar, of so many seeds is."""
+    return "95 % bootstrap interval" if seeds >= ENOUGH_SEEDS else f"range of {NUMBERS[seeds]} seeds"
 
 
 def draw_expert(panel: Axes, runs: Sequence[Run], metric: str) -> None:
@@ -129,15 +162,26 @@ def point_out(panel: Axes, text: str, height: float, at: float) -> None:
         xycoords=where,
         xytext=(1.05, at),
         textcoords="axes fraction",
-        fontsize=6,
-        color="grey",
+        fontsize=7,
+        color="#333333",
         va="center",
         annotation_clip=False,
-        arrowprops={"arrowstyle": "-", "color": "lightgrey", "linewidth": 0.5},
+        arrowprops={"arrowstyle": "-", "color": "#777777", "linewidth": 0.6, "relpos": (0, 0.5)},
     )
 
 
-def legend(panel: Axes) -> None:
-    """A small legend, if anything is labelled."""
-    if panel.get_legend_handles_labels()[0]:
-        panel.legend(fontsize=7, frameon=False)
+def legend(figure: Figure) -> None:
+    """One small legend below all panels, each text once, if anything is labelled."""
+    found: dict[str, Artist] = {}
+    for panel in figure.axes:
+        for handle, text in zip(*panel.get_legend_handles_labels(), strict=True):
+            found.setdefault(text, handle)
+    if found:
+        columns = max(1, int(figure.get_figwidth() // 3))
+        figure.legend(
+            list(found.values()), list(found), loc="outside lower center", ncols=columns, fontsize=7, frameon=False
+        )
+
+
+def _seeds(used: int, seen: int) -> str:
+    return f"{used} of {seen} seeds" if used < seen else f"{seen} seed{'s' if seen > 1 else ''}"

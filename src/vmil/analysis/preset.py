@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from vmil.analysis.results import variant_of
+from vmil.analysis.results import Card, variant_of
 from vmil.config.keys import flatten
 from vmil.config.load import load_config
 from vmil.config.runs import BASE
@@ -66,6 +66,18 @@ def variant_by(settings: Mapping[str, object], env: str, algo: str) -> str:
     if len(changes) > LONGEST:
         changes = f"{changes[: LONGEST - 8]}… {hashlib.sha256(changes.encode()).hexdigest()[:6]}"
     return changes or _named(settings)
+
+
+def reward_map(card: Card) -> str:
+    """From D to the reward: as the run's command gives it, else as its preset does."""
+    told = re.search(r"\b(?:discriminator|dac)\.reward=(\w+)", card.command)
+    if told:
+        return told[1]
+    try:
+        config = load_config([f"env={card.env}", f"algo={card.algo}"])
+    except UserError:
+        return UNKNOWN
+    return config.dac.reward if config.learner == "dac_drq" else config.discriminator.reward
 
 
 def _named(settings: Mapping[str, object]) -> str:
