@@ -12,13 +12,19 @@ from vmil.analysis.references import Reference
 from vmil.analysis.results import SUCCESS, TRUE_REWARD, Results
 
 GREY, DARK = "#888888", "#222222"
+NAMES = {  # bounds, which the file tells by the method's name
+    "VMIL success rate, peg insertion (over)": "VMIL (paper): over",
+    "VMIL success rate (up to)": "VMIL (paper): up to",
+    "SQIL+DrQ success rate, peg insertion": "SQIL + DrQ (paper):",
+    "SQIL+DrQ success rate": "SQIL + DrQ (paper):",
+}
 DRQ = "sqil_drq"  # with the environment's reward it is DrQ itself, of which there are published curves
 
 
 def told(reference: Reference, metric: str) -> str:
     """A published result's method, what it learns from if not from demonstrations, and its last number."""
     whole = "pre-training" in reference.method or not reference.frames  # else a bound would be taken for a number
-    name = reference.method if whole else reference.method.partition(" (")[0]
+    name = NAMES.get(reference.method, reference.method if whole else reference.method.partition(" (")[0])
     number = f"{reference.mean[-1]:.0f} %" if metric == SUCCESS else f"{reference.mean[-1]:.3g}"
     return f"{name}{'' if reference.imitates else ', true reward'} {number}"
 
