@@ -2,72 +2,49 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
+import numpy as np
 import pytest
 import torch
-from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
-from torchrl.data import Bounded, Categorical, Composite, Unbounded
-from torchrl.envs import EnvBase
 
 from vmil.config.schema import EnvConfig
 from vmil.envs.counting import CountingEnv
+from vmil.envs.episodes import Outcome
 from vmil.evaluation.rollout import SEED_OFFSET, SIDE_BY_SIDE, evaluate
 
+CONFIG = EnvConfig(name="counting", image_size=4, action_repeat=1, episode_frames=3)
 
-class SeededEnv(EnvBase):
-    """Episode length is 3 + seed % 4; pixels hold (seed % 256, t, 0); the reward is the action's first entry plus t."""
+
+class SeededEnv(CountingEnv):
+    """Episode length is 3 + seed % 4; pixels hold (seed % 256, t, 0); the reward is the action plus t."""
 
     opened: ClassVar[list[SeededEnv]] = []
 
     def __init__(self, seed: int, proprio: bool = False) -> None:
-        super().__init__(batch_size=[])
-        self.start_seed, self.proprio, self.episodes_set = seed, proprio, list[int]()
-        pixels = Bounded(0, 255, (4, 4, 3), dtype=torch.uint8)
-        self.observation_spec = Composite(image=pixels)
-        if proprio:
-            self.observation_spec["proprio"] = Unbounded((2,))
-        self.action_spec = Bounded(-1, 1, (2,))
-        self.reward_spec = Unbounded((1,))
-        self.done_spec = Composite(
-            done=Categorical(2, (1,), dtype=torch.bool), terminated=Categorical(2, (1,), dtype=torch.bool)
-        )
+        super().__init__(replace(CONFIG, episode_frames=6, proprio=proprio), seed)
         SeededEnv.opened.append(self)
 
-    def set_episode(self, index: int) -> None:
-        self.episodes_set.append(index)
+    def _advance(self, action: np.ndarray) -> Outcome:
+        return Outcome(float(action[0]) + self.time, terminated=self.time + 1 == 3 + self.run_seed % 4)
 
-    def _observe(self) -> dict[str, Tensor]:
-        image = torch.zeros(4, 4, 3, dtype=torch.uint8)
-        image[..., 0], image[..., 1] = self.start_seed % 256, self.t
-        return {"image": image} | ({"proprio": torch.full((2,), float(self.t))} if self.proprio else {})
-
-    def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: object) -> TensorDictBase:
-        self.t = 0
-        done = torch.zeros(1, dtype=torch.bool)
-        return TensorDict({**self._observe(), "done": done, "terminated": done.clone()}, [])
-
-    def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
-        reward = tensordict["action"][:1] + self.t
-        self.t += 1
-        done = torch.tensor([self.t == 3 + self.start_seed % 4])
-        return TensorDict({**self._observe(), "reward": reward, "done": done, "terminated": done.clone()}, [])
-
-    def _set_seed(self, seed: int | None) -> None:
-        pass
+    def _look(self) -> tuple[np.ndarray, np.ndarray | None]:
+        image = np.zeros((4, 4, 3), np.uint8)
+        image[..., 0], image[..., 1] = self.run_seed % 256, self.time
+        return image, np.full(2, self.time) if self.config.proprio else None
 
 
 class RecordingPolicy:
     """Acts by the seed that it sees (so a mixed-up row shows), and remembers what it was given."""
 
-    def __init__(self, size: int = 2) -> None:
-        self.size = size
+    def __init__(self) -> None:
         self.calls: list[tuple[Tensor, Tensor | None, Tensor]] = []
 
     def __call__(self, image: Tensor, proprio: Tensor | None, is_first: Tensor) -> Tensor:
         self.calls.append((image, proprio, is_first))
-        return (image[:, 0, 0, :1] / 256).expand(-1, self.size)
+        return image[:, 0, 0, :1] / 256
 
 
 def test_episodes_of_different_lengths_keep_their_own_actions_rewards_and_seeds() -> None:
@@ -119,11 +96,10 @@ class SucceedingEnv(CountingEnv):
 
 
 def test_what_a_task_scores_besides_its_return_is_gathered_per_episode_and_seen_by_no_policy() -> None:
-    config = EnvConfig(name="counting", image_size=4, action_repeat=1, episode_frames=3)
-    result = evaluate(RecordingPolicy(1), lambda seed: SucceedingEnv(config, seed), episodes=3, seed=0)
+    result = evaluate(RecordingPolicy(), lambda seed: SucceedingEnv(CONFIG, seed), episodes=3, seed=0)
     assert result.scores == {"success": [1.0, 0.0, 1.0], "error": [SEED_OFFSET + index for index in range(3)]}
     assert result.lengths == [3, 3, 3]
-    step = SucceedingEnv(config, 0).rollout(3)
+    step = SucceedingEnv(CONFIG, 0).rollout(3)
     assert not [key for key in step.keys(True, True) if {"success", "error"} & {key, key[-1]}]
     assert evaluate(RecordingPolicy(), SeededEnv, episodes=1, seed=0).scores == {}
 
@@ -133,8 +109,8 @@ def test_every_evaluation_plays_the_same_episodes_and_closes_its_environments() 
     first = evaluate(RecordingPolicy(), SeededEnv, episodes=2, seed=5)
     second = evaluate(RecordingPolicy(), SeededEnv, episodes=2, seed=5)
     assert first.returns == second.returns
-    assert [env.start_seed for env in SeededEnv.opened] == [5 + SEED_OFFSET, 6 + SEED_OFFSET] * 2
-    assert all(env.is_closed and env.episodes_set == [0] for env in SeededEnv.opened)
+    assert [env.run_seed for env in SeededEnv.opened] == [5 + SEED_OFFSET, 6 + SEED_OFFSET] * 2
+    assert all(env.is_closed and env.episode == 0 for env in SeededEnv.opened)
 
 
 def test_breaking_off_closes_the_environments_too() -> None:
@@ -150,15 +126,14 @@ def test_breaking_off_closes_the_environments_too() -> None:
 
 
 def test_many_episodes_take_turns_in_a_few_environments_and_are_what_they_would_be_alone() -> None:
-    config = EnvConfig(name="counting", image_size=4, action_repeat=1, episode_frames=3)
     made: list[SucceedingEnv] = []
 
     def make_env(seed: int) -> SucceedingEnv:
-        made.append(SucceedingEnv(config, seed))
+        made.append(SucceedingEnv(CONFIG, seed))
         return made[-1]
 
     count = 2 * SIDE_BY_SIDE + 2
-    policy = RecordingPolicy(1)
+    policy = RecordingPolicy()
     result = evaluate(policy, make_env, count, seed=0, video=True)
     assert len(made) == SIDE_BY_SIDE
     assert all(env.is_closed for env in made)
@@ -170,15 +145,6 @@ def test_many_episodes_take_turns_in_a_few_environments_and_are_what_they_would_
     assert [bool(first.all()) for _, _, first in policy.calls] == [True, False, False] * 3
     for image, _, _ in policy.calls:
         assert (image[..., 0] == 0).all()  # every one is in the first episode of its seed
-
-
-def test_environments_of_others_are_made_anew_for_each_seed() -> None:
-    SeededEnv.opened.clear()
-    result = evaluate(RecordingPolicy(), SeededEnv, episodes=SIDE_BY_SIDE + 2, seed=0)
-    seeds = [SEED_OFFSET + index for index in range(SIDE_BY_SIDE + 2)]
-    assert [env.start_seed for env in SeededEnv.opened] == seeds
-    assert result.lengths == [3 + seed % 4 for seed in seeds]
-    assert all(env.is_closed for env in SeededEnv.opened)
 
 
 def test_no_episode_is_refused() -> None:

@@ -62,7 +62,7 @@ class Slow(BackgroundEvaluator):
 @pytest.fixture
 def examined(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tiny learner acts otherwise after each update, and so scores otherwise."""
-    monkeypatch.setattr(TinyLearner, "portable_evaluation", lambda self: Constant(5.0 + self.updates))
+    monkeypatch.setattr(TinyLearner, "portable_evaluation", lambda self: Constant(0.5 + self.updates / 100))
 
 
 def in_background(run: Run, process: BackgroundEvaluator) -> Run:
@@ -176,16 +176,16 @@ def test_one_that_is_made_again_here_is_broken_off_by_a_stop_and_still_pending(t
 
 
 def test_a_lost_process_costs_time_only(process: BackgroundEvaluator) -> None:
-    process.start(Job(Deadly(5.0), TinyEnv, episodes=2, seed=0, video=True))
+    process.start(Job(Deadly(0.5), TinyEnv, episodes=2, seed=0, video=True))
     assert process.wait(120.0)
     rollout, judged = process.take(lambda _: None)
-    assert rollout.returns == Job(Constant(5.0), TinyEnv, episodes=2, seed=0, video=False).run()[0].returns
+    assert rollout.returns == Job(Constant(0.5), TinyEnv, episodes=2, seed=0, video=False).run()[0].returns
     assert rollout.video is not None
     assert judged == {"eval/reward_correlation": 0.25}
 
 
 def test_a_process_that_is_killed_while_it_answers_costs_time_only(process: BackgroundEvaluator) -> None:
-    job = Job(Wordy(5.0), TinyEnv, episodes=1, seed=0, video=False)
+    job = Job(Wordy(0.5), TinyEnv, episodes=1, seed=0, video=False)
     process.start(job)
     assert process.wait(120.0)
     assert process._process is not None
@@ -195,7 +195,7 @@ def test_a_process_that_is_killed_while_it_answers_costs_time_only(process: Back
 
 def test_training_does_not_wait_for_a_process_that_is_still_starting(process: BackgroundEvaluator) -> None:
     """It has read nothing of what it is to play; and one that is not wanted any more is gone at once."""
-    examinee = Constant(5.0)
+    examinee = Constant(0.5)
     examinee.register_buffer("weights", torch.zeros(4_000_000))  # more than a pipe holds
     process.start(Job(examinee, TinyEnv, episodes=1, seed=0, video=False))
     assert not process.wait()
@@ -207,7 +207,7 @@ def test_training_does_not_wait_for_a_process_that_is_still_starting(process: Ba
 
 def test_one_lost_while_it_had_nothing_to_do_is_replaced(process: BackgroundEvaluator) -> None:
     for _ in range(2):
-        process.start(Job(Constant(5.0), TinyEnv, episodes=1, seed=0, video=False))
+        process.start(Job(Constant(0.5), TinyEnv, episodes=1, seed=0, video=False))
         assert process.wait(120.0)
         assert process.take(_unasked)[0].returns
         assert process._process is not None
@@ -220,7 +220,7 @@ def _unasked(step: int) -> None:
 
 
 def test_what_goes_wrong_in_it_is_raised_here(process: BackgroundEvaluator) -> None:
-    process.start(Job(Constant(5.0), TinyEnv, episodes=0, seed=0, video=False))
+    process.start(Job(Constant(0.5), TinyEnv, episodes=0, seed=0, video=False))
     assert process.wait(120.0)
     with pytest.raises(ValueError, match="at least one episode"):
         process.take(lambda _: None)

@@ -54,7 +54,7 @@ def test_the_evaluation_at_the_start_is_made_up_for_if_a_stop_broke_it_off(
 ) -> None:
     def struck(learner: TinyLearner) -> Any:
         kill(None)
-        return Constant(5.0)
+        return Constant(0.5)
 
     with monkeypatch.context() as patch:
         patch.setattr(TinyLearner, "portable_evaluation", struck)

@@ -12,13 +12,12 @@ import lightning
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
-from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
-from torchrl.data import Bounded, Categorical, Composite, Unbounded
-from torchrl.envs import EnvBase
 
-from vmil.config.schema import Config, TrainingConfig
+from vmil.config.schema import Config, EnvConfig, TrainingConfig
+from vmil.envs.counting import CountingEnv
+from vmil.envs.episodes import Outcome
 from vmil.learner.module import ImitationModule
 from vmil.learner.portable_evaluation import PortableEvaluation
 from vmil.learner.stepping import Part
@@ -30,31 +29,14 @@ from vmil.training.stopping import finishing
 PRETRAIN, UPDATES, PER_EPOCH, FRAMES = 2, 3, 10, 40
 
 
-class TinyEnv(EnvBase):
-    """Three steps; the reward is the action, the pixels are grey."""
+class TinyEnv(CountingEnv):
+    """Three steps; the reward is ten times the action."""
 
     def __init__(self, seed: int) -> None:
-        super().__init__(batch_size=[])
-        self.observation_spec = Composite(image=Bounded(0, 255, (8, 8, 3), dtype=torch.uint8))
-        self.action_spec = Bounded(-1, 1, (1,))
-        self.reward_spec = Unbounded((1,))
-        flag = Categorical(2, (1,), dtype=torch.bool)
-        self.done_spec = Composite(done=flag, terminated=flag.clone())
+        super().__init__(EnvConfig(name="counting", image_size=8, action_repeat=1, episode_frames=3), seed)
 
-    def _state(self) -> dict[str, Tensor]:
-        done = torch.tensor([self.t == 3])
-        return {"image": torch.full((8, 8, 3), 128, dtype=torch.uint8), "done": done, "terminated": done.clone()}
-
-    def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: object) -> TensorDictBase:
-        self.t = 0
-        return TensorDict(self._state(), [])
-
-    def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
-        self.t += 1
-        return TensorDict({**self._state(), "reward": tensordict["action"]}, [])
-
-    def _set_seed(self, seed: int | None) -> None:
-        pass
+    def _advance(self, action: np.ndarray) -> Outcome:
+        return Outcome(10.0 * float(action[0]), terminated=False)
 
 
 class Rounds(IterableDataset[Tensor]):
@@ -133,7 +115,7 @@ class TinyLearner(ImitationModule):
         super().__init__(Config())
         self.weights = torch.nn.ParameterList([torch.nn.Parameter(torch.ones(1)) for _ in range(3)])
         self.seen: list[float] = []
-        self.action = 5.0
+        self.action = 0.5
         self.asked: list[str] = []
 
     def make_optimizers(self) -> dict[str, torch.optim.Optimizer]:

@@ -16,8 +16,8 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torchrl.envs import EnvBase
 
+from vmil.envs.episodes import EpisodicEnv
 from vmil.evaluation.rollout import Rollout, evaluate
 from vmil.system.workers import settle_in
 
@@ -37,7 +37,7 @@ class Job:
     """A complete evaluation: it gives the same result in any process of the same machine."""
 
     examinee: Examinee
-    make_env: Callable[[int], EnvBase]
+    make_env: Callable[[int], EpisodicEnv]
     episodes: int
     seed: int
     video: bool

@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from tensordict import TensorDictBase
 from torch import Tensor
-from torchrl.envs import EnvBase
 
 from vmil.data.collect import Policy, one_thread
 from vmil.envs.episodes import EpisodicEnv
@@ -41,7 +40,7 @@ class Rollout:
 @torch.no_grad()
 def evaluate(
     policy: Policy,
-    make_env: Callable[[int], EnvBase],
+    make_env: Callable[[int], EpisodicEnv],
     episodes: int,
     seed: int,
     video: bool = False,
@@ -61,7 +60,7 @@ def evaluate(
     if episodes < 1:
         raise ValueError(f"an evaluation needs at least one episode, got {episodes}")
     started = time.perf_counter()
-    envs: list[EnvBase] = []
+    envs: list[EpisodicEnv] = []
     rewards: list[NDArray[np.float32]] = []
     film: list[NDArray[np.uint8]] = []
     scores: list[dict[str, float]] = []
@@ -72,7 +71,7 @@ def evaluate(
             with one_thread():
                 played, filmed = _play(policy, envs, video and first == 0, on_step)
             rewards, film = rewards + played, film + filmed
-            scores += [env.last_scores for env in envs if isinstance(env, EpisodicEnv)]
+            scores += [env.last_scores for env in envs]
     finally:
         for env in envs:
             env.close()
@@ -87,32 +86,24 @@ def evaluate(
 
 
 def _gathered(episodes: list[dict[str, float]]) -> dict[str, list[float]]:
-    return {name: [scores[name] for scores in episodes] for name in (episodes[0] if episodes else ())}
+    return {name: [scores[name] for scores in episodes] for name in episodes[0]}
 
 
-def _open(envs: list[EnvBase], make_env: Callable[[int], EnvBase], seeds: list[int]) -> None:
+def _open(envs: list[EpisodicEnv], make_env: Callable[[int], EpisodicEnv], seeds: list[int]) -> None:
     """Makes `envs` hold an environment for each seed, about to begin its first episode.
 
-    Environments of ours are reused, which is faster than opening others: episodes depend on seed and index alone.
+    Open ones are reused, which is faster than opening others: episodes depend on seed and index alone.
     """
-    used = [env for env in envs if isinstance(env, EpisodicEnv)][: len(seeds)]
-    for env in envs:
-        if not any(env is kept for kept in used):
-            env.close()
-    envs[:] = used
-    for env, seed in zip(used, seeds, strict=False):
+    while len(envs) > len(seeds):
+        envs.pop().close()
+    for env, seed in zip(envs, seeds, strict=False):
         env.set_seed(seed)  # which makes its first episode the next
-    for seed in seeds[len(used) :]:
-        env = make_env(seed)
-        envs.append(env)
-        if hasattr(env, "set_episode"):
-            env.set_episode(0)
-        else:
-            env.set_seed(seed)
+    for seed in seeds[len(envs) :]:
+        envs.append(make_env(seed))
 
 
 def _play(
-    policy: Policy, envs: list[EnvBase], video: bool, on_step: Callable[[int], None] | None
+    policy: Policy, envs: list[EpisodicEnv], video: bool, on_step: Callable[[int], None] | None
 ) -> tuple[list[NDArray[np.float32]], list[NDArray[np.uint8]]]:
     """Rewards (T_i,) per episode, and the images of the first."""
     states: list[TensorDictBase] = [env.reset() for env in envs]

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lightning.pytorch.callbacks import Callback
-from torchrl.envs import EnvBase
 
 from vmil.config.runs import CHECKPOINTS
 from vmil.config.schema import Config
 from vmil.data.ranks import rank_of
+from vmil.envs.episodes import EpisodicEnv
 from vmil.evaluation.background import BackgroundEvaluator
 from vmil.learner.device import evaluates_in_background
 from vmil.tracking.tracker import Tracker
@@ -24,7 +24,7 @@ from vmil.training.together import StopTogether
 
 
 def make_callbacks(
-    config: Config, tracker: Tracker, run_dir: Path, make_env: Callable[[int], EnvBase], fps: float
+    config: Config, tracker: Tracker, run_dir: Path, make_env: Callable[[int], EpisodicEnv], fps: float
 ) -> list[Callback]:
     """Stopping, tracking, evaluation, progress, checkpoints: numbers first, then what reads them, then what saves all.
 

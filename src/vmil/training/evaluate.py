@@ -12,9 +12,9 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.seed import isolate_rng
-from torchrl.envs import EnvBase
 
 from vmil.config.schema import TrainingConfig
+from vmil.envs.episodes import EpisodicEnv
 from vmil.evaluation.background import BackgroundEvaluator, Job
 from vmil.learner.portable_evaluation import PortableEvaluation
 from vmil.training.interfaces import crossed, data_of, learner_of
@@ -50,7 +50,7 @@ class Evaluate(Callback):
         self,
         config: TrainingConfig,
         reporter: Reporter,
-        make_env: Callable[[int], EnvBase],
+        make_env: Callable[[int], EpisodicEnv],
         seed: int,
         background: BackgroundEvaluator | None = None,
     ) -> None:
