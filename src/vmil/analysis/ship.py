@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from vmil.analysis.publish import make_command
@@ -29,19 +29,6 @@ from vmil.training.trained import expert_return, trained_learner
 CARD = "CARD.md"
 
 
-@dataclass(frozen=True)
-class Provenance:
-    """How a policy came to be, as far as its run knows."""
-
-    command: str
-    frames: int
-    updates: int
-    hours: float | None
-    status: str
-    commit: str
-    demos: str  # digest of the demonstrations
-
-
 def ship_run(run_dir: Path, make_learner: LearnerFactory, options: ShipOptions, episodes: int) -> Path:
     """Writes the policy of the run's last checkpoint, replacing an earlier one; returns its directory.
 
@@ -56,13 +43,13 @@ def ship_run(run_dir: Path, make_learner: LearnerFactory, options: ShipOptions, 
     prepare_rendering(config.env)
     prepare_torch(config)
     learner, checkpoint = trained_learner(run_dir, config, make_learner)
-    frames, updates = frames_in(last_checkpoint(run_dir), checkpoint), learner.updates_done
+    learnt = f"{frames_in(last_checkpoint(run_dir), checkpoint):,}, {int(learner.updates_done):,}"
     with whole_directory(out, replaces=True) as fresh:
         save_policy(learner.evaluation_policy(), fresh / POLICY_FILE, expert_return(config))
         save_config(portable(config), fresh / CONFIG_FILE)
         score = evaluate_pretrained(fresh, make_learner, episodes, None)
-        made = provenance(run_dir, config, frames, int(updates))
-        (fresh / CARD).write_text(card(config, made, score, fresh, options), encoding="utf-8")
+        rows = origin(run_dir, config, learnt, options)
+        (fresh / CARD).write_text(card(config, rows, score, fresh), encoding="utf-8")
     return out
 
 
@@ -74,39 +61,30 @@ def portable(config: Config) -> Config:
     return replace(config, demos=demos, compute=ComputeConfig(), tracking=TrackingConfig(), run=RunConfig())
 
 
-def provenance(run_dir: Path, config: Config, frames: int, updates: int) -> Provenance:
-    """From the run's own record."""
+def origin(run_dir: Path, config: Config, learnt: str, options: ShipOptions) -> dict[str, object]:
+    """The card's table, from the run's own record; `learnt`: from how many frames, in how many updates."""
     record = read_record(run_dir)
     tags, seconds = record.get("tags"), record.get("seconds")
     tags = tags if isinstance(tags, dict) else {}
-    return Provenance(
-        command=make_command(config),
-        frames=frames,
-        updates=updates,
-        hours=seconds / 3600 if isinstance(seconds, (int, float)) else None,
-        status=str(record.get("status", "RUNNING")),
-        commit=str(tags.get("commit", "unknown")),
-        demos=str(tags.get("demos", "unknown")),
-    )
+    return {
+        "task": config.env.name,
+        "algorithm": f"{config.algo} (learner {config.learner})",
+        "command": f"`{make_command(config)}`",
+        "seed": config.seed,
+        "environment frames, updates": learnt,
+        "wall-clock": f"{seconds / 3600:.2f} h" if isinstance(seconds, (int, float)) else "unknown",
+        "machine": options.machine or machine.in_words(),
+        "commit": f"{tags.get('commit', 'unknown')} (`+`: with changes); scored at {git_commit()}",
+        "the run": record.get("status", "RUNNING"),
+        "demonstrations": f"digest `{tags.get('demos', 'unknown')}`",
+        **({"note": options.note} if options.note else {}),
+    }
 
 
-def card(config: Config, made: Provenance, score: Score, directory: Path, options: ShipOptions) -> str:
+def card(config: Config, rows: dict[str, object], score: Score, directory: Path) -> str:
     """`CARD.md`, from measurements only."""
     packages = versions("torch", *find_task(config.env.name).family.packages)
     size = (directory / POLICY_FILE).stat().st_size / 1e6
-    rows = {
-        "task": config.env.name,
-        "algorithm": f"{config.algo} (learner {config.learner})",
-        "command": f"`{made.command}`",
-        "seed": config.seed,
-        "environment frames, updates": f"{made.frames:,}, {made.updates:,}",
-        "wall-clock": "unknown" if made.hours is None else f"{made.hours:.2f} h",
-        "machine": options.machine or machine.in_words(),
-        "commit": f"{made.commit} (`+`: with changes); scored at {git_commit()}",
-        "the run": made.status,
-        "demonstrations": f"digest `{made.demos}`",
-        **({"note": options.note} if options.note else {}),
-    }
     alarm = ["**Not imitation: it learnt from the environment's reward.**", ""]
     return "\n".join(
         [
