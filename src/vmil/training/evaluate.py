@@ -59,7 +59,6 @@ class Evaluate(Callback):
         self._background = background
         self._pending: _Pending | None = None
         self._left_over: dict[str, Any] | None = None  # what was pending in the checkpoint that is resumed
-        self._batch: Any = None
         self._in_round = False  # its evaluation, if one is due, comes at its end
 
     def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -89,8 +88,7 @@ class Evaluate(Callback):
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Keeps the batch for pictures: drawing another one would advance the sampler's random state."""
-        self._batch = batch
+        """Reports an evaluation that has come to its end in the background."""
         if self._pending is not None and self._background is not None and self._background.wait():
             with suppress(_Stopped):
                 self._take(trainer, self._background)
@@ -99,7 +97,6 @@ class Evaluate(Callback):
         """Evaluates if it is time."""
         self._in_round = False
         self._evaluate_if_due(trainer, pl_module)
-        self._batch = None
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Ends the background process, which has nothing more to do."""
@@ -226,8 +223,7 @@ class Evaluate(Callback):
             self._background.close()
 
     def _draw(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, frames: int) -> None:
-        batch = data_of(trainer).peek() if self._batch is None else self._batch  # none yet after a resume
-        self.reporter.draw(learner_of(pl_module), batch, frames)
+        self.reporter.draw(learner_of(pl_module), data_of(trainer).peek(), frames)
 
 
 def _stopper(trainer: lightning.Trainer) -> Callable[[int], None]:
