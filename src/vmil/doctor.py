@@ -9,6 +9,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -144,24 +145,24 @@ def _rendering() -> Iterator[Line]:
 
 def _frame_ms(profile: RenderProfile) -> float:
     """Median time of one picture of the walker [ms]."""
-    from vmil.envs.dmc import load_task, open_renderer
+    from vmil.envs.rendering import open_renderer
+    from vmil.envs.suite import load_task
 
-    renderer = open_renderer(load_task("walker", "walk"), EnvConfig(render_profile=profile))
-    try:
+    physics = load_task("walker", "walk").physics
+    config = EnvConfig(render_profile=profile)
+    with closing(open_renderer(physics.model.ptr, physics.data.ptr, config)) as renderer:
         return _median_ms(renderer)
-    finally:
-        renderer.close()
 
 
 def _sawyer_ms() -> float:
     """Median time of one picture of the peg insertion [ms]; UserError if Meta-World is missing or broken."""
-    from vmil.envs.sawyer import load_task, open_renderer
+    from vmil.envs.rendering import open_renderer
+    from vmil.envs.sawyer import VIEWS, load_task
 
-    renderer = open_renderer(load_task(), EnvConfig(name="sawyer", camera="front"))
-    try:
+    task = load_task()
+    config = EnvConfig(name="sawyer", camera="front")
+    with closing(open_renderer(task.model, task.data, config, VIEWS)) as renderer:
         return _median_ms(renderer)
-    finally:
-        renderer.close()
 
 
 def _median_ms(work: Callable[[], object]) -> float:

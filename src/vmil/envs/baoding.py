@@ -18,9 +18,9 @@ from vmil.envs.baoding_scene import (
     start_pose,
 )
 from vmil.envs.baoding_task import TOLERANCE, dropped, judge, palm_pose, targets, tracking_errors
-from vmil.envs.cameras import View, find_camera
+from vmil.envs.cameras import View
 from vmil.envs.episodes import EpisodicEnv, Outcome, seed_from
-from vmil.envs.rendering import Renderer
+from vmil.envs.rendering import open_renderer
 from vmil.envs.tasks import Task
 from vmil.system.arrays import Floats
 
@@ -117,7 +117,7 @@ class BaodingEnv(EpisodicEnv):
         """Load the hand and find its camera."""
         super().__init__(config, seed, ACTION_SIZE, PROPRIO_SIZE)
         self.hand = Hand()
-        self._renderer = open_renderer(self.hand, config)
+        self._renderer = open_renderer(self.hand.model, self.hand.data, config, VIEWS)
         self._errors: list[Floats] = []
         self._drops: list[bool] = []
 
@@ -164,12 +164,6 @@ class BaodingEnv(EpisodicEnv):
     def _restore(self, state: np.ndarray) -> None:
         self.hand.restore(state)
         self._errors, self._drops = [], []
-
-
-def open_renderer(hand: Hand, config: EnvConfig) -> Renderer:
-    """A renderer of this hand, as `config` asks; UserError if there is no such camera."""
-    camera = find_camera(config, hand.model, VIEWS)
-    return Renderer(hand.model, hand.data, config.image_size, camera, config.render_profile)
 
 
 def make(config: EnvConfig, seed: int, task: Task) -> BaodingEnv:

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from vmil.config.schema import EnvConfig
-from vmil.envs.cameras import find_camera
 from vmil.envs.episodes import EpisodicEnv, Outcome, seed_from
-from vmil.envs.rendering import Renderer
+from vmil.envs.rendering import open_renderer
 from vmil.envs.suite import load_task
 from vmil.envs.tasks import Task
 from vmil.errors import UserError
@@ -35,12 +34,6 @@ def proprio_vector(control: Any) -> np.ndarray:
     return np.concatenate([np.ravel(value) for value in observation.values()]).astype(np.float32)
 
 
-def open_renderer(control: Any, config: EnvConfig) -> Renderer:
-    """A renderer of this environment's physics, as `config` asks; UserError if the model has no such camera."""
-    model, data = control.physics.model.ptr, control.physics.data.ptr
-    return Renderer(model, data, config.image_size, find_camera(config, model), config.render_profile)
-
-
 class DMCEnv(EpisodicEnv):
     """One dm_control task; `config.episode_frames` is its only time limit."""
 
@@ -50,7 +43,7 @@ class DMCEnv(EpisodicEnv):
         centre, half = action_map(control)
         super().__init__(config, seed, action_size=len(half), proprio_size=len(proprio_vector(control)))
         self._control, self._centre, self._half = control, centre, half
-        self._renderer = open_renderer(control, config)
+        self._renderer = open_renderer(control.physics.model.ptr, control.physics.data.ptr, config)
 
     def _begin(self) -> None:
         self._start(seed_from(self.run_seed, self.episode))

@@ -16,13 +16,14 @@ import os
 import platform
 import sys
 import weakref
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vmil.config.schema import EnvConfig, RenderProfile
-from vmil.envs.cameras import Camera, aim
+from vmil.envs.cameras import Camera, View, aim, find_camera
 from vmil.envs.probe import BackendReport, probe_backend
 from vmil.envs.tasks import draws_itself
 from vmil.errors import UserError, first_line
@@ -231,6 +232,13 @@ class Renderer:
     def __del__(self) -> None:
         # Left to itself, the context would be freed while another renderer's is current, and empty that one instead.
         self.close()
+
+
+def open_renderer(
+    model: mujoco.MjModel, data: mujoco.MjData, config: EnvConfig, views: Mapping[str, View] | None = None
+) -> Renderer:
+    """A renderer as `config` asks for it; UserError if there is no such camera, in the model or among `views`."""
+    return Renderer(model, data, config.image_size, find_camera(config, model, views), config.render_profile)
 
 
 def _apply_quality(model: mujoco.MjModel, settings: RenderProfileSettings, size: int) -> None:

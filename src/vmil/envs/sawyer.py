@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from vmil.config.schema import EnvConfig
-from vmil.envs.cameras import View, find_camera
+from vmil.envs.cameras import View
 from vmil.envs.episodes import EpisodicEnv, Outcome, seed_from
-from vmil.envs.rendering import Renderer, choose_backend
+from vmil.envs.rendering import choose_backend, open_renderer
 from vmil.envs.tasks import Task
 from vmil.errors import UserError
 
@@ -72,12 +72,6 @@ def proprio_of(task: Any) -> np.ndarray:
     return vector
 
 
-def open_renderer(task: Any, config: EnvConfig) -> Renderer:
-    """A renderer of this task's physics, as `config` asks; UserError if there is no such camera."""
-    camera = find_camera(config, task.model, VIEWS)
-    return Renderer(task.model, task.data, config.image_size, camera, config.render_profile)
-
-
 class SawyerEnv(EpisodicEnv):
     """Success is Meta-World's: the peg's head within 7 cm of the hole (y and z counting double), at any frame."""
 
@@ -87,7 +81,7 @@ class SawyerEnv(EpisodicEnv):
         """Load the task and find its camera."""
         super().__init__(config, seed, ACTION_SIZE, PROPRIO_SIZE)
         self._task = load_task()
-        self._renderer = open_renderer(self._task, config)
+        self._renderer = open_renderer(self._task.model, self._task.data, config, VIEWS)
 
     def _begin(self) -> None:
         import mujoco
