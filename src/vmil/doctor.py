@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import statistics
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from importlib import metadata
@@ -167,9 +165,8 @@ def _sawyer_ms() -> float:
 
 def _median_ms(work: Callable[[], object]) -> float:
     """Median time of a call [ms], after one to warm up."""
-    times = []
-    for _ in range(REPEATS + 1):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return 1000 * statistics.median(times[1:])
+    import torch
+
+    from vmil.bench.clock import repeat
+
+    return 1000 * repeat(work, torch.device("cpu"), warmup=1, repeats=REPEATS).median
