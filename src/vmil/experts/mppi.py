@@ -61,11 +61,9 @@ class MPPI:
 
 def smooth(noise: Floats, beta: float) -> Floats:
     """First-order low pass along time: n_t = β u_t + (1 - β) n_{t-1}, n_{-1} = 0; noise (N, H, A)."""
-    smoothed = np.empty_like(noise)
-    last = np.zeros_like(noise[:, 0])
-    for t in range(noise.shape[1]):
-        last = beta * noise[:, t] + (1 - beta) * last
-        smoothed[:, t] = last
+    from scipy.signal import lfilter
+
+    smoothed: Floats = lfilter([beta], [1.0, beta - 1.0], noise, axis=1)
     return smoothed
 
 
