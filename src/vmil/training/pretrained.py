@@ -18,6 +18,7 @@ from vmil.errors import UserError
 from vmil.evaluation.scores import Score
 from vmil.learner.device import choose_device, playable
 from vmil.training.assembly import LearnerFactory, prepare_torch
+from vmil.training.restore import check_architecture
 from vmil.training.trained import play
 
 MAX_BYTES = 10_000_000  # of one policy: it travels with the package
@@ -71,14 +72,7 @@ def load_policy(directory: Path, config: Config, make_learner: LearnerFactory) -
     except (OSError, SafetensorError, ValueError) as error:
         raise UserError(f"the policy '{path}' is missing, damaged, or no policy of vmil") from error
     weights = _weights(policy)  # the learner's own storage: what is copied into it acts
-    expected = {name: tuple(weight.shape) for name, weight in weights.items()}
-    found = {name: tuple(weight.shape) for name, weight in stored.items()}
-    if expected != found:
-        name = sorted(set(expected.items()) ^ set(found.items()))[0][0]
-        raise UserError(
-            f"the policy '{path}' is of another architecture: '{name}' is {found.get(name, 'absent')} there "
-            f"and {expected.get(name, 'absent')} in the configuration beside it"
-        )
+    check_architecture(f"the policy '{path}'", stored, weights)
     for name, weight in weights.items():
         weight.copy_(stored[name])
     return policy, expert

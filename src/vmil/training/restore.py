@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from vmil.config.runs import PREVIOUS
 from vmil.data.datamodule import VMILDataModule
@@ -21,19 +24,23 @@ def read_checkpoint(path: Path, learner: ImitationModule) -> dict[str, Any]:
     """
     try:
         content = read_archive(path)
-        found = {name: tuple(value.shape) for name, value in content["state_dict"].items()}
+        check_architecture(f"the checkpoint '{path}'", content["state_dict"], learner.state_dict())
     except FileNotFoundError as error:
         raise UserError(f"there is no checkpoint '{path}' yet") from error
     except (ValueError, KeyError, AttributeError) as error:
         raise _damaged(path) from error
-    expected = {name: tuple(value.shape) for name, value in learner.state_dict().items()}
-    if expected != found:
-        name = sorted(set(expected.items()) ^ set(found.items()), key=str)[0][0]
-        raise UserError(
-            f"the checkpoint '{path}' is of another architecture: '{name}' is {found.get(name, 'absent')} there "
-            f"and {expected.get(name, 'absent')} in this configuration"
-        )
     return content
+
+
+def check_architecture(what: str, stored: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    """UserError unless `what` stores weights of the wanted names and shapes."""
+    there, here = ({name: tuple(weight.shape) for name, weight in side.items()} for side in (stored, wanted))
+    if there != here:
+        name = sorted(set(there.items()) ^ set(here.items()), key=str)[0][0]
+        raise UserError(
+            f"{what} is of another architecture: '{name}' is {there.get(name, 'absent')} there "
+            f"and {here.get(name, 'absent')} in this configuration"
+        )
 
 
 def frames_in(path: Path, content: dict[str, Any]) -> int:
