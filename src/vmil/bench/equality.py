@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from vmil.bench.loose_learner import LooseLearner
 from vmil.bench.reference import Reference
 from vmil.data.transition import Batch
+from vmil.learner.device import matmul_precision
 from vmil.nets.conv import as_transposed
 
 LOSS_TOLERANCE = 1e-4  # relative
@@ -117,22 +118,10 @@ def _gradient_differences(ours: dict[str, Tensor], reference: dict[str, Tensor])
 @contextmanager
 def full_precision() -> Iterator[None]:
     """fp32 products in fp32: no TF32, on either side."""
-    matmul, cudnn = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    torch.set_float32_matmul_precision("highest")
+    cudnn = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     try:
-        yield
+        with matmul_precision("highest"):
+            yield
     finally:
-        torch.set_float32_matmul_precision(matmul)
         torch.backends.cudnn.allow_tf32 = cudnn
-
-
-@contextmanager
-def untuned() -> Iterator[None]:
-    """PyTorch's default number formats, with which a plain program runs."""
-    matmul = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(matmul)

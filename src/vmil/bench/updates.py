@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 from vmil.bench.clock import Times, once
-from vmil.bench.equality import Difference, compare, make_reference, untuned, worst
+from vmil.bench.equality import Difference, compare, make_reference, worst
 from vmil.bench.loose_learner import OPTIMISER, LooseLearner, noise_batch
 from vmil.bench.report import Row, Table, milliseconds, times_row
 from vmil.config.schema import Config
 from vmil.data.transition import Batch
-from vmil.learner.device import choose_device
+from vmil.learner.device import choose_device, matmul_precision
 
 PART = "update"
 NOTES = {
@@ -51,7 +51,7 @@ def measure(learner: LooseLearner, batch: Batch, warmup: int, repeats: int, agai
         seconds = once(lambda: learner.training_step(batch, 0), learner.device)
         parts = learner.stages()
         if reference is not None:
-            with untuned():
+            with matmul_precision("highest"):  # PyTorch's default, with which a plain program runs
                 plain.append(once(lambda: reference.update(batch), learner.device))
         if index >= warmup:
             whole.append(seconds)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
+from typing import Literal
 
 import torch
 
@@ -34,18 +35,23 @@ def use_bf16_products(config: Config, device: torch.device) -> bool:
 
 
 @contextmanager
-def products_in_bf16(enabled: bool) -> Iterator[None]:
+def matmul_precision(name: Literal["highest", "high", "medium"]) -> Iterator[None]:
+    """Inside, matrix products of fp32 factors are as exact as torch's `set_float32_matmul_precision` says."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(name)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def products_in_bf16(enabled: bool) -> AbstractContextManager[None]:
     """Matrix products inside round their fp32 factors to bfloat16; sums and results stay in fp32, as does all else.
 
     That is what processors with AMX multiply in four times as fast. Autocast would round the results too, and with
     them norms, nonlinearities and a recurrence's inputs, and would cast frozen weights anew at every use.
     """
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium" if enabled else before)
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
+    return matmul_precision("medium") if enabled else nullcontext()
 
 
 def choose_device(config: Config) -> torch.device:
