@@ -15,7 +15,6 @@ import yaml
 from safetensors import safe_open
 from small_runs import SMALL, write_demos
 
-import vmil
 from vmil import cli
 from vmil.algorithms import make_learner
 from vmil.analysis.ship import portable
@@ -172,7 +171,7 @@ def test_what_belongs_to_a_machine_stays_there() -> None:
 
 
 def test_a_policy_came_for_each_of_the_four_tasks() -> None:
-    assert shipped_policies(Path(vmil.__file__).parent) == ["baoding", "cheetah", "sawyer", "walker"]
+    assert shipped_policies() == ["baoding", "cheetah", "sawyer", "walker"]
 
 
 def test_the_walker_that_came_with_vmil_walks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -182,7 +181,7 @@ def test_the_walker_that_came_with_vmil_walks(tmp_path: Path, capsys: pytest.Cap
     assert float(score) > 800  # 918 to 942 over ten episodes
 
 
-@pytest.mark.parametrize("name", shipped_policies(Path(vmil.__file__).parent))
+@pytest.mark.parametrize("name", shipped_policies())
 def test_every_policy_that_comes_with_vmil_fits_its_configuration_and_its_card(name: str) -> None:
     directory = find_pretrained(name)
     load_policy(directory, load_saved_config(directory / CONFIG_FILE), make_learner)

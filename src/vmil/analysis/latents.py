@@ -39,7 +39,7 @@ class LatentPoint:
     logit: float  # D's, of the transition that leaves it; above 0: taken for the expert's
 
 
-def latent_points(run_dir: Path, points: int = POINTS) -> list[LatentPoint]:
+def latent_points(run_dir: Path) -> list[LatentPoint]:
     """Filters sequences of the demonstrations and of the agent's last episodes with the run's last checkpoint.
 
     Raises:
@@ -58,7 +58,7 @@ def latent_points(run_dir: Path, points: int = POINTS) -> list[LatentPoint]:
     generator = np.random.default_rng(0)
     found, begin = [], 0
     for source, opinion in zip(SOURCES, logits, strict=True):
-        kept = generator.permutation(len(opinion))[:points]
+        kept = generator.permutation(len(opinion))[:POINTS]
         for index in np.sort(kept):
             x, y = plane[begin + index]
             found.append(LatentPoint(source, float(x), float(y), float(opinion[index])))

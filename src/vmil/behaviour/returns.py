@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from vmil.config.options import Normalise
 
+LEAST_RANGE = 1e-3  # what returns are divided by, at the least
+
 
 def lambda_return(reward: Tensor, value: Tensor, discount: float, lam: float) -> Tensor:
     """G_t = r_t + γ [(1 − λ) V(z_{t+1}) + λ G_{t+1}], G_H = V(z_H) (Sutton & Barto 2018, eq. 12.18).
@@ -47,9 +49,9 @@ class ReturnRange(nn.Module):
     range: Tensor
     initialised: Tensor
 
-    def __init__(self, decay: float = 0.99, floor: float = 1e-3) -> None:
+    def __init__(self, decay: float = 0.99) -> None:
         super().__init__()
-        self.decay, self.floor = decay, floor
+        self.decay = decay
         self.register_buffer("range", torch.ones(()))
         self.register_buffer("initialised", torch.zeros(()))
 
@@ -69,4 +71,4 @@ class ReturnRange(nn.Module):
         sound = torch.isfinite(high - low)  # else `training.skip_nonfinite` leaves the step out: so does the range
         self.range.copy_(torch.where(sound, torch.lerp(high - low, self.range, keep), self.range))
         self.initialised.copy_(torch.where(sound, 1.0, self.initialised))
-        return self.range.clamp(min=self.floor)
+        return self.range.clamp(min=LEAST_RANGE)

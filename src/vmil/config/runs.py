@@ -61,8 +61,9 @@ def pretrained_dir(env: str) -> Path:
     return assets_dir(env) / PRETRAINED
 
 
-def shipped_policies(package: Path) -> list[str]:
-    """The tasks for which a trained policy lies in the package's directory."""
+def shipped_policies() -> list[str]:
+    """The tasks for which a trained policy lies in the package."""
+    package = Path(vmil.__file__).parent
     return sorted(path.parents[1].name for path in package.glob(f"{ASSETS}/*/{PRETRAINED}/{POLICY_FILE}"))
 
 
@@ -74,7 +75,7 @@ def find_pretrained(which: str) -> Path:
     for candidate in (pretrained_dir(which), given_path("pretrained", which)):
         if (candidate / POLICY_FILE).is_file():
             return candidate
-    known = shipped_policies(Path(vmil.__file__).parent)
+    known = shipped_policies()
     there = f"there are: {', '.join(known)}" if known else "none came with this vmil: `make ship RUN=…` makes one"
     raise UserError(f"there is no trained policy '{which}' ({there}){keys.nearest(which, known)}")
 

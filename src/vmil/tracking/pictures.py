@@ -15,6 +15,7 @@ from vmil.system.files import replace_file
 
 Pixels = NDArray[np.uint8]
 
+LEAST_SIDE = 256  # pixels, of a film
 _BAR = (66, 103, 172)
 _INK = (40, 40, 40)
 
@@ -73,10 +74,10 @@ def write_png(path: Path, image: Pixels) -> None:
     replace_file(path, file.getbuffer())
 
 
-def write_video(path: Path, frames: Pixels, fps: float, least_size: int = 256) -> None:
+def write_video(path: Path, frames: Pixels, fps: float) -> None:
     """Writes frames (T, H, W, 3) as H.264 MP4; atomic.
 
-    Small frames are enlarged by a whole factor to at least `least_size` pixels (players blur what they enlarge) and
+    Small frames are enlarged by a whole factor to at least `LEAST_SIDE` pixels (players blur what they enlarge) and
     padded to even sides (the codec's need).
 
     Raises:
@@ -88,7 +89,7 @@ def write_video(path: Path, frames: Pixels, fps: float, least_size: int = 256) -
 
     if frames.ndim != 4 or frames.shape[-1] != 3 or not len(frames):
         raise ValueError(f"a video needs frames (T, H, W, 3), got {frames.shape}")
-    factor = max(1, -(-least_size // min(frames.shape[1:3])))
+    factor = max(1, -(-LEAST_SIDE // min(frames.shape[1:3])))
     height, width = (factor * side + factor * side % 2 for side in frames.shape[1:3])
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.tmp.mp4")
