@@ -25,7 +25,6 @@ def module(config: Config, directory: Path | None = None, ahead: bool = False) -
     data = VMILDataModule(config, CountingPolicy(), directory)
     data.setup()
     if ahead:  # as for a GPU
-        assert data.demos is not None
         data.draws = Draws(config, data.demos.replay, data.replay, pinned=False, ahead=True)
     return data
 

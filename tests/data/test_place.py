@@ -122,7 +122,6 @@ def test_its_batches_are_those_of_a_replay_with_the_host(
     host = module(config)
     request.getfixturevalue("on_device")
     device = module(config)
-    assert device.demos is not None
     assert host.place is None
     assert host.replay.device is None
     assert device.replay.device == device.demos.replay.device == device.place

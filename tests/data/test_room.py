@@ -9,7 +9,6 @@ from counting_run import module, same
 
 from vmil.config.schema import Config
 from vmil.data import footprint
-from vmil.data.demos import Demonstrations
 from vmil.data.footprint import Footprint, estimate, replay_steps
 from vmil.envs.factory import EnvInfo, env_info
 from vmil.errors import UserError
@@ -30,7 +29,6 @@ def test_estimate_is_what_is_taken_when_full(config: Config, tmp_path: Path) -> 
     data = module(config, tmp_path / "replay")
     for _ in range(data.pace.epochs):
         list(data.epoch())
-    assert isinstance(data.demos, Demonstrations)
     assert data.replay.memory_bytes() == data.footprint.replay_bytes
     assert data.demos.replay.memory_bytes() == data.footprint.demo_bytes
     data.state_dict()

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from vmil.config.learners import expert_columns, lead_in
 from vmil.config.schema import Config
 from vmil.data.collect import Collects, LearnerPolicy
-from vmil.data.demos import Demonstrations, load_demonstrations
+from vmil.data.demos import load_demonstrations
 from vmil.data.draws import make_draws
 from vmil.data.footprint import estimate
 from vmil.data.pace import Pace
@@ -62,7 +62,6 @@ class VMILDataModule(lightning.LightningDataModule):
         self.pace = Pace(config)
         self.metrics: dict[str, float] = {}  # of the last collection, and the mean time to sample
         self.on_collect: Callable[[int], None] | None = None
-        self.demos: Demonstrations | None = None
         self._policy = policy
         self._round_collector: RoundCollector | None = None
         self._pending: dict[str, Any] | None = None
@@ -127,7 +126,6 @@ class VMILDataModule(lightning.LightningDataModule):
     @property
     def digest(self) -> str:
         """Which demonstrations the run imitates: SHA-256 (hex) of their files."""
-        assert self.demos is not None
         return self.demos.digest
 
     @property
@@ -192,7 +190,6 @@ class VMILDataModule(lightning.LightningDataModule):
         return self._own_state() if self.rank.count == 1 else states_of_all(self._own_state)
 
     def _own_state(self) -> dict[str, Any]:
-        assert self.demos is not None
         self.draws.discard()
         if self.replay_dir is not None:
             self.replay.save(self.replay_dir)
@@ -221,7 +218,6 @@ class VMILDataModule(lightning.LightningDataModule):
             self._restored = False
             return
         state_dict = own_state(state_dict, self.rank)
-        assert self.demos is not None
         if self.replay_dir is None:
             raise UserError("this checkpoint cannot be resumed without its replay directory")
         self.draws.discard()

@@ -22,7 +22,7 @@ class Data(Protocol):
     """
 
     metrics: dict[str, float]  # collect/*, time/*, replay/* of the last round
-    demos: Demonstrations | None
+    demos: Demonstrations
     on_collect: Callable[[int], None] | None  # called with the frames so far, after every agent step
 
     @property

@@ -46,8 +46,7 @@ class Reporter:
 
     def report(self, trainer: lightning.Trainer, rollout: Rollout, judged: dict[str, float], frames: int) -> None:
         """An evaluation after that many frames; `judged`: the learner's own metrics of its episodes."""
-        demos = data_of(trainer).demos
-        expert = None if demos is None else demos.mean_return
+        expert = data_of(trainer).demos.mean_return
         self.last, self.scored_frames = score(rollout.returns, expert, rollout.scores, self._headline), frames
         values = _metrics(self.last, rollout) | judged
         self._tracker.metrics(values, frames)
