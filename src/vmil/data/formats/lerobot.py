@@ -6,7 +6,6 @@ many episodes share files; `meta/episodes` says where each begins. LeRobot itsel
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator
@@ -29,6 +28,7 @@ from vmil.data.formats.source import (
     attempt,
     check_size,
     rate,
+    read_json,
     scaled_actions,
     side_by_side,
     the_image_key,
@@ -38,7 +38,6 @@ from vmil.errors import UserError
 
 INFO = "meta/info.json"
 REWARD = "next.reward"  # of the action of the same row
-MAX_INFO = 16 * 2**20  # bytes
 
 
 def read_lerobot(root: Path, options: ReadOptions) -> Iterator[SourceEpisode | Unreadable]:
@@ -189,13 +188,8 @@ class _Dataset:
 
 def _read_info(root: Path) -> dict[str, Any]:
     path = root / INFO
-    try:
-        if path.stat().st_size > MAX_INFO:
-            raise UserError(f"{path} is larger than {MAX_INFO >> 20} MiB")
-        info = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} is corrupt or truncated") from error
-    features = info.get("features") if isinstance(info, dict) else None
+    info = read_json(path)
+    features = info.get("features")
     if not isinstance(features, dict) or not all(
         isinstance(feature, dict) and isinstance(feature.get("dtype"), str) for feature in features.values()
     ):
@@ -207,7 +201,7 @@ def _read_info(root: Path) -> dict[str, Any]:
             "lerobot.scripts.convert_dataset_v21_to_v30 converts v2.1 (--push-to-hub=false keeps it on this machine); "
             "older ones go to v2.1 first, with an older LeRobot"
         )
-    return dict(info)
+    return info
 
 
 def _is_camera(feature: dict[str, Any]) -> bool:

@@ -5,7 +5,6 @@ Read without Minari, because its loader imports whatever environment the metadat
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -23,13 +22,13 @@ from vmil.data.formats.source import (
     aligned,
     alignment_of,
     attempt,
+    read_json,
     scaled_actions,
 )
 from vmil.errors import UserError
 from vmil.system.paths import user_path
 
 MAIN_FILE, METADATA = "main_data.hdf5", "metadata.json"
-MAX_METADATA = 16 * 2**20  # bytes
 PHYSICS = "physics_state"  # ours, in `infos`
 
 
@@ -50,7 +49,7 @@ def read_minari(directory: Path, options: ReadOptions) -> Iterator[SourceEpisode
         raise UserError(f"{directory} has no {MAIN_FILE}: of Minari's formats, only HDF5 is read")
     with hdf5.opened(directory / MAIN_FILE) as file:
         names = [name for name in file if re.fullmatch(r"episode_\d+", name)]
-        expected = _metadata(directory).get("total_episodes")
+        expected = read_json(directory / METADATA).get("total_episodes")
         if not names or (isinstance(expected, int) and expected != len(names)):
             raise UserError(f"{directory} is truncated: it has {len(names)} episodes, its metadata says {expected}")
         for name in sorted(names, key=lambda name: int(name.removeprefix("episode_"))):
@@ -83,19 +82,6 @@ def _read(group: Any, options: ReadOptions, where: str, name: str) -> SourceEpis
         physics=hdf5.array(infos, PHYSICS, where) if physics else None,
         notes=("JPEG pictures, which are lossy: Minari's jpeg_encoding was on",) if lossy else (),
     )
-
-
-def _metadata(directory: Path) -> dict[str, Any]:
-    path = directory / METADATA
-    try:
-        if path.stat().st_size > MAX_METADATA:
-            raise UserError(f"{path} is larger than {MAX_METADATA >> 20} MiB")
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} is corrupt or truncated") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} is not a JSON object")
-    return content
 
 
 def write_minari(directory: Path, episodes: Iterator[SourceEpisode], dataset_id: str, about: Sequence[str]) -> int:

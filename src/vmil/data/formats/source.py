@@ -10,6 +10,7 @@ A layout does not settle it: LIBERO's files are robomimic's with led_to, and beg
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from einops import rearrange
 from PIL import Image
 
 from vmil.config.schema_cli import Alignment, FormatName, Resize
+from vmil.data.recording import read_bounded
 from vmil.errors import UserError
 
 P = ParamSpec("P")
@@ -29,6 +31,7 @@ MAX_SOURCE_BYTES = 2**30  # of one array of one episode, unpacked
 MAX_EPISODES = 10_000  # whose names still sort in four digits
 MAX_RATE = 1e6  # steps a second
 MAX_PIXELS = 4096 * 4096  # of one picture
+MAX_JSON_BYTES = 16 * 2**20  # of a file that describes a source
 
 Convention = Literal["at", "led_to"]
 CONVENTIONS: dict[FormatName, Convention] = {"npz": "led_to", "robomimic": "at", "minari": "at", "lerobot": "at"}
@@ -57,7 +60,6 @@ class SourceEpisode:
     reward: np.ndarray | None = None  # (T,) float32; reward[t] followed action[t]
     proprio: np.ndarray | None = None  # (T or T + 1, P) float32, a row per image
     physics: np.ndarray | None = None  # (T or T + 1, S) float64, a row per image
-    meta: dict[str, Any] | None = None  # what the source says about itself: the keys of a demonstration's meta
     fps: float | None = None  # agent steps a second; None: its source does not say
     notes: tuple[str, ...] = ()  # what a person should know
 
@@ -216,6 +218,17 @@ def resized(picture: np.ndarray, options: ReadOptions, name: str) -> np.ndarray:
         raise ValueError(options.resize)
     # Pillow widens the filter with the scale, which is what antialiases.
     return np.asarray(Image.fromarray(picture).resize((size, size), Image.Resampling.BILINEAR))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file that describes a source; UserError if it holds none, or is too large for one."""
+    try:
+        content = json.loads(read_bounded(path, MAX_JSON_BYTES, otherwise=""))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is corrupt or truncated") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is not a JSON object")
+    return content
 
 
 def check_size(count: int, itemsize: int, name: str) -> None:
