@@ -81,18 +81,11 @@ def score(
         iqm=interquartile_mean(values),
         low=low,
         high=high,
-        normalised=normalised(mean, expert_return) if expert_return and expert_return > 0 else None,
+        normalised=mean / expert_return if expert_return and expert_return > 0 else None,
         episodes=len(values),
         extras=extras,
         headline=headline,
     )
-
-
-def normalised(mean_return: float, expert_return: float) -> float:
-    """Return over the expert's; 1 is as good as the demonstrations. ValueError unless the expert's is positive."""
-    if expert_return <= 0:
-        raise ValueError(f"cannot normalise by an expert return of {expert_return}")
-    return mean_return / expert_return
 
 
 def interquartile_mean(values: Sequence[float] | NDArray[np.float64]) -> float:
