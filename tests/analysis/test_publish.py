@@ -104,7 +104,7 @@ def test_a_run_without_numbers_is_refused(run_dir: Path) -> None:
 def test_the_command_names_every_setting_that_the_presets_do_not() -> None:
     config = load_config(["env=walker", "algo=vmil_plus", "discriminator.lr=2e-5", "training.eval_at_start=true"])
     assert make_command(config) == (
-        'make train ENV=walker ALGO=vmil_plus SEED=0 ARGS="discriminator.lr=2.0e-05 training.eval_at_start=true"'
+        'make train ENV=walker ALGO=vmil_plus SEED=0 ARGS="discriminator.lr=2e-05 training.eval_at_start=true"'
     )
     assert load_config(["env=walker", *make_command(config).split('"')[1].split()]) == config
     assert (

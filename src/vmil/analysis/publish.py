@@ -7,14 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import yaml
-
 from vmil.analysis.gallery import copy_pictures, evenly
 from vmil.analysis.latents import latent_points, write_latents
 from vmil.analysis.preset import changed_settings, unnamed_changes, variant_by
 from vmil.analysis.results import CARD, METRICS, Card, checkout_dir, write_card
 from vmil.analysis.stored import expert_return
-from vmil.config.keys import flatten
+from vmil.config.keys import flatten, typed
 from vmil.config.load import load_saved_config
 from vmil.config.runs import BASE, CONFIG_FILE, run_name
 from vmil.config.schema import Config
@@ -130,7 +128,7 @@ def make_command(config: Config) -> str:
     if config.demos.path is not None:
         config = replace(config, demos=replace(config.demos, path=Path(config.demos.path).name))
     changed = [
-        f"{key}={_text(value)}"
+        f"{key}={typed(value)}"
         for key, value in changed_settings(flatten(config), config.env.name, config.algo).items()
     ]
     arguments = f' ARGS="{" ".join(changed)}"' if changed else ""
@@ -156,8 +154,3 @@ def write_metrics(points: Sequence[Point], path: Path) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["frames", "seconds", "name", "value"])
         writer.writerows([point.frames, f"{point.seconds:.1f}", point.name, f"{point.value:.6g}"] for point in points)
-
-
-def _text(value: object) -> str:
-    """A value as the command line takes it."""
-    return yaml.safe_dump(value, default_flow_style=True).splitlines()[0] if not isinstance(value, str) else value

@@ -7,7 +7,6 @@ import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 
 import torch
@@ -18,7 +17,7 @@ from vmil.config.schema import Config
 from vmil.errors import UserError
 from vmil.learner.device import choose_device, use_bf16
 from vmil.system.machine import allowed_cores, available_memory, processor_name
-from vmil.system.provenance import git_commit
+from vmil.system.provenance import git_commit, versions
 
 FORMAT = 1  # of the JSON file, raised when a field changes its meaning
 PACKAGES = ("torch", "torchrl", "mujoco", "numpy")
@@ -103,8 +102,7 @@ def this_machine(config: Config) -> dict[str, object]:
         "graphs": config.compute.graphs,
         "convolutions": "bf16" if use_bf16(config, device) else "fp32",
         "system": platform.platform(),
-        "python": platform.python_version(),
-        **{package: metadata.version(package) for package in PACKAGES},
+        **versions(*PACKAGES),
     }
 
 
