@@ -10,16 +10,16 @@ from torch import Tensor
 
 from vmil.config.schema import CollectorConfig
 from vmil.data.players import EpisodeWorker, Player
-from vmil.data.worker_pool import APART, Job
+from vmil.data.worker_pool import APART, EpisodeSpec
 
 
 class Here:
     """A pool in this process."""
 
-    def __init__(self, config: CollectorConfig, job: Job, player: Player) -> None:
-        options = {"frames_per_batch": job.steps, "total_frames": -1, "reset_at_each_iter": True, **APART}
+    def __init__(self, config: CollectorConfig, spec: EpisodeSpec, player: Player) -> None:
+        options = {"frames_per_batch": spec.steps, "total_frames": -1, "reset_at_each_iter": True, **APART}
         self.workers = [
-            EpisodeWorker(job.make_env, copy.deepcopy(player), worker_idx=index, **options)
+            EpisodeWorker(spec.make_env, copy.deepcopy(player), worker_idx=index, **options)
             for index in range(config.workers)
         ]
         self.rollouts = [iter(worker) for worker in self.workers]

@@ -155,9 +155,9 @@ def _frame_ms(profile: RenderProfile) -> float:
 def _sawyer_ms() -> float:
     """Median time of one picture of the peg insertion [ms]; UserError if Meta-World is missing or broken."""
     from vmil.envs.rendering import open_renderer
-    from vmil.envs.sawyer import VIEWS, load_task
+    from vmil.envs.sawyer import VIEWS, load_peg_insertion
 
-    task = load_task()
+    task = load_peg_insertion()
     config = EnvConfig(name="sawyer", camera="front")
     with closing(open_renderer(task.model, task.data, config, VIEWS)) as renderer:
         return _median_ms(renderer)

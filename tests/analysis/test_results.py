@@ -16,7 +16,7 @@ from vmil.analysis.insight import open_loop_picture, reward_histograms
 from vmil.analysis.preset import variant_by
 from vmil.analysis.references import read_references
 from vmil.analysis.results import Card, checkout_dir, load_results, longest, read_card, read_published, write_card
-from vmil.analysis.stored import expert_return, read_mlflow, timed
+from vmil.analysis.stored import implied_expert_return, read_mlflow, timed
 from vmil.config.keys import flatten
 from vmil.config.load import load_config
 from vmil.config.schema import TrackingConfig
@@ -228,8 +228,8 @@ def test_wall_clock_between_rounds_is_interpolated() -> None:
 
 def test_the_expert_s_return_is_what_normalised_the_score() -> None:
     points = (Point(1, 1, "eval/return", 50.0), Point(1, 1, "eval/normalised", 0.05), Point(2, 2, "eval/return", 9.0))
-    assert expert_return(points) == 1000.0
-    assert expert_return(points[2:]) is None
+    assert implied_expert_return(points) == 1000.0
+    assert implied_expert_return(points[2:]) is None
 
 
 # ---- what is committed ----------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from torch import nn
 
 from vmil import cli
 from vmil.bench import updates
-from vmil.bench.child_process import alone
+from vmil.bench.child_process import in_own_process
 from vmil.bench.clock import alternate
 from vmil.bench.command import run_bench
 from vmil.bench.equality import Difference, compare, in_reference_layout, make_reference
@@ -31,7 +31,7 @@ from vmil.bench.report import Table
 from vmil.bench.sampling import measure_sampling
 from vmil.bench.scaling import Growth, statement
 from vmil.bench.updates import comparable, differences
-from vmil.bench.whole_process import Pace, Peak, measure_end_to_end, peak_memory, train_rounds, update_peak
+from vmil.bench.whole_process import Peak, Throughput, measure_end_to_end, peak_memory, train_rounds, update_peak
 from vmil.config.keys import leaves
 from vmil.config.schema import Config, WorldModelConfig
 from vmil.config.schema_cli import BenchOptions
@@ -199,11 +199,11 @@ def test_growth_is_the_power_of_the_size() -> None:
 
 
 def test_another_process_answers_and_complains() -> None:
-    plan = alone(make_plan, [*TOY, "parts=update"])
+    plan = in_own_process(make_plan, [*TOY, "parts=update"])
     assert isinstance(plan, Plan)
     assert plan.parts == ("update",)
     with pytest.raises(UserError, match="repeats=0"):
-        alone(make_plan, [*TOY, "repeats=0"])
+        in_own_process(make_plan, [*TOY, "repeats=0"])
 
 
 def test_the_peak_of_memory_holds_what_was_held_once(config: Config) -> None:
@@ -316,11 +316,11 @@ def test_the_command_fails_where_the_two_differ(tmp_path: Path, monkeypatch: pyt
 
 
 def test_playing_beside_the_learner_is_compared_with_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    def run_apart(work: object, config: Config, rounds: int) -> Pace:
+    def run_apart(work: object, config: Config, rounds: int) -> Throughput:
         rates = (30.0, 33.0, 36.0) if config.collector.overlap else (20.0, 22.0, 24.0)
-        return Pace(rates, rates, Peak(10**9, None))
+        return Throughput(rates, rates, Peak(10**9, None))
 
-    monkeypatch.setattr("vmil.bench.whole_process.alone", run_apart)
+    monkeypatch.setattr("vmil.bench.whole_process.in_own_process", run_apart)
     workers = ["collector.backend=process", "collector.workers=2", "training.frames_per_epoch=2000"]
     run = make_plan(["algo=vmil_plus", "env=walker", *workers, "collector.overlap=true"]).run
     table = Table(lambda text: None)

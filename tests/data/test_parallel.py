@@ -25,7 +25,7 @@ from vmil.data import parallel
 from vmil.data.datamodule import VMILDataModule
 from vmil.data.parallel import ParallelCollector
 from vmil.data.players import Player
-from vmil.data.worker_pool import Job, LostWorkersError, WorkerPool
+from vmil.data.worker_pool import EpisodeSpec, LostWorkersError, WorkerPool
 from vmil.envs.counting import CountingEnv
 from vmil.envs.episodes import Outcome
 from vmil.envs.factory import make_env
@@ -65,9 +65,9 @@ def collector(
     env: Callable[[], CountingEnv] | None = None,
     overlap: bool = False,
 ) -> ParallelCollector:
-    job = Job(partial(make_env, config.env, 0) if env is None else env, STEPS)
+    spec = EpisodeSpec(partial(make_env, config.env, 0) if env is None else env, STEPS)
     asked = CollectorConfig(backend="process", workers=workers, timeout=900.0, overlap=overlap)
-    return ParallelCollector(asked, job, SEED, config.env.proprio, Noisy() if policy is None else policy)
+    return ParallelCollector(asked, spec, SEED, config.env.proprio, Noisy() if policy is None else policy)
 
 
 def collect(made: ParallelCollector, count: int, random: int = 0) -> TensorDict:
@@ -161,8 +161,8 @@ class Losing(Here):
     spared = 1
     made = 0
 
-    def __init__(self, config: CollectorConfig, job: Job, player: Player) -> None:
-        super().__init__(config, job, player)
+    def __init__(self, config: CollectorConfig, spec: EpisodeSpec, player: Player) -> None:
+        super().__init__(config, spec, player)
         type(self).made += 1
 
     def finish(self, meanwhile: Callable[[], None]) -> TensorDictBase:
@@ -380,6 +380,6 @@ def test_a_wish_to_stop_is_heard_while_workers_begin(config: Config) -> None:
 
 def test_ray_that_is_not_installed_is_a_sentence(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
-    job = Job(partial(make_env, config.env, 0), STEPS)
+    spec = EpisodeSpec(partial(make_env, config.env, 0), STEPS)
     with pytest.raises(UserError, match=r"collector.backend=ray needs Ray: `pip install -e .\[ray\]`"):
-        WorkerPool(CollectorConfig(backend="ray"), job, Player(Noisy(), SEED, False))
+        WorkerPool(CollectorConfig(backend="ray"), spec, Player(Noisy(), SEED, False))

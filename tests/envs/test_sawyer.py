@@ -15,7 +15,7 @@ from tensordict import TensorDictBase
 from vmil.config.load import load_config
 from vmil.config.schema import EnvConfig
 from vmil.envs.factory import EnvInfo, env_info, make_env, render_states, revisit
-from vmil.envs.sawyer import HAND, HAND_HIGH, HAND_LOW, SawyerEnv, load_task
+from vmil.envs.sawyer import HAND, HAND_HIGH, HAND_LOW, SawyerEnv, load_peg_insertion
 from vmil.errors import UserError
 
 PEG, MOCAP, BOX = slice(9, 12), slice(31, 34), slice(38, 41)  # in a physics state
@@ -89,7 +89,7 @@ def test_an_episode_is_decided_by_seed_and_index(env: SawyerEnv) -> None:
 
 def test_hand_peg_and_box_are_placed_anew_in_their_ranges(env: SawyerEnv) -> None:
     starts = np.stack([play(env, ACTIONS[:0], episode)[1][0] for episode in range(12)])
-    task = load_task()
+    task = load_peg_insertion()
     space = task._random_reset_space
     for part, low, high in (
         (MOCAP, np.add(HAND, HAND_LOW), np.add(HAND, HAND_HIGH)),

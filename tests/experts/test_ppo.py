@@ -16,7 +16,7 @@ from vmil.experts.actor import load_actor, make_actor_net
 from vmil.experts.ppo_agent import ACTION, PPOAgent
 from vmil.experts.sac import train_expert
 from vmil.experts.sac_expert import TrainedExpert
-from vmil.experts.state_task import describe_task, load_task, repeat_action
+from vmil.experts.state_task import describe_task, load_seeded_task, repeat_action
 from vmil.experts.suite_practice import SuitePractice, SuiteSimulators
 
 SPEC = describe_task("cheetah", "run", hidden=16, action_repeat=2)
@@ -50,7 +50,7 @@ def _simulators(count: int = 4, spread: int = 500) -> SuiteSimulators:
 
 
 def test_simulators_play_what_dm_control_plays() -> None:
-    many, single = _simulators(), load_task("cheetah", "run", seed=3 + 2)
+    many, single = _simulators(), load_seeded_task("cheetah", "run", seed=3 + 2)
     first = single.reset()
     actions = np.random.default_rng(0).uniform(-1, 1, (5, 4, 6)).astype(np.float32)
     for taken in actions:

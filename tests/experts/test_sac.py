@@ -19,7 +19,7 @@ from vmil.experts.actor import deterministic_policy, load_actor, make_actor_net,
 from vmil.experts.sac import train_expert
 from vmil.experts.sac_agent import REPLAY_KEYS, SACAgent, make_lookahead, make_state_env, updates_due
 from vmil.experts.sac_expert import TrainedExpert
-from vmil.experts.state_task import describe_task, load_task
+from vmil.experts.state_task import describe_task, load_seeded_task
 from vmil.experts.suite_practice import SuitePractice
 
 TINY = ExpertConfig(
@@ -130,7 +130,7 @@ def test_the_temperature_holds_the_entropy_that_was_asked_for() -> None:
 
 def test_reward_is_that_of_both_frames() -> None:
     spec = describe_task("walker", "walk", hidden=8, action_repeat=2)
-    env, control = make_state_env(spec), load_task("walker", "walk", seed=3)
+    env, control = make_state_env(spec), load_seeded_task("walker", "walk", seed=3)
     first, action = env.reset(), env.action_spec.rand()
     control.reset()
     with control.physics.reset_context():

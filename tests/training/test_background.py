@@ -18,7 +18,7 @@ from torch import Tensor
 
 from vmil.config.load import load_config
 from vmil.config.schema import Config
-from vmil.evaluation.background import BackgroundEvaluator, Job
+from vmil.evaluation.background import BackgroundEvaluator, Evaluation
 from vmil.evaluation.rollout import Rollout
 from vmil.learner.device import evaluates_in_background
 from vmil.training.evaluate import Evaluate
@@ -47,16 +47,16 @@ class Slow(BackgroundEvaluator):
 
     held = False
 
-    def start(self, job: Job) -> None:
-        self._job = job
+    def start(self, evaluation: Evaluation) -> None:
+        self._evaluation = evaluation
 
     def wait(self, seconds: float = 0.0) -> bool:
         return seconds > 0 and not self.held
 
     def take(self, on_step: Callable[[int], None]) -> tuple[Rollout, dict[str, float]]:
-        job, self._job = self._job, None
-        assert job is not None
-        return job.run(on_step)
+        evaluation, self._evaluation = self._evaluation, None
+        assert evaluation is not None
+        return evaluation.run(on_step)
 
 
 @pytest.fixture
@@ -176,28 +176,28 @@ def test_one_that_is_made_again_here_is_broken_off_by_a_stop_and_still_pending(t
 
 
 def test_a_lost_process_costs_time_only(process: BackgroundEvaluator) -> None:
-    process.start(Job(Deadly(0.5), TinyEnv, episodes=2, seed=0, video=True))
+    process.start(Evaluation(Deadly(0.5), TinyEnv, episodes=2, seed=0, video=True))
     assert process.wait(120.0)
     rollout, judged = process.take(lambda _: None)
-    assert rollout.returns == Job(Constant(0.5), TinyEnv, episodes=2, seed=0, video=False).run()[0].returns
+    assert rollout.returns == Evaluation(Constant(0.5), TinyEnv, episodes=2, seed=0, video=False).run()[0].returns
     assert rollout.video is not None
     assert judged == {"eval/reward_correlation": 0.25}
 
 
 def test_a_process_that_is_killed_while_it_answers_costs_time_only(process: BackgroundEvaluator) -> None:
-    job = Job(Wordy(0.5), TinyEnv, episodes=1, seed=0, video=False)
-    process.start(job)
+    evaluation = Evaluation(Wordy(0.5), TinyEnv, episodes=1, seed=0, video=False)
+    process.start(evaluation)
     assert process.wait(120.0)
     assert process._process is not None
     process._process.kill()
-    assert process.take(lambda _: None)[1] == job.run()[1]
+    assert process.take(lambda _: None)[1] == evaluation.run()[1]
 
 
 def test_training_does_not_wait_for_a_process_that_is_still_starting(process: BackgroundEvaluator) -> None:
     """It has read nothing of what it is to play; and one that is not wanted any more is gone at once."""
     examinee = Constant(0.5)
     examinee.register_buffer("weights", torch.zeros(4_000_000))  # more than a pipe holds
-    process.start(Job(examinee, TinyEnv, episodes=1, seed=0, video=False))
+    process.start(Evaluation(examinee, TinyEnv, episodes=1, seed=0, video=False))
     assert not process.wait()
     began = process._process
     process.close()
@@ -207,7 +207,7 @@ def test_training_does_not_wait_for_a_process_that_is_still_starting(process: Ba
 
 def test_one_lost_while_it_had_nothing_to_do_is_replaced(process: BackgroundEvaluator) -> None:
     for _ in range(2):
-        process.start(Job(Constant(0.5), TinyEnv, episodes=1, seed=0, video=False))
+        process.start(Evaluation(Constant(0.5), TinyEnv, episodes=1, seed=0, video=False))
         assert process.wait(120.0)
         assert process.take(_unasked)[0].returns
         assert process._process is not None
@@ -220,7 +220,7 @@ def _unasked(step: int) -> None:
 
 
 def test_what_goes_wrong_in_it_is_raised_here(process: BackgroundEvaluator) -> None:
-    process.start(Job(Constant(0.5), TinyEnv, episodes=0, seed=0, video=False))
+    process.start(Evaluation(Constant(0.5), TinyEnv, episodes=0, seed=0, video=False))
     assert process.wait(120.0)
     with pytest.raises(ValueError, match="at least one episode"):
         process.take(lambda _: None)

@@ -11,7 +11,7 @@ from vmil.analysis.gallery import copy_pictures, evenly
 from vmil.analysis.latents import latent_points, write_latents
 from vmil.analysis.preset import changed_settings, unnamed_changes, variant_by
 from vmil.analysis.results import CARD, METRICS, Card, checkout_dir, write_card
-from vmil.analysis.stored import expert_return
+from vmil.analysis.stored import implied_expert_return
 from vmil.config.keys import flatten, typed
 from vmil.config.load import load_saved_config
 from vmil.config.runs import BASE, CONFIG_FILE, run_name
@@ -101,7 +101,7 @@ def make_card(run_dir: Path, config: Config, points: Sequence[Point], options: P
         frames=max(point.frames for point in points),
         hours=round(max(last, float(seconds) if isinstance(seconds, (int, float)) else 0.0) / 3600, 3),
         status=str(record.get("status", "RUNNING")),
-        expert_return=expert_return(tuple(points)),
+        expert_return=implied_expert_return(tuple(points)),
         command=make_command(config),
         commit=str(tags.get("commit", "unknown")) if isinstance(tags, dict) else "unknown",
         machine=options.machine or machine.in_words(),

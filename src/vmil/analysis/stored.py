@@ -118,14 +118,14 @@ def _card(params: Mapping[str, str], tags: Mapping[str, str], status: str, point
         frames=max(point.frames for point in points),
         hours=max(point.seconds for point in points) / 3600,
         status=status,
-        expert_return=expert_return(points),
+        expert_return=implied_expert_return(points),
         command="",
         commit=tags.get("commit", ""),
         machine="",
     )
 
 
-def expert_return(points: tuple[Point, ...]) -> float | None:
+def implied_expert_return(points: tuple[Point, ...]) -> float | None:
     """The demonstrations' mean return, as implied by the evaluations; None if none was normalised."""
     returns = {point.frames: point.value for point in points if point.name == "eval/return"}
     shares = {point.frames: point.value for point in points if point.name == "eval/normalised"}

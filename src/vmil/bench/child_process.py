@@ -14,7 +14,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def alone(work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+def in_own_process(work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Calls it in a fresh process, whose memory holds nothing else; raises what it raises.
 
     Raises BrokenProcessPool if that process dies. What this process holds of a GPU but does not use is free for it.

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vmil.bench.child_process import alone
+from vmil.bench.child_process import in_own_process
 from vmil.bench.clock import Times
 from vmil.bench.loose_learner import LooseLearner
 from vmil.bench.report import Table, times_row
@@ -77,7 +77,7 @@ def add_recorded(table: Table, name: str, config: Config, action: int, warmup: i
     In a process of its own: one in which a recording fails is of no further use.
     """
     try:
-        found = alone(time_recorded, config, action, warmup, repeats)
+        found = in_own_process(time_recorded, config, action, warmup, repeats)
     except (UserError, RuntimeError, BrokenProcessPool) as error:  # of a kernel, or of the process
         table.remark(f"recorded {name}", f"NOT RECORDED: {str(error).partition(chr(10))[0]}")
         return None

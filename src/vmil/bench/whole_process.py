@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from vmil.bench.child_process import alone
+from vmil.bench.child_process import in_own_process
 from vmil.bench.report import GB, Row, Table
 from vmil.bench.updates import prepared
 from vmil.config.schema import Config, RunConfig, TrackingConfig
@@ -72,14 +72,14 @@ def measure_memory(table: Table, paper: dict[str, Config], run: Config, sizes: t
     cases = [(name, config, 0) for name, config in paper.items()]
     cases.append((f"{run.algo} {run.training.batch_size}x{run.training.batch_length}", run, proprio))
     for name, config, vector in cases:
-        peak = alone(update_peak, config, action, vector)
+        peak = in_own_process(update_peak, config, action, vector)
         table.add(Row("memory", f"{name}: process", peak.process / GB, "GB", note="with libraries, without replay"))
         if peak.gpu is not None:
             table.add(Row("memory", f"{name}: GPU", peak.gpu / GB, "GB"))
 
 
 @dataclass(frozen=True)
-class Pace:
+class Throughput:
     """Speed and memory of whole rounds of a run: collection, updates, logging."""
 
     frames: tuple[float, ...]  # a second, in each round
@@ -87,7 +87,7 @@ class Pace:
     peak: Peak
 
 
-def train_rounds(config: Config, rounds: int) -> Pace:
+def train_rounds(config: Config, rounds: int) -> Throughput:
     """Runs `vmil train` for two rounds more than asked, in a directory that is then removed.
 
     The first warms up; the first checkpoint, which every run makes, falls into the second.
@@ -114,7 +114,7 @@ def train_rounds(config: Config, rounds: int) -> Pace:
         for name in ("rate/frames", "rate/updates")
     )
     gpu = torch.cuda.max_memory_reserved() if torch.cuda.is_available() else None
-    return Pace(frames, updates, Peak(peak_memory(), gpu))
+    return Throughput(frames, updates, Peak(peak_memory(), gpu))
 
 
 def measure_end_to_end(table: Table, run: Config, rounds: int) -> None:
@@ -123,21 +123,21 @@ def measure_end_to_end(table: Table, run: Config, rounds: int) -> None:
     A run whose workers play while it learns is also run by turns, to say how much faster it is.
     """
     overlapping = run.collector.overlap
-    pace = alone(train_rounds, run, rounds)
+    speed = in_own_process(train_rounds, run, rounds)
     training, what = run.training, f"{run.algo}, overlapping" if overlapping else run.algo
     note = f"rounds of {training.frames_per_epoch:,} frames and {training.updates_per_epoch} updates"
-    _add_rates(table, what, pace, note)
-    table.add(Row("end_to_end", f"{what}: process", pace.peak.process / GB, "GB", note="with its replay so far"))
-    if pace.peak.gpu is not None:
-        table.add(Row("end_to_end", f"{what}: GPU", pace.peak.gpu / GB, "GB", note="with the search for kernels"))
+    _add_rates(table, what, speed, note)
+    table.add(Row("end_to_end", f"{what}: process", speed.peak.process / GB, "GB", note="with its replay so far"))
+    if speed.peak.gpu is not None:
+        table.add(Row("end_to_end", f"{what}: GPU", speed.peak.gpu / GB, "GB", note="with the search for kernels"))
     if overlapping:
-        turns = alone(train_rounds, replace(run, collector=replace(run.collector, overlap=False)), rounds)
-        faster = statistics.median(pace.frames) / statistics.median(turns.frames)
+        turns = in_own_process(train_rounds, replace(run, collector=replace(run.collector, overlap=False)), rounds)
+        faster = statistics.median(speed.frames) / statistics.median(turns.frames)
         _add_rates(table, f"{run.algo}, by turns", turns, f"overlapping is {faster:.2f} times as fast")
 
 
-def _add_rates(table: Table, what: str, pace: Pace, note: str) -> None:
-    for unit, values in (("frames", pace.frames), ("updates", pace.updates)):
+def _add_rates(table: Table, what: str, speed: Throughput, note: str) -> None:
+    for unit, values in (("frames", speed.frames), ("updates", speed.updates)):
         row = Row("end_to_end", f"{what}: {unit}", statistics.median(values), "1/s", min(values), max(values))
         table.add(replace(row, repeats=len(values), note=note))
         note = ""

@@ -17,7 +17,7 @@ from vmil.config.schema import CollectorConfig, Config
 from vmil.data.collect import Collects, EpisodeCollector, LearnerPolicy, whole_episode
 from vmil.data.footprint import collected_env
 from vmil.data.players import Player, Report
-from vmil.data.worker_pool import Job, LostWorkersError, WorkerPool
+from vmil.data.worker_pool import EpisodeSpec, LostWorkersError, WorkerPool
 from vmil.envs.factory import env_info, make_env
 from vmil.errors import NonFiniteError, UserError
 
@@ -36,8 +36,8 @@ def make_collector(
     info = env_info(played)
     if not collects(config) or config.collector.backend == "direct":
         return EpisodeCollector(make_env(played, env_seed), info.steps_per_episode, info.frames_per_step, seed, policy)
-    job = Job(partial(make_env, played, env_seed), info.steps_per_episode)
-    return ParallelCollector(config.collector, job, seed, config.env.proprio, policy)
+    spec = EpisodeSpec(partial(make_env, played, env_seed), info.steps_per_episode)
+    return ParallelCollector(config.collector, spec, seed, config.env.proprio, policy)
 
 
 class Played(NamedTuple):
@@ -61,7 +61,7 @@ class ParallelCollector:
     def __init__(
         self,
         config: CollectorConfig,
-        job: Job,
+        spec: EpisodeSpec,
         seed: int,
         proprio: bool,
         policy: LearnerPolicy | None = None,
@@ -71,7 +71,7 @@ class ParallelCollector:
         self.on_step: Callable[[int], None] | None = None  # called several times a second, with no frames
         self.scores: dict[str, float] = {}
         self.seconds: dict[str, float] = {}
-        self._config, self._job, self._seed, self._proprio = config, job, seed, proprio
+        self._config, self._spec, self._seed, self._proprio = config, spec, seed, proprio
         self._pool: WorkerPool | None = None
         self._ahead: deque[Played] = deque()
         self._player: dict[str, Tensor] | None = None  # the state of the player of the episodes ahead
@@ -158,7 +158,7 @@ class ParallelCollector:
         orders = self._player["orders"].clone()
         orders[0] = self.episode
         if self._pool is None:
-            self._pool = WorkerPool(self._config, self._job, self._new_player(bool(orders[1])))
+            self._pool = WorkerPool(self._config, self._spec, self._new_player(bool(orders[1])))
         self._pool.begin({**self._player, "orders": orders})
         self._begun = True
 

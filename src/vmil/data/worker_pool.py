@@ -46,8 +46,8 @@ class LostWorkersError(Exception):
 
 
 @dataclass(frozen=True)
-class Job:
-    """What a pool of workers is for: the environment to play in, and agent steps of an episode at most."""
+class EpisodeSpec:
+    """The episodes that a pool of workers plays: in which environment, and of how many agent steps at most."""
 
     make_env: Callable[[], EpisodicEnv]
     steps: int
@@ -61,8 +61,8 @@ class WorkerPool:
     that thread.
     """
 
-    def __init__(self, config: CollectorConfig, job: Job, player: Player) -> None:
-        self._config, self._job, self._player = config, job, player
+    def __init__(self, config: CollectorConfig, spec: EpisodeSpec, player: Player) -> None:
+        self._config, self._spec, self._player = config, spec, player
         self._orders: SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = SimpleQueue()
         self._others = set(multiprocessing.active_children())
         self._collector: Any = None
@@ -149,14 +149,14 @@ class WorkerPool:
 
     def _start(self) -> None:
         common = {
-            "frames_per_batch": self._job.steps * self._config.workers,
+            "frames_per_batch": self._spec.steps * self._config.workers,
             "reset_at_each_iter": True,
             "backend": self._config.backend,
             "num_collectors": self._config.workers,
             "sync": True,
             "collector_class": EpisodeWorker,
         }
-        environments = [self._job.make_env] * self._config.workers
+        environments = [self._spec.make_env] * self._config.workers
         if self._config.backend == "process":
             local = {
                 "total_frames": -1,

@@ -30,7 +30,7 @@ HAND_LOW, HAND_HIGH = (-0.05, -0.1, -0.05), (0.15, 0.1, 0.1)  # where it begins 
 VIEWS = {"front": View(lookat=(-0.02, 0.59, 0.09), distance=0.88, azimuth=232.0, elevation=-37.0)}
 
 
-def load_task() -> Any:
+def load_peg_insertion() -> Any:
     """Make Meta-World's task with the hole's position among its observations; UserError if Meta-World is missing."""
     choose_backend()
     try:
@@ -80,7 +80,7 @@ class SawyerEnv(EpisodicEnv):
     def __init__(self, config: EnvConfig, seed: int) -> None:
         """Load the task and find its camera."""
         super().__init__(config, seed, ACTION_SIZE, PROPRIO_SIZE)
-        self._task = load_task()
+        self._task = load_peg_insertion()
         self._renderer = open_renderer(self._task.model, self._task.data, config, VIEWS)
 
     def _begin(self) -> None:

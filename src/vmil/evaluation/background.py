@@ -33,7 +33,7 @@ class Examinee(Protocol):
 
 
 @dataclass(frozen=True)
-class Job:
+class Evaluation:
     """A complete evaluation: it gives the same result in any process of the same machine."""
 
     examinee: Examinee
@@ -56,21 +56,21 @@ class BackgroundEvaluator:
         self._process: BaseProcess | None = None
         self._pipe: Connection | None = None
         self._sender: threading.Thread | None = None
-        self._job: Job | None = None
+        self._evaluation: Evaluation | None = None
 
-    def start(self, job: Job) -> None:
+    def start(self, evaluation: Evaluation) -> None:
         """Begins an evaluation; the result of the last one must have been taken."""
-        assert self._job is None
+        assert self._evaluation is None
         if self._process is not None and not self._process.is_alive():  # killed while idle, for its memory perhaps
             self.close()
         if self._pipe is None:
             self._pipe = self._open()
         # As bytes: torch would otherwise pass tensors through shared memory, which a kill leaves behind.
-        order = pickle.dumps((job, torch.get_float32_matmul_precision()))
+        order = pickle.dumps((evaluation, torch.get_float32_matmul_precision()))
         # In a thread: a process that is still starting does not read, which takes seconds.
         self._sender = threading.Thread(target=_send, args=(self._pipe, order), daemon=True)
         self._sender.start()
-        self._job = job
+        self._evaluation = evaluation
 
     def _open(self) -> Connection:
         # Not forked: this process has threads, a GPU, an OpenGL context.
@@ -90,13 +90,13 @@ class BackgroundEvaluator:
     def take(self, on_step: Callable[[int], None]) -> tuple[Rollout, dict[str, float]]:
         """Its result; if its process was lost, it is made in this one, unless `on_step` raises."""
         assert self._pipe is not None
-        assert self._job is not None
-        job, self._job = self._job, None
+        assert self._evaluation is not None
+        evaluation, self._evaluation = self._evaluation, None
         try:
             answer = self._pipe.recv_bytes()
         except (EOFError, OSError):  # it was killed, perhaps while it answered
             self.close()
-            return job.run(on_step)
+            return evaluation.run(on_step)
         result: tuple[Rollout, dict[str, float]] | Exception = pickle.loads(answer)  # from a process of our own
         if isinstance(result, Exception):
             raise result
@@ -104,7 +104,7 @@ class BackgroundEvaluator:
 
     def close(self) -> None:
         """Ends the process at once; what it was doing is lost."""
-        self._job = None
+        self._evaluation = None
         if self._process is not None:
             self._process.kill()
             self._process.join()
@@ -128,14 +128,15 @@ def _serve(pipe: Connection, parent: int) -> None:
     torch.set_num_threads(1)
     with suppress(EOFError, OSError):  # its parent has ended
         while True:
-            job, precision = pickle.loads(pipe.recv_bytes())  # from the parent process's memory, never from a file
+            order = pipe.recv_bytes()
+            evaluation, precision = pickle.loads(order)  # from the parent process's memory, never from a file
             torch.set_float32_matmul_precision(precision)
-            pipe.send_bytes(pickle.dumps(_answer(job)))
+            pipe.send_bytes(pickle.dumps(_answer(evaluation)))
 
 
-def _answer(job: Job) -> tuple[Rollout, dict[str, float]] | Exception:
+def _answer(evaluation: Evaluation) -> tuple[Rollout, dict[str, float]] | Exception:
     try:
-        return job.run()
+        return evaluation.run()
     except Exception as error:  # noqa: BLE001  (raised where the result is taken)
         error.add_note(f"In the process that evaluates:\n{traceback.format_exc()}")
         return error

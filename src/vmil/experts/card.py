@@ -9,7 +9,7 @@ import numpy as np
 
 from vmil.envs.tasks import find_task
 from vmil.experts.expert import Expert
-from vmil.experts.replay_check import Replay
+from vmil.experts.replay_check import Discrepancy
 from vmil.system.provenance import sha256, versions
 
 
@@ -22,7 +22,7 @@ class DemoLine:
     total: float
     steps: int
     scores: dict[str, float]
-    check: Replay
+    check: Discrepancy
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from vmil.envs.tasks import find_task
 from vmil.errors import UserError
 from vmil.experts.card import DemoLine, Recipe, write_card
 from vmil.experts.expert import Expert
-from vmil.experts.replay_check import Replay, replay_demo
+from vmil.experts.replay_check import Discrepancy, replay_demo
 from vmil.experts.sheet import write_sheet
 from vmil.system.arrays import Floats, Floats32
 from vmil.system.provenance import versions
@@ -116,7 +116,7 @@ def noisy(action: Floats32, std: float, generator: np.random.Generator) -> Float
     return disturbed
 
 
-def verify(expert: Expert, episode: Episode) -> Replay:
+def verify(expert: Expert, episode: Episode) -> Discrepancy:
     """Play the episode again; RuntimeError if it does not come out the same."""
     check = replay_demo(expert, episode.seed, episode.physics, episode.action, episode.reward)
     if check.one_step_state > expert.one_step_tolerance or check.open_loop_return > RETURN_TOLERANCE:

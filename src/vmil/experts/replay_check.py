@@ -11,7 +11,7 @@ from vmil.system.arrays import Floats, Floats32
 
 
 @dataclass(frozen=True)
-class Replay:
+class Discrepancy:
     """Largest differences between a recording and its replay; all zero when physics is exactly reproducible."""
 
     open_loop_state: float
@@ -22,7 +22,7 @@ class Replay:
     """Over all steps, each played from its own recorded state."""
 
 
-def replay_demo(expert: Expert, seed: int, physics: Floats, action: Floats32, reward: Floats32) -> Replay:
+def replay_demo(expert: Expert, seed: int, physics: Floats, action: Floats32, reward: Floats32) -> Discrepancy:
     """Play a recording of that seed again; physics (T+1, S), action (T, A), reward (T,)."""
     expert.begin(seed)
     states, rewards, one_step = [expert.state()], [], []
@@ -33,7 +33,7 @@ def replay_demo(expert: Expert, seed: int, physics: Floats, action: Floats32, re
         expert.restore(before)
         expert.execute(act)
         one_step.append(np.abs(expert.state() - after).max())
-    return Replay(
+    return Discrepancy(
         open_loop_state=float(np.abs(np.stack(states) - physics).max()),
         open_loop_return=abs(float(np.sum(rewards)) - float(reward.sum(dtype=np.float64))),
         one_step_state=float(np.max(one_step)),

@@ -15,7 +15,7 @@ from vmil.envs.suite import dmc_task
 from vmil.errors import UserError
 from vmil.experts.actor import deterministic_policy, load_actor
 from vmil.experts.expert import PROVENANCE, Expert, Kind
-from vmil.experts.state_task import load_task, repeat_action
+from vmil.experts.state_task import load_seeded_task, repeat_action
 from vmil.system.arrays import Floats, Floats32
 from vmil.system.provenance import sha256
 
@@ -44,7 +44,7 @@ class TrainedExpert(Expert):
     def begin(self, seed: int) -> None:
         """Start the first episode of a dm_control task made with that seed."""
         self.close()
-        self._env = load_task(self._spec.domain, self._spec.task, seed)
+        self._env = load_seeded_task(self._spec.domain, self._spec.task, seed)
         self._step = self._env.reset()
 
     def decide(self) -> Floats32:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dm_env import TimeStep
 
 
-def load_task(domain: str, task: str, seed: int) -> Environment:
+def load_seeded_task(domain: str, task: str, seed: int) -> Environment:
     """Return dm_control's environment; `seed` decides its sequence of initial states."""
     env: Environment = import_suite().load(domain, task, task_kwargs={"random": seed})
     return env
@@ -24,7 +24,7 @@ def load_task(domain: str, task: str, seed: int) -> Environment:
 
 def describe_task(domain: str, task: str, hidden: int, action_repeat: int) -> ActorSpec:
     """Return the sizes of an actor for this task; UserError unless its actions are in [-1, 1], as tanh's are."""
-    env = load_task(domain, task, seed=0)
+    env = load_seeded_task(domain, task, seed=0)
     observation = env.observation_spec()
     obs_dim = sum(int(np.prod(leaf.shape)) for leaf in observation.values())  # a scalar counts as one
     actions = env.action_spec()
@@ -51,7 +51,7 @@ def score_episodes(policy: Policy, spec: ActorSpec, episodes: int, seed: int) ->
 
 
 def _score_episode(policy: Policy, spec: ActorSpec, seed: int) -> float:
-    env = load_task(spec.domain, spec.task, seed)
+    env = load_seeded_task(spec.domain, spec.task, seed)
     step, total = env.reset(), 0.0
     while not step.last():
         step, reward = repeat_action(env, policy(step.observation), spec.action_repeat)

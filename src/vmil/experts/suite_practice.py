@@ -7,7 +7,7 @@ from torch import nn
 
 from vmil.experts.actor import ActorSpec, deterministic_policy
 from vmil.experts.practice import Flags, first_lengths
-from vmil.experts.state_task import load_task, repeat_action, score_episodes
+from vmil.experts.state_task import load_seeded_task, repeat_action, score_episodes
 from vmil.system.arrays import Floats, Floats32
 
 EPISODE_FRAMES = 1000  # of dm_control's tasks
@@ -38,7 +38,7 @@ class SuiteSimulators:
         spread: agent steps of a whole episode; first ones are broken off early, as `first_lengths` says.
         """
         self._spec = spec
-        self._envs = [load_task(spec.domain, spec.task, seed + index) for index in range(count)]
+        self._envs = [load_seeded_task(spec.domain, spec.task, seed + index) for index in range(count)]
         self._left = first_lengths(count, spread)
         self.observation: Floats32 = np.stack([self._flat(env.reset().observation) for env in self._envs])  # (N, O)
 

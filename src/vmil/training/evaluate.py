@@ -15,7 +15,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 
 from vmil.config.schema import TrainingConfig
 from vmil.envs.episodes import EpisodicEnv
-from vmil.evaluation.background import BackgroundEvaluator, Job
+from vmil.evaluation.background import BackgroundEvaluator, Evaluation
 from vmil.learner.portable_evaluation import PortableEvaluation
 from vmil.training.interfaces import crossed, data_of, learner_of
 from vmil.training.reporter import Reporter
@@ -151,7 +151,7 @@ class Evaluate(Callback):
     def _evaluate(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, frames: int) -> None:
         """Evaluates at once, in this process."""
         asked = self._asked(pl_module, frames)
-        rollout, judged = self._job(asked).run(_stopper(trainer))
+        rollout, judged = self._evaluation(asked).run(_stopper(trainer))
         self.reporter.report(trainer, rollout, judged, frames)
         if asked.film:
             self._draw(trainer, pl_module, frames)
@@ -166,7 +166,7 @@ class Evaluate(Callback):
         frames: int,
     ) -> None:
         self._pending = self._asked(pl_module, frames)
-        background.start(self._job(self._pending))
+        background.start(self._evaluation(self._pending))
         if self._pending.film:
             self._draw(trainer, pl_module, frames)
 
@@ -183,10 +183,10 @@ class Evaluate(Callback):
             log.warning("the evaluation that was under way cannot be made again (%s)", error)
             return
         if self._background is not None:
-            self._background.start(self._job(self._pending))
+            self._background.start(self._evaluation(self._pending))
             return
         with isolate_rng(), suppress(_Stopped):  # what is pending stays so
-            rollout, judged = self._job(self._pending).run(_stopper(trainer))
+            rollout, judged = self._evaluation(self._pending).run(_stopper(trainer))
             frames, self._pending = self._pending.frames, None
             self.reporter.report(trainer, rollout, judged, frames)
 
@@ -208,8 +208,8 @@ class Evaluate(Callback):
     def _asked(self, pl_module: lightning.LightningModule, frames: int) -> _Pending:
         return _Pending(frames, self.reporter.wants_pictures(frames), learner_of(pl_module).portable_evaluation())
 
-    def _job(self, pending: _Pending) -> Job:
-        return Job(pending.examination, self.make_env, self.config.eval_episodes, self.seed, pending.film)
+    def _evaluation(self, pending: _Pending) -> Evaluation:
+        return Evaluation(pending.examination, self.make_env, self.config.eval_episodes, self.seed, pending.film)
 
     def _pending_state(self, pending: _Pending) -> dict[str, Any]:
         return {
