@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import pickle
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from vmil.behaviour.actor import Actor, ClippedNormalHead
 from vmil.config.options import LatentKind
 from vmil.data.transition import previous_actions
 from vmil.learner.portable_evaluation import PortableEvaluation
+from vmil.training.vmil import VMIL
 from vmil.world_model.model import WorldModel, make_latent, preprocess
 
 OPENING, LATER = torch.ones(1, dtype=torch.bool), torch.zeros(1, dtype=torch.bool)
@@ -229,3 +231,11 @@ def test_another_number_of_environments_begins_anew() -> None:
     policy(image[1, :2], proprio[1, :2], nobody[:2])
     assert torch.equal(policy(image[0], proprio[0], nobody), fresh)
     assert not torch.allclose(policy(image[0], proprio[0], nobody), fresh, atol=1e-4)
+
+
+def test_exploration_noise_lasts_as_long_as_asked(make_learner: Callable[..., VMIL]) -> None:
+    learner = make_learner("behaviour.exploration_std=0.5", "behaviour.exploration_frames=300")
+    for frames, std in ((0, 0.5), (299, 0.5), (300, 0.0), (900, 0.0)):
+        learner.clock.frames = frames
+        assert learner.exploration_policy().noise.std() == std
+    assert make_learner("behaviour.exploration_std=0.5").exploration_std() == 0.5

@@ -233,11 +233,3 @@ def test_without_a_clock_no_schedule_pretends_to_stand_at_its_beginning(make_lea
     learner.clock = None
     with pytest.raises(RuntimeError, match="no clock"):
         learner.training_step(make_batch(), 0)
-
-
-def test_exploration_noise_lasts_as_long_as_asked(make_learner: Callable[..., VMIL]) -> None:
-    learner = make_learner("behaviour.exploration_std=0.5", "behaviour.exploration_frames=300")
-    for frames, std in ((0, 0.5), (299, 0.5), (300, 0.0), (900, 0.0)):
-        learner.clock.frames = frames
-        assert learner.exploration_policy().noise.std() == std
-    assert make_learner("behaviour.exploration_std=0.5").exploration_std() == 0.5

@@ -1,4 +1,4 @@
-"""The callbacks around a small learner: what is reported when, in which order, and that looking changes nothing."""
+"""Evaluations and reports of a small run: what is made when and in which order, and that looking changes nothing."""
 
 from __future__ import annotations
 
