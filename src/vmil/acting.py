@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -134,13 +134,6 @@ class PortableActing(nn.Module):
     def keep(self, trace: list[tuple[Tensor, Tensor]]) -> None:
         """Makes every step append its (feat, action) to the list."""
         self._policy.trace = trace
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        """As its parent's; a state from an older checkpoint holds the model's heads too, which do not act."""
-        heads = tuple(f"{prefix}model.{head}." for head in ("decoder", "proprio_decoder", "reward_head"))
-        for name in [name for name in state_dict if name.startswith(heads)]:
-            del state_dict[name]  # of torch's own copy
-        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def _std(self) -> float:
         return float(self.std)

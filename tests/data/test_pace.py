@@ -5,8 +5,6 @@ from __future__ import annotations
 from types import SimpleNamespace as Some
 from typing import Any
 
-import pytest
-
 from vmil.data.pace import Pace
 
 
@@ -128,14 +126,3 @@ def test_a_last_round_beyond_the_budget_is_finished_and_a_lowered_budget_is_over
     assert not resumed(pace, frames=81).overdrawn
     assert resumed(pace, frames=80).overdrawn
     assert resumed(pace, frames=200).epochs == 5
-
-
-def test_a_checkpoint_from_before_there_were_waves_is_read() -> None:
-    pace = Pace(config())
-    pace.load_state_dict({"frames": 5, "goal": 40, "owed": 2})
-    fresh = Pace(config())
-    fresh.begin_round()
-    fresh.frames, fresh.owed = 5, 2
-    assert pace.state_dict() == fresh.state_dict()
-    with pytest.raises(KeyError):
-        pace.load_state_dict({"frames": 5})

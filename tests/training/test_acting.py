@@ -15,7 +15,6 @@ from vmil.acting import ActingPolicy, ActionNoise
 from vmil.behaviour.actor import Actor, ClippedNormalHead
 from vmil.config.options import LatentKind
 from vmil.data.transition import previous_actions
-from vmil.learner.portable_evaluation import PortableEvaluation
 from vmil.training.vmil import VMIL
 from vmil.world_model.model import WorldModel, make_latent, preprocess
 
@@ -199,27 +198,6 @@ def test_a_portable_copy_is_sent_without_what_does_not_act(proprio: int) -> None
     image, vector = make_seen()
     seen = image[0], vector[0] if proprio else None, FIRST[0]
     assert torch.equal(pickle.loads(pickle.dumps(sent))(*seen), policy(*seen))
-
-
-def test_an_older_state_of_a_portable_copy_with_the_model_s_heads_still_loads() -> None:
-    """As checkpoints hold it: within an evaluation, or a player."""
-    model, actor = make_networks()
-    older = PortableEvaluation(ActingPolicy(model, actor, deterministic=True).portable())
-    whole = {f"policy.model.{name}": value.clone() for name, value in model.state_dict().items()}
-    state = older.state_dict() | whole
-    assert {name.split(".")[2] for name in set(state) - set(older.state_dict())} == {"decoder", "proprio_decoder"}
-    nn.init.constant_(actor.net.head.bias[:A], 0.5)
-    later = PortableEvaluation(ActingPolicy(model, actor, deterministic=True).portable())
-    image, proprio = make_seen()
-    seen = image[0], proprio[0], FIRST[0]
-    expected = older(*seen)
-    assert not torch.equal(later(*seen), expected)
-    later = PortableEvaluation(ActingPolicy(model, actor, deterministic=True).portable())
-    later.load_state_dict(state)
-    assert torch.equal(later(*seen), expected)
-    assert set(whole) <= set(state)  # the caller's dictionary is left alone
-    with pytest.raises(RuntimeError, match="Unexpected"):
-        later.load_state_dict(state | {"policy.model.other.weight": torch.zeros(1)})
 
 
 @torch.no_grad()

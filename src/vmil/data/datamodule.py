@@ -225,7 +225,7 @@ class VMILDataModule(lightning.LightningDataModule):
         self.replay.load(self.replay_dir, state_dict["replay"])
         self.pace.load_state_dict(state_dict)
         self.round_collector.load_state_dict(state_dict)
-        self.metrics = dict(state_dict.get("metrics", {}))
+        self.metrics = dict(state_dict["metrics"])
         self._pending = None
 
     def restore(self, state_dict: dict[str, Any]) -> None:

@@ -103,18 +103,6 @@ class Pace:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continues where `state_dict` was taken."""
-        state = {**self._of_old(state["goal"]), **state}
         self.frames, self.goal, self.owed = state["frames"], state["goal"], state["owed"]
         self.wave, self.rounds, self.asked = state["wave"], state["rounds"], state["asked"]
         self.size, self.length = state["size"], state["length"]
-
-    def _of_old(self, goal: int) -> dict[str, int]:
-        """What older checkpoints lack, as their runs had it."""
-        training, before = self._training, math.ceil(goal / self._training.frames_per_epoch)
-        return {
-            "wave": 0,
-            "rounds": int(training.pretrain_updates > 0) + before,
-            "asked": before * training.frames_per_epoch,
-            "size": training.frames_per_epoch if goal else 0,
-            "length": training.updates_per_epoch if goal else training.pretrain_updates,
-        }

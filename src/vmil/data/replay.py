@@ -96,7 +96,7 @@ class Replay:
         """
         if not bool(torch.isfinite(episode.get("action")).all()):
             raise ValueError(f"episode {int(episode.get('episode')[0])} holds an action that is NaN or infinite")
-        if "terminated" not in set(episode.keys()):  # older checkpoints lack it, and so do demonstrations
+        if "terminated" not in set(episode.keys()):  # as in demonstrations
             episode = episode.copy().set("terminated", torch.zeros(len(episode), dtype=torch.bool))
         keys = (*KEYS, "proprio") if "proprio" in set(episode.keys()) else KEYS
         self.buffer.extend(episode.select(*keys))

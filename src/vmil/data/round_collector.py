@@ -94,7 +94,7 @@ class RoundCollector:
         """Continues where `state_dict` was taken."""
         self._suit_round()
         self.collector.load_state_dict(state["collector"])
-        self.tally = Tally(**state.get("tally", {}))
+        self.tally = Tally(**state["tally"])
         self._sliceable = None
 
     def _suit_round(self) -> None:

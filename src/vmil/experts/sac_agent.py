@@ -186,15 +186,14 @@ class SACAgent:
         self.loss.load_state_dict(state["loss"])
         self.loss.target_entropy.copy_(entropy)
         self.optimizer.load_state_dict(state["optimizer"])
-        single = torch.ones(len(state["replay"]["0"]), dtype=torch.int64)  # older checkpoints lack the steps
-        columns = {key: state["replay"].get(str(i), single) for i, key in enumerate(REPLAY_KEYS)}
-        self.replay.extend(TensorDict(columns, [len(single)]))
+        columns = {key: state["replay"][str(i)] for i, key in enumerate(REPLAY_KEYS)}
+        self.replay.extend(TensorDict(columns, [len(columns["action"])]))
         self.frames = state["frames"]
         torch.set_rng_state(state["torch_rng"])
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate  # not what it was stopped with
         own = _learning(self.config)
-        self.stages = state.get("stages", self.stages)  # older checkpoints lack them
+        self.stages = state["stages"]
         if self.stages[-1]["settings"] != own:
             self.stages = [*self.stages, {"frames": self.frames, "settings": own}]
 

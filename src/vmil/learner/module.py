@@ -200,9 +200,9 @@ class ImitationModule(lightning.LightningModule, ABC):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes it back, and the update counter as the plain number it is used as."""
-        self.means.load_state_dict(checkpoint.get("means", {}))  # older checkpoints lack all three
-        self.guard.load_state_dict(checkpoint.get("guard", {}))
-        self.stepper.load_state_dict(checkpoint.get("left_out", {}))
+        self.means.load_state_dict(checkpoint["means"])
+        self.guard.load_state_dict(checkpoint["guard"])
+        self.stepper.load_state_dict(checkpoint["left_out"])
         self.updates = int(checkpoint["state_dict"]["updates_done"])
 
     def _optimizer(self, name: str) -> Any:

@@ -75,8 +75,7 @@ class FiniteGuard:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Counts on from there."""
-        self.skipped = int(state.get("skipped", 0))  # older checkpoints lack both
-        self._in_a_row = dict(state.get("in_a_row", {}))
+        self.skipped, self._in_a_row = int(state["skipped"]), dict(state["in_a_row"])
 
 
 class LeftOut:

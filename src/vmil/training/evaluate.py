@@ -127,9 +127,8 @@ class Evaluate(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores it."""
         self.last_frames = state_dict["last_frames"]
-        self.reporter.load_state_dict({"scored_frames": self.last_frames} | state_dict)  # older checkpoints lack it
-        self._in_round = state_dict.get("in_round", False)  # older checkpoints lack it, and what was pending
-        self._left_over = state_dict.get("pending")
+        self.reporter.load_state_dict(state_dict)
+        self._in_round, self._left_over = state_dict["in_round"], state_dict["pending"]
 
     def _evaluate_if_due(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         frames = data_of(trainer).frames

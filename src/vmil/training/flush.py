@@ -52,8 +52,7 @@ class Watchdog:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Watches on from a checkpoint."""
-        self._sick = Counter(state.get("sick", {}))  # older checkpoints lack both
-        self._warned = set(state.get("warned", ()))
+        self._sick, self._warned = Counter(state["sick"]), set(state["warned"])
 
     def _warn(self, finding: Finding, frames: int) -> None:
         log.warning("after %d frames %s", frames, finding.sentence)
@@ -96,7 +95,7 @@ class TrackingFlush(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores both from the checkpoint."""
         self.tracker.load_state_dict({name: value for name, value in state_dict.items() if name != "watchdog"})
-        self._watchdog.load_state_dict(state_dict.get("watchdog", {}))
+        self._watchdog.load_state_dict(state_dict["watchdog"])
 
     def _rates(self, frames: int) -> dict[str, float]:
         now = time.monotonic()
