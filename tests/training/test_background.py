@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace as Some
@@ -32,6 +33,15 @@ class Deadly(Constant):
     def forward(self, image: Tensor, proprio: Tensor | None, is_first: Tensor) -> Tensor:
         if os.getppid() == PARENT:
             os.kill(os.getpid(), signal.SIGKILL)
+        return super().forward(image, proprio, is_first)
+
+
+class Hanging(Constant):
+    """Comes to no end in any process but the first."""
+
+    def forward(self, image: Tensor, proprio: Tensor | None, is_first: Tensor) -> Tensor:
+        if os.getppid() == PARENT:
+            threading.Event().wait()
         return super().forward(image, proprio, is_first)
 
 
@@ -72,7 +82,7 @@ def in_background(run: Run, process: BackgroundEvaluator) -> Run:
 
 @pytest.fixture
 def process() -> Iterator[BackgroundEvaluator]:
-    made = BackgroundEvaluator()
+    made = BackgroundEvaluator(timeout=120.0)
     yield made
     made.close()
 
@@ -182,6 +192,18 @@ def test_a_lost_process_costs_time_only(process: BackgroundEvaluator) -> None:
     assert rollout.returns == Evaluation(Constant(0.5), TinyEnv, episodes=2, seed=0, video=False).run()[0].returns
     assert rollout.video is not None
     assert judged == {"eval/reward_correlation": 0.25}
+
+
+def test_a_process_that_hangs_costs_time_only(process: BackgroundEvaluator, caplog: pytest.LogCaptureFixture) -> None:
+    process.timeout = 0.5  # for an episode
+    process.start(Evaluation(Hanging(0.5), TinyEnv, episodes=2, seed=0, video=False))
+    began = process._process
+    while not process.wait(0.1):
+        pass
+    assert began is not None
+    assert began.exitcode == -signal.SIGKILL
+    assert process.take(lambda _: None)[0].returns
+    assert "the process that evaluates hangs" in caplog.text
 
 
 def test_a_process_that_is_killed_while_it_answers_costs_time_only(process: BackgroundEvaluator) -> None:

@@ -170,7 +170,7 @@ class CollectorConfig:
     backend: CollectorBackend = "direct"  # in the learner's process, in processes beside it, or on a Ray cluster
     workers: Count = 1  # episodes played at once, each by a worker of its own; direct: 1
     overlap: bool = False  # play the next episodes, by the policy from before, while learning from the last; not direct
-    timeout: Positive = 600.0  # seconds for workers to start, or to play an episode; after that they count as hung
+    timeout: Positive = 600.0  # seconds for workers to start, or to play or score an episode; then they count as hung
 
 
 @dataclass

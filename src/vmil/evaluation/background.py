@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import pickle
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,6 +22,8 @@ from torch import Tensor
 from vmil.envs.episodes import EpisodicEnv
 from vmil.evaluation.rollout import Rollout, evaluate
 from vmil.system.workers import settle_in
+
+log = logging.getLogger(__name__)
 
 
 class Examinee(Protocol):
@@ -50,9 +54,14 @@ class Evaluation:
 
 
 class BackgroundEvaluator:
-    """One process for one evaluation at a time; it is started with the first and ends with this one."""
+    """One process for one evaluation at a time; it is started with the first and ends with this one.
 
-    def __init__(self) -> None:
+    timeout: seconds for an episode; a process that takes longer for all of its episodes counts as hung, and as lost.
+    """
+
+    def __init__(self, timeout: float) -> None:
+        self.timeout = timeout
+        self._deadline = float("inf")
         self._process: BaseProcess | None = None
         self._pipe: Connection | None = None
         self._sender: threading.Thread | None = None
@@ -71,6 +80,7 @@ class BackgroundEvaluator:
         self._sender = threading.Thread(target=_send, args=(self._pipe, order), daemon=True)
         self._sender.start()
         self._evaluation = evaluation
+        self._deadline = time.monotonic() + self.timeout * evaluation.episodes
 
     def _open(self) -> Connection:
         # Not forked: this process has threads, a GPU, an OpenGL context.
@@ -83,9 +93,17 @@ class BackgroundEvaluator:
         return here
 
     def wait(self, seconds: float = 0.0) -> bool:
-        """Whether it is done or its process lost, now or within that time."""
+        """Whether it is done or its process lost, now or within that time; one that hangs is ended, and so lost."""
         assert self._pipe is not None
-        return self._pipe.poll(seconds)
+        if self._pipe.poll(seconds):
+            return True
+        if time.monotonic() < self._deadline:
+            return False
+        assert self._process is not None
+        log.warning("the process that evaluates hangs (collector.timeout): its episodes are played here instead")
+        self._process.kill()
+        self._process.join()
+        return True
 
     def take(self, on_step: Callable[[int], None]) -> tuple[Rollout, dict[str, float]]:
         """Its result; if its process was lost, it is made in this one, unless `on_step` raises."""

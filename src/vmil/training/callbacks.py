@@ -38,7 +38,7 @@ def make_callbacks(
     stop = GracefulStop() if rank.count == 1 else StopTogether()
     if rank.index > 0:
         return [stop, flush, checkpoint]
-    background = BackgroundEvaluator() if evaluates_in_background(config) else None
+    background = BackgroundEvaluator(config.collector.timeout) if evaluates_in_background(config) else None
     reporter = Reporter(tracker, config.training.image_log_every_frames, fps, config.env.score, watchdog)
     evaluate = Evaluate(config.training, reporter, make_env, config.seed, background)
     progress = Progress(config, flush, reporter)
