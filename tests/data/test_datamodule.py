@@ -105,7 +105,7 @@ def test_expert_columns(config: Config, fraction: float, experts: int) -> None:
     config.training.demo_fraction, config.training.pretrain_updates = fraction, 0
     data = module(config)
     batch = next(data.epoch())
-    assert batch.num_experts == experts
+    assert batch.num_experts == data.num_experts == experts
     assert (batch.image[0, :experts, 0, 0, 0] >= DEMO_EPISODE).all()
     assert (batch.image[0, experts:, 0, 0, 0] < DEMO_EPISODE).all()
     assert batch.image.is_contiguous()

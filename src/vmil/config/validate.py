@@ -91,7 +91,8 @@ def _check_batch(config: Config) -> None:
             f"behaviour.dream_starts={config.behaviour.dream_starts} exceeds the {states} states of a batch "
             "(training.batch_size × training.batch_length)"
         )
-    if config.discriminator.replay_negatives and expert_columns(config) == training.batch_size:
+    experts = expert_columns(training.batch_size, training.demo_fraction, config.debug.use_ground_truth_reward)
+    if config.discriminator.replay_negatives and experts == training.batch_size:
         raise UserError(
             "discriminator.replay_negatives=true needs agent sequences in the batch: "
             "lower training.demo_fraction or raise training.batch_size"
@@ -127,7 +128,8 @@ def _check_learner(config: Config) -> None:
         raise UserError("debug.use_ground_truth_reward=true cannot be: behaviour cloning has no reward to replace")
     if learner.demo_fraction == 0.5 and not true_reward and training.batch_size % 2:
         raise UserError(f"training.batch_size={training.batch_size} is odd: half of it is the expert's")
-    if learner.discriminator and not true_reward and expert_columns(config) == training.batch_size:
+    experts = expert_columns(training.batch_size, training.demo_fraction, true_reward)
+    if learner.discriminator and not true_reward and experts == training.batch_size:
         raise UserError(
             f"training.demo_fraction={training.demo_fraction} leaves the learner {config.learner} no agent's "
             "transition: lower it or raise training.batch_size"

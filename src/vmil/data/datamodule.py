@@ -129,6 +129,12 @@ class VMILDataModule(lightning.LightningDataModule):
         return self.demos.digest
 
     @property
+    def num_experts(self) -> int:
+        """Expert columns of a batch outside pre-training; none where the true reward leaves no use for an expert."""
+        training, true_reward = self.config.training, self.config.debug.use_ground_truth_reward
+        return expert_columns(training.batch_size, training.demo_fraction, true_reward)
+
+    @property
     def round_collector(self) -> RoundCollector:
         """What plays the rounds' episodes, once set up."""
         if self._round_collector is None:
@@ -155,7 +161,7 @@ class VMILDataModule(lightning.LightningDataModule):
         if pace.owed == 0:
             self.round_collector.begin_round()
             self.metrics = {}
-        num_experts = expert_columns(self.config) if pace.goal > 0 else self.config.training.batch_size
+        num_experts = self.num_experts if pace.goal > 0 else self.config.training.batch_size
         yielded, seconds = 0, 0.0
         while pace.owed > 0:
             while not self.round_collector.earned():
@@ -178,7 +184,7 @@ class VMILDataModule(lightning.LightningDataModule):
 
     def peek(self) -> Batch:
         """A batch like the next one, without changing any of those to come; of the expert alone at first."""
-        return self.draws.peek(expert_columns(self.config) if self.replay.episodes else self.config.training.batch_size)
+        return self.draws.peek(self.num_experts if self.replay.episodes else self.config.training.batch_size)
 
     # ---- checkpoint
 
