@@ -64,7 +64,7 @@ def test_a_recording_that_fails_is_a_remark(config: Config, monkeypatch: pytest.
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(recorded, "alone", fail)
+    monkeypatch.setattr(recorded, "in_own_process", fail)
     table = Table(lambda _: None)
     assert add_recorded(table, "4x5", config, A, 0, 1) is None
     assert table.remarks == {"recorded 4x5": f"NOT RECORDED: {str(error).splitlines()[0]}"}
@@ -76,7 +76,7 @@ def test_on_a_gpu_it_counts_for_the_table(
     config: Config, monkeypatch: pytest.MonkeyPatch, agreement: Agreement, equal: bool
 ) -> None:
     monkeypatch.setattr(recorded, "choose_device", lambda _: torch.device("cuda"))
-    monkeypatch.setattr(recorded, "alone", lambda *_: Recorded(Times((0.2, 0.3, 0.4)), agreement))
+    monkeypatch.setattr(recorded, "in_own_process", lambda *_: Recorded(Times((0.2, 0.3, 0.4)), agreement))
     table = Table(lambda _: None)
     found = measure_recorded(table, {"4x5": config}, Findings(True, {"4x5": 0.5}), A, 0, 3)
     assert found == Findings(equal, {"4x5": 0.3})

@@ -180,17 +180,6 @@ def test_resumed_is_the_same_as_never_stopped(tmp_path: Path) -> None:
         train_expert(TINY, "walker", tmp_path / "parts", seed=2)
 
 
-def test_a_checkpoint_without_lookahead_goes_on_with_one(tmp_path: Path) -> None:
-    agent = _agent()
-    state = agent.state()
-    del state["replay"][str(REPLAY_KEYS.index("steps_to_next_obs"))]  # as it was written before there was one
-    again = SACAgent(dataclasses.replace(TINY, return_steps=3), "walker", "walk", seed=0)
-    again.load(state)
-    assert torch.equal(again.replay[:]["steps_to_next_obs"], torch.ones(20, dtype=torch.int64))
-    again.replay.extend(again.lookahead(_agent().env.rollout(4, again.actor)).select(*REPLAY_KEYS))
-    assert again.replay[:]["steps_to_next_obs"].tolist() == [1] * 20 + [3, 3, 2, 1]
-
-
 def test_a_resumed_expert_learns_by_the_new_settings_and_its_card_says_so(tmp_path: Path) -> None:
     train_expert(dataclasses.replace(TINY, frames=1000), "walker", tmp_path, seed=1)
     train_expert(dataclasses.replace(TINY, learning_rate=1e-5), "walker", tmp_path, seed=1)

@@ -108,11 +108,13 @@ def test_one_that_was_under_way_is_made_again_by_what_acted_then(
     Run(tmp_path / "a").fit()
     monkeypatch.setattr(Slow, "held", True)
     with pytest.raises(SIGTERMException):  # after the 20th frame's evaluation has begun
-        in_background(Run(tmp_path / "b", Trap(PRETRAIN + 2 * UPDATES + 1, kill)), Slow()).fit()
+        in_background(Run(tmp_path / "b", Trap(PRETRAIN + 2 * UPDATES + 1, kill)), Slow(timeout=1.0)).fit()
     assert read_curve(tmp_path / "b", "eval/return") == []
     monkeypatch.setattr(Slow, "held", False)
     again = Run(tmp_path / "b")
-    (in_background(again, Slow()) if resumed_beside else again).fit(resume=tmp_path / "b" / "checkpoints" / "last.ckpt")
+    (in_background(again, Slow(timeout=1.0)) if resumed_beside else again).fit(
+        resume=tmp_path / "b" / "checkpoints" / "last.ckpt"
+    )
     expected = read_curve(tmp_path / "a", "eval/return")
     assert len(expected) == 2
     assert read_curve(tmp_path / "b", "eval/return") == expected
@@ -122,7 +124,7 @@ def test_asked_to_stop_while_it_waits_for_one_a_run_stops(
     tmp_path: Path, examined: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Slow, "held", True)
-    run = in_background(Run(tmp_path, Trap(PRETRAIN + 4 * UPDATES, kill)), Slow())
+    run = in_background(Run(tmp_path, Trap(PRETRAIN + 4 * UPDATES, kill)), Slow(timeout=1.0))
     with pytest.raises(SIGTERMException):
         run.fit()
     state = run.find(Evaluate).state_dict()
@@ -151,12 +153,12 @@ def test_stopped_within_the_last_one_it_is_made_up_for_though_nothing_is_left_to
     trap = [Trap(PRETRAIN + 4 * UPDATES, kill)] if beside else []
     stopped.trainer.callbacks += trap
     with pytest.raises(SIGTERMException):
-        (in_background(stopped, Slow()) if beside else stopped).fit()
+        (in_background(stopped, Slow(timeout=1.0)) if beside else stopped).fit()
     assert [frames for frames, _ in read_curve(tmp_path / "b", "eval/return")] == ([] if beside else [20])
     monkeypatch.setattr(Slow, "held", False)
     again = Run(tmp_path / "b")
     again.learner.seen = [0.0] * (PRETRAIN + 4 * UPDATES)
-    process = Slow()
+    process = Slow(timeout=1.0)
     closed: list[bool] = []
     monkeypatch.setattr(process, "close", lambda: closed.append(True))
     in_background(again, process).fit(resume=tmp_path / "b" / "checkpoints" / "last.ckpt")
