@@ -24,6 +24,8 @@ from vmil.evaluation.rollout import Rollout
 from vmil.learner.device import evaluates_in_background
 from vmil.training.evaluate import Evaluate
 
+pytestmark = pytest.mark.filterwarnings("ignore")
+
 PARENT = os.getpid()
 
 
