@@ -71,3 +71,14 @@ def module(config: Config, directory: Path | None = None) -> VMILDataModule:
 
 def same(first: Batch, second: Batch) -> bool:
     return all(torch.equal(getattr(first, name), getattr(second, name)) for name in ("image", "action", "is_first"))
+
+
+def taken(data: VMILDataModule, count: int) -> list[Batch]:
+    """Its next batches, of as many epochs as it takes, the last of which is left where it is."""
+    got: list[Batch] = []
+    while len(got) < count:
+        for batch in data.epoch():
+            got.append(batch)
+            if len(got) == count:
+                break
+    return got

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from counting_run import REPEAT, STEPS, CountingPolicy, digests
+from counting_run import REPEAT, STEPS, CountingPolicy, digests, taken
 from pool_here import Here
 from torch import Tensor, nn
 
 from vmil.config.schema import Config
 from vmil.data.datamodule import VMILDataModule
 from vmil.data.footprint import replay_steps
-from vmil.data.transition import Batch
 
 SHORT, ROUND = 10, 80  # agent steps of a cut episode; frames
 
@@ -82,12 +81,7 @@ def test_stopped_around_that_moment_and_resumed_equals_never_stopped(
         lengthening.collector.overlap = True
     whole, first = module(lengthening), module(lengthening, tmp_path / "replay")
     wanted = [batch for _ in range(5) for batch in whole.epoch()]
-    got: list[Batch] = []
-    while len(got) < stop:
-        for batch in first.epoch():
-            got.append(batch)
-            if len(got) == stop:
-                break
+    got = taken(first, stop)
     state = first.state_dict()
     first.close()
     torch.manual_seed(7)

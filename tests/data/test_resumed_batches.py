@@ -9,7 +9,7 @@ from typing import Any
 import lightning
 import pytest
 import torch
-from counting_run import CountingPolicy, digests, module, same
+from counting_run import CountingPolicy, digests, module, same, taken
 from lightning.pytorch.callbacks import Callback
 
 from vmil.config.schema import Config
@@ -30,12 +30,7 @@ def test_stopped_after_any_batch_and_resumed_equals_never_stopped(config: Config
     whole = module(config)
     wanted = [batch for _ in range(4) for batch in whole.epoch()]
     first = module(config, tmp_path / "replay")
-    got: list[Batch] = []
-    while len(got) < stop:
-        for batch in first.epoch():
-            got.append(batch)
-            if len(got) == stop:
-                break
+    got = taken(first, stop)
     torch.save(first.state_dict(), tmp_path / "state.pt")
     first.close()
     second = VMILDataModule(config, CountingPolicy(), tmp_path / "replay")
