@@ -296,6 +296,13 @@ def test_a_run_of_other_settings_is_not_taken_for_the_cell(cell: grid.Cell, plac
         standing(cell, place)
 
 
+def test_what_its_learner_does_not_read_makes_no_other_run(cell: grid.Cell, place: Place) -> None:
+    config = load_config([*cell.settings])
+    other = replace(config, dac=replace(config.dac, penalty_scale=2 * config.dac.penalty_scale))
+    save_config(other, begin(cell, place, checkpoint=True) / "config.yaml")
+    assert standing(cell, place) == "begun"
+
+
 def test_the_last_line_survives_bars_and_half_characters(tmp_path: Path) -> None:
     log = tmp_path / "log"
     assert cells.last_line(log) == ""

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from place import Place, digest, python, sentence, truncate, unlink_both
 from small_runs import FRAMES, ROUND, numbers
 
@@ -32,6 +33,13 @@ def overwrite(path: Path) -> None:
     path.write_bytes(b"not a checkpoint")
 
 
+def forget(path: Path) -> None:
+    """What every checkpoint holds besides weights."""
+    content = torch.load(path, weights_only=True)
+    del content["means"]
+    torch.save(content, path)
+
+
 @pytest.mark.parametrize(
     ("overrides", "spoil", "complaint"),
     [
@@ -40,6 +48,7 @@ def overwrite(path: Path) -> None:
         (["env.proprio=true"], None, r"env.proprio=true cannot change a run that exists \(false\): start a new one"),
         ([], truncate, "last.ckpt' is damaged, or not a checkpoint of vmil; 'previous.ckpt' beside it"),
         ([], overwrite, "last.ckpt' is damaged, or not a checkpoint of vmil"),
+        ([], forget, "last.ckpt' is damaged, or not a checkpoint of vmil"),
         ([], Path.unlink, "has no last.ckpt: copy previous.ckpt, the one before, to that name"),
         ([], unlink_both, "was stopped before its first checkpoint: start again with `make train`"),
         ([f"training.frames={ROUND}"], None, f"training.frames={ROUND}: the run has collected {FRAMES} already"),

@@ -12,9 +12,7 @@ from vmil.errors import UserError
 from vmil.system.arrays import Floats
 
 RESAMPLES = 2000
-ENOUGH_SEEDS = (
-    5  # from which on the bootstrap interval is narrower than the range (with four, 5 % of draws are the lowest)
-)
+ENOUGH_SEEDS = 5  # for the bootstrap interval to be narrower than the range: of four, 5 % of draws are the lowest
 LAST_SHARE = 0.2  # of a run's frames: the evaluations in them make its final score
 LASTING = 0.8  # of the longest seed's frames: a common curve would end with a seed that ends before
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from vmil.analysis.results import Card, variant_of
 from vmil.config.keys import flatten
+from vmil.config.learners import unread
 from vmil.config.load import load_config
 from vmil.config.runs import BASE
 from vmil.config.schema import DemosConfig
@@ -28,11 +29,13 @@ LONGEST = 60  # characters of a variant that is named after its settings
 
 def changed_settings(settings: Mapping[str, object], env: str, algo: str) -> dict[str, object]:
     """Those of a run's flat settings that its presets do not give, and that `make train` would have to be given."""
-    usual = flatten(load_config([f"env={env}", f"algo={algo}"]))
+    preset = load_config([f"env={env}", f"algo={algo}"])
+    idle = unread(preset.learner)  # which may have had other defaults at the time
     return {
         key: settings[key]
-        for key, value in usual.items()
+        for key, value in flatten(preset).items()
         if key in settings
+        and key not in idle
         and str(settings[key]) != str(value)  # MLflow stores strings
         and key not in NAMED_BY_MAKE
         and not key.startswith(NO_SETTINGS)

@@ -57,9 +57,9 @@ def standing(cell: Cell, place: Place) -> Standing:
     if _anneals_over_budget(cell.config):  # then a longer run is another run from its first update on
         wanted["training.frames"], found["training.frames"] = cell.config.training.frames, saved.training.frames
     for key, value in wanted.items():
-        if found[key] != value:
+        if found.get(key) != value:
             raise UserError(
-                f"'{run_dir}' was made with {key}={found[key]}, not {value}: move it away, or take another root"
+                f"'{run_dir}' was made with {key}={found.get(key)}, not {value}: move it away, or take another root"
             )
     finished = read_record(run_dir).get("status") == "FINISHED"
     if finished and saved.training.frames >= cell.config.training.frames:

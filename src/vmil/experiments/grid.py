@@ -129,8 +129,9 @@ def expand(name: str, request: Request) -> list[Cell]:
 
 
 def essence(config: Config) -> dict[str, keys.Scalar]:
-    """What identifies a run: every setting but its place, its machine and its budget."""
-    return {key: value for key, value in keys.flatten(config).items() if not APART.fullmatch(key)}
+    """What identifies a run: every setting that its learner reads, but its place, its machine and its budget."""
+    idle = unread(config.learner)
+    return {key: value for key, value in keys.flatten(config).items() if not (key in idle or APART.fullmatch(key))}
 
 
 def _cells(block: Block, seed: int, request: Request, source: str) -> Iterator[Cell]:

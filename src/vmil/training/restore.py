@@ -56,7 +56,7 @@ def frames_in(path: Path, content: dict[str, Any]) -> int:
 
 
 def try_on(path: Path, content: dict[str, Any], learner: ImitationModule, data: VMILDataModule) -> None:
-    """Restores the data from the content of the checkpoint at `path`, and checks that the optimisers fit it.
+    """Restores the data from the content of the checkpoint at `path`, and checks that learner and optimisers fit it.
 
     Before the tracker takes the run up again: what cannot go on must not be marked as failed.
 
@@ -71,6 +71,7 @@ def try_on(path: Path, content: dict[str, Any], learner: ImitationModule, data: 
         fresh = learner.configure_optimizers()
         for optimizer, state in zip(fresh, content["optimizer_states"], strict=True):
             optimizer.load_state_dict(state)
+        learner.on_load_checkpoint(content)
         for section in ("loops", "callbacks"):
             if not isinstance(content[section], dict):
                 raise TypeError(f"{section} is no dict")
