@@ -12,7 +12,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from vmil.analysis.insight import open_loop_picture, reward_histograms
+from vmil.analysis.insight import reward_histograms
+from vmil.analysis.open_loop import open_loop_picture
 from vmil.analysis.preset import variant_by
 from vmil.analysis.references import read_references
 from vmil.analysis.results import Card, checkout_dir, load_results, longest, read_card, read_published, write_card

@@ -12,6 +12,7 @@ from vmil.analysis.budgets import equal_budgets
 from vmil.analysis.degradation import late_degradation
 from vmil.analysis.insight import discriminator, latent_overlap, opinions, reconstruction
 from vmil.analysis.learning import COLLECTED, TASKS, data_regimes, learning_curves, success_rates
+from vmil.analysis.open_loop import open_loop_figure
 from vmil.analysis.results import Results, load_results
 from vmil.analysis.variants import ablations, tries
 
@@ -26,6 +27,7 @@ def all_figures() -> dict[str, Draw]:
         found[f"figure3_{env}"] = partial(learning_curves, env=env)
         found[f"budgets_{env}"] = partial(equal_budgets, env=env)
         found[f"exploring_{env}"] = partial(learning_curves, env=env, metric=COLLECTED)
+        found[f"open_loop_{env}"] = partial(open_loop_figure, env=env)
         found[f"latents_{env}"] = partial(latent_overlap, env=env)
         found[f"discriminator_{env}"] = partial(discriminator, env=env)
         found[f"opinions_{env}"] = partial(opinions, env=env)

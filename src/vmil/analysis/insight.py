@@ -1,4 +1,4 @@
-"""What goes on inside: the model's dreams, its latent space, the discriminator over time."""
+"""What goes on inside: the model's reconstructions, its latent space, the discriminator over time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vmil.analysis import plots
-from vmil.analysis.gallery import HISTOGRAM, OPEN_LOOP
+from vmil.analysis.gallery import HISTOGRAM
 from vmil.analysis.latents import SOURCES, LatentPoint, across_sources, read_latents
 from vmil.analysis.preset import reward_map
 from vmil.analysis.publish import LATENTS
@@ -18,12 +18,6 @@ from vmil.analysis.results import Results, Run
 RECONSTRUCTION = "model/reconstruction"
 REWARDS = {"probability": "D", "log_d": "log D", "neg_log_one_minus_d": "−log(1 − D)", "logit": "logit of D"}
 HUES = {"expert": "#000000", "agent": "#D55E00"}
-
-
-def open_loop_picture(results: Results, env: str) -> Path | None:
-    """The open-loop prediction of the longest run on a task: truth, dream, error, for expert and agent."""
-    found = results.longest_with(OPEN_LOOP, env)
-    return found[1][-1] if found else None
 
 
 def reward_histograms(results: Results, env: str) -> list[Path]:

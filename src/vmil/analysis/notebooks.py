@@ -42,6 +42,17 @@ def show_pictures(paths: Sequence[Path | None], what: str) -> None:
         display(Image(data=path.read_bytes()))  # type: ignore[no-untyped-call]
 
 
+def show_film(film: bytes | None, what: str, width: int = 384) -> None:
+    """Shows a GIF in a notebook, enlarged to so many pixels, or says that there is none yet."""
+    if film is None:
+        print(f"{what}: not measured yet.")
+        return
+    from IPython.display import Image, display
+
+    print(what)
+    display(Image(data=film, format="gif", width=width))  # type: ignore[no-untyped-call]
+
+
 def show_lines(lines: Sequence[str], what: str) -> None:
     """Prints a table, or says that nothing of it is measured yet."""
     print("\n".join(lines) if lines else f"{what}: not measured yet.")

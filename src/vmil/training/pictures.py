@@ -21,6 +21,5 @@ def log_pictures(tracker: Tracker, learner: ImitationModule, batch: Batch, frame
     pictures = learner.open_loop_pictures(batch)
     if pictures is not None:
         truth, model = pictures  # (T, B, H, W, 3)
-        columns = [0, -1] if truth.shape[1] > 1 else [0]
         stride = -(-len(truth) // PANEL_COLUMNS)
-        tracker.image("model/open_loop", open_loop_panel(truth[:, columns], model[:, columns], stride), frames)
+        tracker.image("model/open_loop", open_loop_panel(truth[:, [0, -1]], model[:, [0, -1]], stride), frames)
