@@ -20,7 +20,7 @@ from vmil.tracking.pictures import Pixels
 
 WHOSE = ("demonstration", "agent")
 ROWS = ("truth", "prediction", "error")
-FRAME_MS = 300  # a film shows every second or third step, about as fast as they happened
+FRAME_MS = 300  # slower than it happened: one is to compare
 DPI = 72  # a pixel of the picture is about one of the figure: few bytes, nothing blurred
 
 
