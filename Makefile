@@ -115,7 +115,7 @@ smoke: $(READY)  ## run the whole of train on toy sizes in a minute: ENV ALGO SE
 test: $(READY)  ## the test suite, without whole training runs: WORKERS ARGS="-k name"
 	$(PY) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
-test-slow: $(READY)  ## real training runs that must learn, for half an hour: ARGS="-k bc"
+test-slow: $(READY)  ## real training runs that must learn, for an hour: ARGS="-k dot" for a quarter of it
 	$(PY) -m pytest -m slow -o faulthandler_timeout=0 $(ARGS)
 
 test-faults: $(READY)  ## break runs on purpose (kills, signals, full disks, NaN, hostile files), for minutes: ARGS="-k kill"
