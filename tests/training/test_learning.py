@@ -1,6 +1,6 @@
 """Whole runs learn: `make test-slow`, an hour on a core without bfloat16, of which the dot takes a quarter.
 
-The bounds tell that something is broken, not how good it is: all are far above what does not learn, and far below what
+The bounds tell that something is broken, not how good it is: all are far above what does not learn, and below what
 the same runs gave when they were written.
 """
 
