@@ -35,7 +35,7 @@ def test_the_help_of_a_command_lists_its_own_keys_and_the_presets_that_it_reads(
         "its own: src format out root image proprio alignment resize action_low action_high skip_bad "
         "(explained in src/vmil/config/schema_cli.py)"
     ) in lines
-    assert "env: baoding, cheetah, counting, sawyer, walker" in lines
+    assert "env: baoding, cheetah, counting, dot, sawyer, walker" in lines
     assert not any(line.startswith("compute:") for line in lines)
     lines = help_of("publish", capsys, monkeypatch)
     assert not any(line.startswith(("env:", "algo:", "of a run:")) for line in lines)

@@ -121,7 +121,7 @@ def test_selectors_and_leaves_of_the_same_name():
     [
         (
             "env=wlaker",
-            "unknown env 'wlaker' (known: baoding, cheetah, counting, sawyer, walker, dmc:<domain>-<task>); "
+            "unknown env 'wlaker' (known: baoding, cheetah, counting, dot, sawyer, walker, dmc:<domain>-<task>); "
             "did you mean 'walker'?",
         ),
         ("env.name=wlaker", "did you mean 'walker'?"),

@@ -185,6 +185,14 @@ def test_the_ablations_change_one_part_at_a_time() -> None:
     }
 
 
+def test_the_dot_has_every_algorithm_and_the_same_ablations() -> None:
+    plain, counts, ablated = read_grid("dot")
+    assert set(plain.algo) == {"vmil", "vmil_plus", "sqil_drq", "dac_drq", "bc"}
+    assert [variant["demos.count"] for variant in counts.variants.values()] == [1, 2, 5]
+    [walker] = read_grid("ablations")
+    assert {"base": {}, **ablated.variants} == dict(walker.variants)
+
+
 # ---- what is on disk ------------------------------------------------------------------------------------------
 
 

@@ -30,7 +30,7 @@ ScoreName = Literal["return", "success"]
 class EnvConfig:
     """The agent's environment and how its camera sees it."""
 
-    name: str = "walker"  # walker | cheetah | sawyer | baoding | dmc:<domain>-<task> | counting
+    name: str = "walker"  # walker | cheetah | sawyer | baoding | dot | dmc:<domain>-<task> | counting
     image_size: Annotated[int, Range(16, 512, "[]")] = 64  # pixels, square; VMIL needs 64, DrQ was published with 84
     camera: str = "0"  # index or name of the model's camera, or a view that the task's module defines
     action_repeat: Count = 2  # frames per agent step, repeated below the renderer [D1]

@@ -50,6 +50,12 @@ def _counting() -> EnvModule:
     return counting
 
 
+def _dot() -> EnvModule:
+    from vmil.envs import dot
+
+    return dot
+
+
 def _dmc() -> EnvModule:
     from vmil.envs import dmc
 
@@ -69,6 +75,7 @@ def _baoding() -> EnvModule:
 
 
 COUNTING = Family(_counting, packages=(), draws_itself=True)
+DOT = Family(_dot, packages=(), draws_itself=True, replay_tolerance=1e-5)  # 1e-7 for float32
 # 1e-12 is usual for float64 states, 1e-5 for float32; a wrong action gives 1e-2.
 SUITE = Family(_dmc, packages=("mujoco", "dm_control"), replay_tolerance=1e-3)
 METAWORLD = Family(_sawyer, packages=("mujoco", "metaworld"), replay_tolerance=1e-3)
@@ -78,6 +85,7 @@ HAND = Family(_baoding, packages=("mujoco", "gymnasium-robotics"), replay_tolera
 # By name; every other name is one of dm_control's suite.
 TASKS = {
     "counting": Task(COUNTING, "counting", "counting"),
+    "dot": Task(DOT, "dot", "middle"),
     "sawyer": Task(METAWORLD, "metaworld", "peg-insert-side-v3"),
     "baoding": Task(HAND, "adroit", "baoding"),
 }

@@ -16,7 +16,8 @@ from vmil.experts.kinds import expert_kind, make_expert, task_config
 from vmil.system.paths import given_path
 
 COUNTS = {"sawyer": 50, "baoding": 25}  # demonstrations that the paper's experiments take; 10 of every other task
-FILES: dict[Kind, str] = {"sac": ACTOR, "scripted": PROVENANCE, "planned": PROVENANCE}  # that `vmil demos` reads
+# That `vmil demos` reads, where there is one.
+FILES: dict[Kind, str] = {"sac": ACTOR, "scripted": PROVENANCE, "planned": PROVENANCE, "optimal": PROVENANCE}
 
 
 def prepare(options: ExpertOptions | PlannedExpertOptions) -> str:
@@ -41,6 +42,8 @@ def prepare(options: ExpertOptions | PlannedExpertOptions) -> str:
 
         measured = measure_expert(config, out, options.eval_episodes)
         return f"nothing to train, the expert is scripted: {measured.summary}; written to {out / FILES[kind]}"
+    elif kind == "optimal":
+        raise UserError(f"{options.env} needs no expert made: `make demos ENV={options.env}` records the best policy")
     else:
         raise ValueError(f"no expert of kind {kind!r} is prepared")
 

@@ -10,7 +10,7 @@ from vmil.envs.episodes import EpisodicEnv
 from vmil.system.arrays import Floats, Floats32
 from vmil.system.provenance import digest
 
-Kind = Literal["sac", "scripted", "planned", "ppo"]
+Kind = Literal["sac", "scripted", "planned", "ppo", "optimal"]
 
 # Files that `vmil expert` leaves behind.
 ACTOR = "actor.safetensors"  # where there is something to train

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from vmil.config.load import load_config
 from vmil.config.schema import EnvConfig
-from vmil.envs.tasks import HAND, METAWORLD, SUITE, Family, find_task
+from vmil.envs.tasks import DOT, HAND, METAWORLD, SUITE, Family, find_task
 from vmil.errors import UserError
 from vmil.experts.expert import Expert, Kind
 
-KINDS: dict[Family, Kind] = {SUITE: "sac", METAWORLD: "scripted", HAND: "planned"}
+KINDS: dict[Family, Kind] = {SUITE: "sac", METAWORLD: "scripted", HAND: "planned", DOT: "optimal"}
 
 
 def expert_kind(env: str) -> Kind:
@@ -40,5 +40,9 @@ def make_expert(env: str, provenance: Path) -> Expert:
         from vmil.experts.scripted import ScriptedPegExpert
 
         return ScriptedPegExpert(task_config(env), provenance)
+    elif kind == "optimal":
+        from vmil.experts.dot_expert import DotExpert
+
+        return DotExpert(task_config(env))
     else:
         raise ValueError(f"no expert of kind {kind!r} is made")
