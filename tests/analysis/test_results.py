@@ -59,6 +59,13 @@ def test_of_two_runs_of_one_seed_the_longer_counts(tmp_path: Path) -> None:
     assert load_results(str(tmp_path)).select("cheetah") == []
 
 
+def test_runs_may_lie_in_a_directory_of_their_own(tmp_path: Path) -> None:
+    publish(tmp_path / "grid", "a")
+    publish(tmp_path, "b", replace(CARD, seed=4))
+    runs = read_published(tmp_path)
+    assert [(run.name, run.directory) for run in runs] == [("b", tmp_path / "b"), ("a", tmp_path / "grid" / "a")]
+
+
 def test_files_beside_a_run_count_though_a_longer_one_stands_for_its_seed(tmp_path: Path) -> None:
     publish(tmp_path, "long", replace(CARD, frames=9000))
     (publish(tmp_path, "short") / "open_loop.png").touch()

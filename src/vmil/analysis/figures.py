@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from vmil.analysis.budgets import equal_budgets
 from vmil.analysis.degradation import late_degradation
 from vmil.analysis.insight import discriminator, latent_overlap, opinions, reconstruction
-from vmil.analysis.learning import COLLECTED, TASKS, data_regimes, learning_curves, success_rates
+from vmil.analysis.learning import COLLECTED, DOT, TASKS, data_regimes, learning_curves, success_rates
 from vmil.analysis.open_loop import open_loop_figure
 from vmil.analysis.results import Results, load_results
 from vmil.analysis.variants import ablations, tries
@@ -32,13 +32,16 @@ def all_figures() -> dict[str, Draw]:
         found[f"discriminator_{env}"] = partial(discriminator, env=env)
         found[f"opinions_{env}"] = partial(opinions, env=env)
         found[f"tries_{env}"] = partial(tries, env=env)
-    for env in ("walker", "cheetah"):
+    found[f"figure3_{DOT}"] = partial(learning_curves, env=DOT)
+    found[f"budgets_{DOT}"] = partial(equal_budgets, env=DOT)
+    for env in ("walker", "cheetah", DOT):
         found[f"figure4_{env}"] = partial(data_regimes, env=env)
     found["figure4_success"] = success_rates
     found["reconstruction"] = reconstruction
     found["late_degradation"] = late_degradation
-    for algo in ("vmil", "vmil_plus"):
-        found[f"ablations_walker_{algo}"] = partial(ablations, env="walker", algo=algo)
+    for env in ("walker", DOT):
+        for algo in ("vmil", "vmil_plus"):
+            found[f"ablations_{env}_{algo}"] = partial(ablations, env=env, algo=algo)
     return found
 
 

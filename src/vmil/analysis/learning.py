@@ -16,6 +16,7 @@ from vmil.analysis.results import RETURN, SUCCESS, Results, Run
 from vmil.config.runs import BASE
 
 TASKS = ("walker", "cheetah", "sawyer", "baoding")
+DOT = "dot"  # the task on which everything can be tried
 COLLECTED = "collect/return"
 TITLES = {COLLECTED: "return of collected episodes"}
 

@@ -165,11 +165,11 @@ def load_results(source: str | None = None) -> Results:
 
 
 def read_published(directory: Path) -> list[Run]:
-    """The published runs of a directory, by name; UserError if there is no such directory or a run is damaged."""
+    """The published runs in a directory and those in it, by their paths; UserError if there is no such directory or a run is damaged."""
     if not directory.is_dir():
         raise UserError(f"'{directory}' is not a directory of results")
     found = []
-    for path in sorted(directory.glob(f"*/{CARD}")):
+    for path in sorted(directory.rglob(CARD)):
         metrics = path.with_name(METRICS)
         if not metrics.is_file() or metrics.stat().st_size > MAX_CSV_BYTES:
             raise UserError(f"{metrics} is missing, or larger than {MAX_CSV_BYTES >> 20} MiB")
