@@ -48,6 +48,13 @@ def test_the_fullest_bin_reaches_the_top_and_an_empty_one_is_white() -> None:
     assert heights.tolist() == [100, 0, 0, 50]
 
 
+def test_a_line_stands_at_zero_where_values_lie_on_both_sides() -> None:
+    values = np.array([-1.0] * 8 + [3.0] * 8)
+    both = histogram_picture(values, bins=4, height=100, bar=10)
+    assert np.flatnonzero((both[:100] < 100).all(axis=(0, 2))).tolist() == [10]
+    assert not (histogram_picture(values + 2, bins=4, height=100, bar=10)[:100] < 100).all(axis=(0, 2)).any()
+
+
 @pytest.mark.parametrize("values", [np.zeros(0), np.array([np.nan, np.inf])])
 def test_a_histogram_of_nothing_is_still_a_picture(values: np.ndarray) -> None:
     assert histogram_picture(values).dtype == np.uint8

@@ -49,10 +49,14 @@ def contact_sheet(images: Pixels, columns: int) -> Pixels:
 
 
 def histogram_picture(values: NDArray[np.generic], bins: int = 40, height: int = 160, bar: int = 8) -> Pixels:
-    """A bar chart (height + 16, bins·bar, 3) of values of any shape, captioned with smallest, mean and largest."""
+    """A bar chart (height + 32, bins·bar, 3) of values of any shape; 0, where it is among them, is a vertical line.
+
+    Below stand both ends of its axis and, in the caption, the mean and the number of values.
+    """
     flat = np.asarray(values, np.float64).ravel()
     flat = flat[np.isfinite(flat)]
-    picture = Image.new("RGB", (bins * bar, height + 16), "white")
+    width = bins * bar
+    picture = Image.new("RGB", (width, height + 32), "white")
     draw = ImageDraw.Draw(picture)
     if not len(flat):
         draw.text((4, height + 2), "no finite value", fill=_INK)
@@ -61,8 +65,14 @@ def histogram_picture(values: NDArray[np.generic], bins: int = 40, height: int =
     for index, top in enumerate(np.round(height * (1 - counts / counts.max())).astype(int)):
         if counts[index]:
             draw.rectangle((index * bar, min(int(top), height - 1), index * bar + bar - 2, height - 1), fill=_BAR)
-    caption = f"min {flat.min():.3g}   mean {flat.mean():.3g}   max {flat.max():.3g}   n {len(flat)}"
-    draw.text((4, height + 2), caption, fill=_INK)
+    low, high = float(flat.min()), float(flat.max())
+    if low < 0 < high:
+        zero = round((width - 1) * -low / (high - low))
+        draw.line((zero, 0, zero, height - 1), fill=_INK)
+    draw.line((0, height, width, height), fill=_INK)
+    draw.text((2, height + 2), f"{low:.3g}", fill=_INK)
+    draw.text((width - 2, height + 2), f"{high:.3g}", fill=_INK, anchor="ra")
+    draw.text((width // 2, height + 16), f"mean {flat.mean():.3g}   n {len(flat)}", fill=_INK, anchor="ma")
     return np.asarray(picture)
 
 
