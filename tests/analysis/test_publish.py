@@ -96,6 +96,12 @@ def test_publishing_again_replaces_and_a_run_without_checkpoint_has_no_latents(
     assert [path.name for path in out.iterdir()] == ["mine"]
 
 
+def test_a_run_without_a_model_is_not_asked_for_its_states(run_dir: Path, tmp_path: Path, capsys) -> None:
+    save_config(load_config(["env=walker", "algo=bc"]), run_dir / "config.yaml")
+    publish_run(run_dir, PublishOptions(out=str(tmp_path / "results")))
+    assert capsys.readouterr().out == ""
+
+
 def test_a_run_without_numbers_is_refused(run_dir: Path) -> None:
     (run_dir / "metrics.csv").unlink()
     with pytest.raises(UserError, match="has no numbers to publish"):

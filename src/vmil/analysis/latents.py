@@ -43,7 +43,7 @@ def latent_points(run_dir: Path) -> list[LatentPoint]:
     """Filters sequences of the demonstrations and of the agent's last episodes with the run's last checkpoint.
 
     Raises:
-        UserError: the run has no checkpoint, no stored episode, or no world model.
+        UserError: the run has no checkpoint or no stored episode.
     """
     config = load_saved_config(run_dir / CONFIG_FILE, ["compute.device=cpu"])
     from vmil.training.assembly import prepare_torch

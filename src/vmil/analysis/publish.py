@@ -13,6 +13,7 @@ from vmil.analysis.preset import changed_settings, unnamed_changes, variant_by
 from vmil.analysis.results import CARD, METRICS, Card, checkout_dir, write_card
 from vmil.analysis.stored import implied_expert_return
 from vmil.config.keys import flatten, typed
+from vmil.config.learners import traits
 from vmil.config.load import load_saved_config
 from vmil.config.runs import BASE, CONFIG_FILE, run_name
 from vmil.config.schema import Config
@@ -68,7 +69,7 @@ def publish_run(run_dir: Path, options: PublishOptions) -> Path:
         write_metrics(thin(points), fresh / METRICS)
         write_card(card, fresh / CARD)
         copy_pictures({path.name: path for path in (run_dir / "pictures").glob("*.png")}, fresh)
-        if options.latents:
+        if options.latents and traits(config).dreams:  # others have no states
             try:
                 write_latents(latent_points(run_dir), fresh / LATENTS)
             except UserError as error:
