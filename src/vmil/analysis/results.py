@@ -165,7 +165,7 @@ def load_results(source: str | None = None) -> Results:
 
 
 def read_published(directory: Path) -> list[Run]:
-    """The published runs in a directory and those in it, by their paths; UserError if there is no such directory or a run is damaged."""
+    """The published runs anywhere in a directory, by path; UserError if there is none such, or a run is damaged."""
     if not directory.is_dir():
         raise UserError(f"'{directory}' is not a directory of results")
     found = []
