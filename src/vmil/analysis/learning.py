@@ -38,7 +38,7 @@ def measured(results: Results) -> list[str]:
 
 
 def learning_curves(results: Results, env: str, metric: str | None = None) -> Figure | None:
-    """A task's score against frames, against hours, and beside what others published; None: not measured.
+    """A task's score against frames, against hours, and beside what others published, if any; None: not measured.
 
     metric: drawn instead of the score, and then compared with neither expert nor others.
     """
@@ -46,7 +46,8 @@ def learning_curves(results: Results, env: str, metric: str | None = None) -> Fi
     if not runs:
         return None
     shown = metric or (SUCCESS if any(run.score == SUCCESS for run in runs) else RETURN)
-    figure, axes = plots.panels(3 if metric is None else 2, share_y=True)
+    others = [reference for reference in results.references if reference.env == env] if metric is None else []
+    figure, axes = plots.panels(3 if others else 2, share_y=True)
     frames, hours = axes[:2]
     if not _groups(frames, results, env, shown):
         return None
@@ -59,10 +60,10 @@ def learning_curves(results: Results, env: str, metric: str | None = None) -> Fi
         plots.name_axes(panel, "hours" if panel is hours else "frames", shown)
     for panel in axes[1:]:
         panel.set_ylabel("")
-    for others in axes[2:]:
-        _groups(others, results, env, shown)
-        draw_drq(others, results, env, shown)
-        _beside_published(others, [reference for reference in results.references if reference.env == env], shown)
+    for panel in axes[2:]:
+        _groups(panel, results, env, shown)
+        draw_drq(panel, results, env, shown)
+        _beside_published(panel, others, shown)
     if metric == COLLECTED:
         _mark_whole_episodes(frames, runs)
     plots.legend(figure)
