@@ -326,9 +326,13 @@ def test_two_processes_one_of_which_is_killed(config: Config, monkeypatch: pytes
     assert not list(Path("/dev/shm").glob(f"torch_{os.getpid()}_*"))
 
 
-def test_a_process_that_is_killed_while_the_learner_learns_is_replaced(config: Config) -> None:
+def test_a_process_that_is_killed_while_the_learner_learns_is_replaced(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
     children = set(multiprocessing.active_children())
-    expected = collect(collector(config, 2), 4)
+    with monkeypatch.context() as patch:
+        patch.setattr(parallel, "WorkerPool", Here)
+        expected = collect(collector(config, 2), 4)
     policy = Noisy()
     made = collector(config, 2, policy, overlap=True)
     episodes = [made.collect_episode(), made.collect_episode()]

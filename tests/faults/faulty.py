@@ -29,7 +29,8 @@ from small_runs import SMALL, write_demos
 
 PLACES = ("collection", "update", "checkpoint", "evaluation")
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["faulty", "vmil.algorithms", "vmil.training.run"])
+LATE = ("h5py", "imageio_ffmpeg", "pandas", "PIL.Image", "vmil.envs.counting", "vmil.training.vmil")  # on a run's way
+FORKS.set_forkserver_preload(["faulty", "vmil.algorithms", "vmil.training.run", *LATE])
 
 
 @cache

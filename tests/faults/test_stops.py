@@ -36,7 +36,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("place", "number", "strike"),
     [
         ("collection", 17, terminate),  # in the middle of an episode
-        ("evaluation", 5, interrupt),
+        pytest.param("evaluation", 5, interrupt, marks=pytest.mark.faults),
         pytest.param("update", 9, hang_up, marks=NOHUP),
         pytest.param("update", 5, terminate, marks=pytest.mark.faults),  # in pre-training
         pytest.param("update", 10, interrupt, marks=pytest.mark.faults),
