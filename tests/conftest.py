@@ -2,7 +2,11 @@
 
 import importlib
 import importlib.util
+import logging
 import os
+from collections.abc import Iterator
+
+import pytest
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; pytest-xdist runs one process per core
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # what is tested is the same with a GPU and without
@@ -15,3 +19,20 @@ for _name in list(os.environ):
 # Our own modules import torchrl, which loads it, before any mujoco; a test file may import in any order.
 if importlib.util.find_spec("triton"):
     importlib.import_module("triton")
+
+
+@pytest.fixture(autouse=True)
+def own_log() -> Iterator[None]:
+    """A run's log handlers go with the test, whose files do; those of a module's run before its first test."""
+    _forget_log()
+    yield
+    _forget_log()
+
+
+def _forget_log() -> None:
+    logger = logging.getLogger("vmil")
+    for handler in logger.handlers:
+        handler.close()
+    logger.handlers.clear()
+    logger.setLevel(logging.NOTSET)
+    logger.propagate = True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import logging
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -218,8 +217,8 @@ def test_the_peak_of_memory_holds_what_was_held_once(config: Config) -> None:
 
 
 @pytest.fixture
-def demos(tmp_path: Path) -> Iterator[list[str]]:
-    """Two counting demonstrations; takes the run's log handlers away again."""
+def demos(tmp_path: Path) -> list[str]:
+    """Two counting demonstrations."""
     directory = tmp_path / "demos"
     directory.mkdir()
     meta = {"format": 1, "env": "counting", "domain": "counting", "task": "counting", "action_repeat": 1}
@@ -231,12 +230,7 @@ def demos(tmp_path: Path) -> Iterator[list[str]]:
             reward=np.zeros(12, np.float32),
             meta=np.array(json.dumps(meta)),
         )
-    logger = logging.getLogger("vmil")
-    before = (logger.handlers[:], logger.level, logger.propagate)
-    yield [f"demos.path={directory}", f"demos.cache_dir={tmp_path}/cache"]
-    for handler in set(logger.handlers) - set(before[0]):
-        handler.close()
-    logger.handlers[:], logger.level, logger.propagate = before
+    return [f"demos.path={directory}", f"demos.cache_dir={tmp_path}/cache"]
 
 
 def test_whole_rounds_have_a_pace(demos: list[str]) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,17 +16,6 @@ from small_runs import write_demos
 from vmil.config.load import load_config
 from vmil.data.pace import Pace
 from vmil.training.vmil import VMIL
-
-
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    """Takes the runs' log handlers away again."""
-    logger = logging.getLogger("vmil")
-    before = (logger.handlers[:], logger.level, logger.propagate)
-    yield
-    for handler in set(logger.handlers) - set(before[0]):
-        handler.close()
-    logger.handlers[:], logger.level, logger.propagate = before
 
 
 @pytest.fixture

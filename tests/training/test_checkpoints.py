@@ -153,16 +153,13 @@ class ClosedTerminal(io.StringIO):
 def test_a_closed_terminal_and_a_full_disk_do_not_keep_a_stopped_run_from_saving(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    logger = logging.getLogger("vmil")
-    before = (logger.handlers[:], logger.level, logger.propagate)
     monkeypatch.setattr(sys, "stderr", ClosedTerminal())
     run = Run(tmp_path, Trap(PRETRAIN + 1, interrupt))
-    try:
-        start_logging(tmp_path)
-        file = next(handler for handler in logger.handlers if isinstance(handler, logging.FileHandler))
-        monkeypatch.setattr(file, "stream", ClosedTerminal())
+    start_logging(tmp_path)
+    handlers = logging.getLogger("vmil").handlers
+    file = next(handler for handler in handlers if isinstance(handler, logging.FileHandler))
+    with monkeypatch.context() as patch:
+        patch.setattr(file, "stream", ClosedTerminal())
         with pytest.raises(SIGTERMException):  # after a warning, that it stops
             run.fit()
-    finally:
-        logger.handlers[:], logger.level, logger.propagate = before
     assert torch.load(run.find(Checkpoint).last_path, weights_only=True)["TinyData"]["owed"] == UPDATES - 1

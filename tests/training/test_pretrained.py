@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -46,21 +44,16 @@ OF_VMIL = ("training.pretrain_updates", "training.batch_length", "behaviour.")
 
 
 @pytest.fixture(scope="module", params=sorted(NETWORKS))
-def shipped(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
+def shipped(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """A finished run of two rounds and the policy made of it."""
     root, algo = tmp_path_factory.mktemp(request.param), request.param
     write_demos(root / "demos")
-    logger = logging.getLogger("vmil")
-    before = (logger.handlers[:], logger.level, logger.propagate)
     usual = [item for item in SMALL if algo == "vmil_plus" or not item.startswith(OF_VMIL)]
     where = [f"run.root={root}", f"demos.path={root}/demos", f"demos.cache_dir={root}/cache", "run.name=run"]
     settings = [*usual, *where, *EXTRA[algo], f"algo={algo}", "training.frames=24", "tracking.kind=csv"]
     assert cli.main(["train", *settings]) == 0
     assert cli.main(["ship", f"run={root}/run", f"out={root}/out/tiny", "machine=a small one", "note=only a test"]) == 0
-    yield SimpleNamespace(algo=algo, run=root / "run", out=root / "out" / "tiny", root=root)
-    for handler in set(logger.handlers) - set(before[0]):
-        handler.close()
-    logger.handlers[:], logger.level, logger.propagate = before
+    return SimpleNamespace(algo=algo, run=root / "run", out=root / "out" / "tiny", root=root)
 
 
 def test_it_acts_as_the_run_does_and_holds_no_more_than_that_takes(shipped: SimpleNamespace) -> None:

@@ -56,16 +56,11 @@ def test_on_a_terminal_there_is_a_bar_that_also_moves_while_episodes_are_collect
 def test_messages_go_to_the_log_file_and_progress_once_to_the_terminal(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    logger = logging.getLogger("vmil")
-    before = (logger.handlers[:], logger.level, logger.propagate)
-    try:
-        start_logging(tmp_path)
-        start_logging(tmp_path)  # a second run in one process must not say everything twice
-        logging.getLogger("vmil.training.progress").info("10/40 frames")
-        logging.getLogger("vmil.data").debug("too much detail")
-        for handler in logger.handlers:
-            handler.flush()
-    finally:
-        logger.handlers[:], logger.level, logger.propagate = before
+    start_logging(tmp_path)
+    start_logging(tmp_path)  # a second run in one process must not say everything twice
+    logging.getLogger("vmil.training.progress").info("10/40 frames")
+    logging.getLogger("vmil.data").debug("too much detail")
+    for handler in logging.getLogger("vmil").handlers:
+        handler.flush()
     assert capsys.readouterr().err == "10/40 frames\n"
     assert (tmp_path / "run.log").read_text().endswith(" INFO 10/40 frames\n")
