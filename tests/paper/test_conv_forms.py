@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vmil.nets import conv_forms
 from vmil.nets.conv import ImageDecoder, ImageEncoder, as_transposed
 from vmil.nets.conv_forms import (
     PatchConv2d,
@@ -54,9 +55,10 @@ def test_a_form_is_the_layer_it_inherits(
 
 @pytest.mark.parametrize(("form", "plain", "shape", "side"), FORMS)
 def test_in_bf16_a_form_is_as_near_to_fp32_as_the_layer_it_inherits(
-    form: type[nn.Module], plain: type[nn.Module], shape: tuple[int, ...], side: int
+    form: type[nn.Module], plain: type[nn.Module], shape: tuple[int, ...], side: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Output and gradients within 2 % of the largest entry, and no further off than twice what PyTorch's own is."""
+    monkeypatch.setattr(conv_forms, "has_amx", lambda: False)
     torch.manual_seed(0)
     fast, slow = form(*shape), plain(*shape)
     slow.load_state_dict(fast.state_dict())
@@ -84,6 +86,15 @@ def test_which_numbers_the_forms_are_for() -> None:
         assert not applies(torch.zeros(1))
     assert applies_in_bf16(torch.zeros(1, dtype=torch.bfloat16))
     assert not applies_in_bf16(torch.zeros(1))
+
+
+@pytest.mark.parametrize(("half", "amx", "takes"), [(False, True, True), (True, False, True), (True, True, False)])
+def test_with_amx_small_transposed_maps_in_bf16_are_pytorchs(
+    half: bool, amx: bool, takes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conv_forms, "has_amx", lambda: amx)
+    maps = torch.zeros(1, 2, 3, 3, dtype=torch.bfloat16 if half else torch.float32)
+    assert PatchConvTranspose2d(2, 2, kernel_size=5, stride=2).takes(maps) is takes
 
 
 def test_windows_by_hand() -> None:

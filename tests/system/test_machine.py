@@ -39,6 +39,12 @@ def test_the_processor_is_the_first_that_is_named(files: Path) -> None:
     assert machine.cpu_flags() == {"fpu", "avx2", "amx_bf16"}
 
 
+@pytest.mark.parametrize(("flags", "has"), [("fpu amx_bf16", True), ("fpu avx512_bf16", False)])
+def test_whether_there_is_amx(files: Path, flags: str, has: bool) -> None:
+    (files / "cpuinfo").write_text(f"flags : {flags}\n")
+    assert machine.has_amx.__wrapped__() is has
+
+
 def test_a_machine_in_words(files: Path) -> None:
     (files / "cpuinfo").write_text(CPUINFO)
     assert machine.in_words() == "4 cores (A Processor), no GPU"

@@ -1,6 +1,6 @@
 """The dream and what hangs on it, multiplied in bfloat16, against the same in fp32 from the same weights and noise.
 
-Where a processor has no bfloat16, factors are rounded to it by hand.
+Both ways of multiplying are tried on every processor; where it has no AMX, factors are rounded by hand for that way.
 """
 
 from __future__ import annotations
@@ -23,8 +23,11 @@ from vmil.config.options import Activation, Norm
 from vmil.discriminator.loss import cross_entropy, input_penalty
 from vmil.discriminator.network import Discriminator
 from vmil.imagination import Dream, DreamNoise, imagine
-from vmil.learner.device import has_fast_bf16, products_in_bf16, use_bf16_products
-from vmil.nets.mlp import frozen
+from vmil.learner import device
+from vmil.learner.device import products_in_bf16, use_bf16_products
+from vmil.nets.mlp import MLP, frozen
+from vmil.nets.products import products_are_rounded, rounded_products
+from vmil.system.machine import has_amx
 from vmil.training.vmil import VMIL
 from vmil.world_model.model import make_latent
 from vmil.world_model.rssm import RSSM, State
@@ -54,14 +57,11 @@ class Rounding(TorchDispatchMode):
 
 
 @contextmanager
-def bf16() -> Iterator[None]:
-    """`products_in_bf16`, and what it does where the processor can."""
-    with products_in_bf16(True):
-        if has_fast_bf16(CPU):
-            yield
-        else:
-            with Rounding():
-                yield
+def bf16(amx: bool, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """`products_in_bf16` on a processor with or without AMX."""
+    monkeypatch.setattr(device, "has_amx", lambda: amx)
+    with products_in_bf16(True), Rounding() if amx and not has_amx() else nullcontext():
+        yield
 
 
 class Imitator:
@@ -103,12 +103,15 @@ def cosine(one: Tensor, other: Tensor) -> float:
     return float(F.cosine_similarity(one.double(), other.double(), dim=0))
 
 
+@pytest.mark.parametrize("amx", [True, False])
 @pytest.mark.parametrize(("norm", "act"), FORMS)
-def test_a_dream_its_returns_and_the_actors_gradient(norm: Norm, act: Activation) -> None:
+def test_a_dream_its_returns_and_the_actors_gradient(
+    norm: Norm, act: Activation, amx: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """States within 1 % in norm over 15 steps, returns within 3 % of their spread, gradients within 1.8 degrees."""
     imitator = Imitator(norm, act)
     plain, plain_returns, exact = imitator.dream()
-    with bf16():
+    with bf16(amx, monkeypatch):
         half, half_returns, rounded = imitator.dream()
     for part in ("feat", "action", "entropy"):
         one, other = getattr(plain, part), getattr(half, part)
@@ -120,16 +123,19 @@ def test_a_dream_its_returns_and_the_actors_gradient(norm: Norm, act: Activation
     assert not torch.equal(exact, rounded)
 
 
+@pytest.mark.parametrize("amx", [True, False])
 @pytest.mark.parametrize("act", ["silu", "elu"])
 @pytest.mark.parametrize("what", ["cross-entropy", "penalty"])
-def test_the_discriminators_gradient_even_twice_differentiated(act: Activation, what: str) -> None:
+def test_the_discriminators_gradient_even_twice_differentiated(
+    act: Activation, what: str, amx: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.manual_seed(0)
     discriminator = Discriminator(20, A, UNITS, 2, act, True, False)
     expert, policy = torch.randn(N, 43) + 0.3, torch.randn(N, 43)
     found = []
     for half in (False, True):
         torch.manual_seed(1)
-        with bf16() if half else nullcontext():
+        with bf16(amx, monkeypatch) if half else nullcontext():
             if what == "penalty":
                 loss = input_penalty(discriminator, expert, policy, 1.0)[0]
             else:
@@ -139,29 +145,53 @@ def test_the_discriminators_gradient_even_twice_differentiated(act: Activation, 
     assert 0.999 < cosine(found[0][1], found[1][1]) < 1.0
 
 
-def test_precision_is_as_it_was_afterwards() -> None:
+def way() -> str:
+    """How hidden layers multiply at the moment."""
+    return "rounded" if products_are_rounded() else torch.get_float32_matmul_precision()
+
+
+@pytest.mark.parametrize(("amx", "inside"), [(True, "medium"), (False, "rounded")])
+def test_precision_is_as_it_was_afterwards(amx: bool, inside: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "has_amx", lambda: amx)
+
     def fail() -> None:
-        assert torch.get_float32_matmul_precision() == "medium"
+        assert way() == inside
         raise RuntimeError("midway")
 
     with products_in_bf16(False):
-        assert torch.get_float32_matmul_precision() == "highest"
+        assert way() == "highest"
     with pytest.raises(RuntimeError, match="midway"), products_in_bf16(True):
         fail()
-    assert torch.get_float32_matmul_precision() == "highest"
+    assert way() == "highest"
 
 
-@pytest.mark.parametrize(("precision", "inside"), [("fp32", "highest"), ("bf16", "medium")])
+@pytest.mark.parametrize(
+    ("precision", "amx", "inside"), [("fp32", True, "highest"), ("bf16", True, "medium"), ("bf16", False, "rounded")]
+)
 def test_a_learner_multiplies_as_its_precision_says(
-    precision: str, inside: str, monkeypatch: pytest.MonkeyPatch
+    precision: str, amx: bool, inside: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The model is fitted as ever; an fp32 run never rounds."""
+    monkeypatch.setattr(device, "has_amx", lambda: amx)
     learner = VMIL(load_config(["env=counting", "compute=debug", f"compute.precision={precision}"]), A, 0)
     seen: list[str] = []
     for stage in ("fit_model", "dream", "expert_triples", "fit_discriminator", "reward", "fit_behaviour", "probe"):
-        monkeypatch.setattr(learner, stage, lambda *_: (seen.append(torch.get_float32_matmul_precision()), None))
+        monkeypatch.setattr(learner, stage, lambda *_: (seen.append(way()), None))
     learner.learn(None)  # type: ignore[arg-type]
     assert seen == ["highest", *[inside] * 6]
+
+
+def test_a_network_answers_exactly_from_rounded_hidden_layers() -> None:
+    """Rounded as by hand, in the input's format; the last layer is not."""
+    torch.manual_seed(0)
+    net, inputs = MLP(6, 2, layers=1, units=8), torch.randn(5, 6)
+    hidden = net[0][0]
+    with rounded_products():
+        found = net(inputs)
+    product = (inputs.bfloat16() @ hidden.weight.bfloat16().t()).float() + hidden.bias
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, net.head(F.elu(product)), rtol=1e-6, atol=1e-6)
+    assert not torch.equal(found, net(inputs))
 
 
 def test_a_gpu_is_left_to_its_own_formats() -> None:

@@ -11,8 +11,9 @@ import torch
 
 from vmil.config.schema import Config
 from vmil.errors import UserError
+from vmil.nets.products import rounded_products
 from vmil.system.cuda import nvidia_driver, takes_gpu, torch_cuda
-from vmil.system.machine import allowed_cores, cpu_flags
+from vmil.system.machine import allowed_cores, cpu_flags, has_amx
 
 
 def has_fast_bf16(device: torch.device) -> bool:
@@ -46,12 +47,15 @@ def matmul_precision(name: Literal["highest", "high", "medium"]) -> Iterator[Non
 
 
 def products_in_bf16(enabled: bool) -> AbstractContextManager[None]:
-    """Matrix products inside round their fp32 factors to bfloat16; sums and results stay in fp32, as does all else.
+    """Matrix products inside round their factors to bfloat16; norms, nonlinearities and states stay in fp32.
 
-    That is what processors with AMX multiply in four times as fast. Autocast would round the results too, and with
-    them norms, nonlinearities and a recurrence's inputs, and would cast frozen weights anew at every use.
+    Processors with AMX take fp32 factors and round them on the way, four times as fast, and sum in fp32; those with
+    bfloat16 but no AMX are twice as fast, and only on factors that come in it, so there the hidden layers' products are
+    rounded too. Autocast would let norms, nonlinearities and a recurrence's inputs be in bfloat16 as well.
     """
-    return matmul_precision("medium") if enabled else nullcontext()
+    if not enabled:
+        return nullcontext()
+    return matmul_precision("medium") if has_amx() else rounded_products()
 
 
 def choose_device(config: Config) -> torch.device:

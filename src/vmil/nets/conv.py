@@ -61,7 +61,8 @@ class ImageDecoder(nn.Module):
 
     def forward(self, feat: Tensor) -> Tensor:
         """(N, F) → mean picture (N, 64, 64, 3), float around [−½, ½]."""
-        maps = rearrange(self.first(self.project(feat)), "n (h w c) -> n h w c", h=5, w=5) + self.first_bias
+        maps = rearrange(self.first(self.project(feat)), "n (h w c) -> n h w c", h=5, w=5)
+        maps = maps + self.first_bias.to(maps.dtype)
         picture: Tensor = self.rest(rearrange(maps, "n h w c -> n c h w"))
         return rearrange(picture, "n c h w -> n h w c")
 

@@ -1,8 +1,7 @@
 """Convolutions of stride 2 in the form that a processor computes fastest; each equals PyTorch's own.
 
-They serve single precision on CPUs, where the library's kernels for few channels, or for small maps, reach a third of
-the rate of a matrix product, and but for `PatchConvTranspose2d` inputs in bfloat16. Elsewhere, as on CUDA, the layers
-are what they inherit.
+They serve CPUs, where the library's kernels for few channels, or for small maps, reach a third of the rate of a matrix
+product. Elsewhere, as on CUDA, the layers are what they inherit.
 Weights keep PyTorch's names and shapes, so a checkpoint fits either form.
 Letters: N pictures, H × W map, I channels in, O channels out, K kernel.
 """
@@ -16,6 +15,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+from vmil.system.machine import has_amx
 
 STRIDE = 2
 
@@ -63,13 +64,16 @@ def subpixel(maps: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
     Output pixel (2i + a, 2j + b) sums x[i − p, j − q] · w[2p + a, 2q + b]: for each of the four parities (a, b) a
     convolution with a kernel of half the size (Shi et al. 2016, "Is the deconvolution layer the same as a
-    convolutional layer?"). K is even.
+    convolutional layer?"). Where K is odd, a row and a column of zeros are added to it, and cut off the result.
     """
-    dense = rearrange(weight, "i o (p a) (q b) -> (a b o) i p q", a=STRIDE, b=STRIDE).flip(2, 3)
+    odd = weight.shape[-1] % STRIDE
+    even = F.pad(weight, (0, odd, 0, odd))
+    dense = rearrange(even, "i o (p a) (q b) -> (a b o) i p q", a=STRIDE, b=STRIDE).flip(2, 3)
     padding = dense.shape[-1] - 1
     dense = dense.contiguous(memory_format=torch.channels_last)
     quads = F.conv2d(maps, dense, bias.repeat(STRIDE * STRIDE), padding=padding)
-    return rearrange(quads, "n (a b o) h w -> n (h a) (w b) o", a=STRIDE, b=STRIDE).contiguous()
+    pixels = rearrange(quads, "n (a b o) h w -> n (h a) (w b) o", a=STRIDE, b=STRIDE)
+    return pixels[:, : pixels.shape[1] - odd, : pixels.shape[2] - odd].contiguous()
 
 
 def _matrix(weight: Tensor) -> Tensor:
@@ -122,6 +126,8 @@ class _PatchConvTranspose(torch.autograd.Function):
     def forward(ctx: Any, input: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         maps, kernel = _last(input), weight.shape[-1]
         ctx.save_for_backward(maps, weight)
+        if maps.dtype == torch.bfloat16:  # in which adding up is slow, and rounds every sum
+            return _second(subpixel(input, weight, bias))
         count, height, width, _ = maps.shape
         grown = (count, STRIDE * (height - 1) + kernel, STRIDE * (width - 1) + kernel, len(bias))
         canvas = bias.expand(grown).contiguous()
@@ -211,17 +217,17 @@ class _ConvTransposeForm(nn.ConvTranspose2d):
 
 
 class PatchConvTranspose2d(_ConvTransposeForm):
-    """As one matrix product whose patches are added up: for small maps in single precision.
+    """As one matrix product whose patches are added up: for small maps.
 
-    In bfloat16 adding up is slow. Nor does the decoder have such maps for it: the fp32 bias that `ImageDecoder` adds
-    before makes them fp32, and under bf16 autocast the layer that this one inherits rounds them.
+    In bfloat16 as a dense convolution, whose gradients are taken by patches: without AMX that takes a third of the
+    time of PyTorch's own.
     """
 
     function = _PatchConvTranspose
 
     def takes(self, input: Tensor) -> bool:
-        """As above, but never in bfloat16."""
-        return applies(input)
+        """As above, but in bfloat16 only without AMX."""
+        return applies(input) or (applies_in_bf16(input) and not has_amx())
 
 
 class SplitConvTranspose2d(_ConvTransposeForm):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vmil.config.options import Activation, Norm
+from vmil.nets.products import HiddenLinear
 
 
 def activation(name: Activation, view: bool = False) -> nn.Module:
@@ -25,9 +26,10 @@ def activation(name: Activation, view: bool = False) -> nn.Module:
 def dense(inputs: int, outputs: int, act: Activation, norm: Norm) -> nn.Sequential:
     """One hidden layer, (…, inputs) → (…, outputs): linear, LayerNorm if asked (it then has the bias), nonlinearity."""
     if norm == "none":
-        return nn.Sequential(nn.Linear(inputs, outputs), activation(act))
+        return nn.Sequential(HiddenLinear(inputs, outputs), activation(act))
     if norm == "layer":
-        return nn.Sequential(nn.Linear(inputs, outputs, bias=False), nn.LayerNorm(outputs, eps=1e-3), activation(act))
+        layer = HiddenLinear(inputs, outputs, bias=False)
+        return nn.Sequential(layer, nn.LayerNorm(outputs, eps=1e-3), activation(act))
     raise ValueError(f"unknown norm {norm!r}")
 
 
@@ -70,7 +72,7 @@ class LayerNormGRUCell(nn.Module):
 
     def __init__(self, inputs: int, units: int) -> None:
         super().__init__()
-        self.gates = nn.Linear(inputs + units, 3 * units, bias=False)
+        self.gates = HiddenLinear(inputs + units, 3 * units, bias=False)
         self.norm = nn.LayerNorm(3 * units, eps=1e-3)
 
     def forward(self, inputs: Tensor, hidden: Tensor) -> Tensor:

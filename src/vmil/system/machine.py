@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -28,6 +29,12 @@ def processor_name() -> str:
 def cpu_flags() -> frozenset[str]:
     """Extensions of the instruction set, as Linux names them (`avx2`, `amx_bf16`); none known elsewhere."""
     return frozenset(_fields(_CPUINFO).get("flags", "").split())
+
+
+@cache
+def has_amx() -> bool:
+    """Whether the processor multiplies tiles of bfloat16 (Intel's AMX)."""
+    return "amx_bf16" in cpu_flags()
 
 
 def allowed_cores() -> int:
