@@ -157,6 +157,10 @@ def test_an_option_of_null_is_in_any_range():
             "exceeds the 16 states of a batch (training.batch_size × training.batch_length)",
         ),
         (
+            ["discriminator.dream_negatives=false"],
+            "leaves nothing to tell from the expert: set replay_negatives=true",
+        ),
+        (
             ["discriminator.replay_negatives=true", "training.demo_fraction=1"],
             "needs agent sequences in the batch: lower training.demo_fraction or raise training.batch_size",
         ),

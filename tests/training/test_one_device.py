@@ -71,6 +71,7 @@ def make_batch(length: int, size: int, experts: int, proprio: int) -> Batch:
         ["algo=vmil_released"],
         ["algo=vmil_plus", "behaviour.cloning_decay_updates=2"],
         ["algo=vmil_plus", "discriminator.prior_next_state=true", "discriminator.replay_negatives=true"],
+        ["algo=vmil_plus", "discriminator.dream_negatives=false", "discriminator.replay_negatives=true"],
         ["algo=sqil_drq"],
         ["algo=dac_drq"],
         ["algo=bc"],

@@ -37,7 +37,8 @@ PLAIN = (
     *(f"behaviour.reward_scale={REWARD_SCALE}", "behaviour.bootstrap=value", "behaviour.normalise=none"),
     *("behaviour.slow_critic=0.0", "behaviour.cloning=0.0", "behaviour.actor_average=0.0", "behaviour.dream_starts=0"),
     *("behaviour.policy=clipped_normal", "behaviour.min_std=0.1", "behaviour.init_std=0.2", "behaviour.max_std=0.4"),
-    *("discriminator.updates=1", "discriminator.replay_negatives=false", "discriminator.next_state=true"),
+    *("discriminator.updates=1", "discriminator.replay_negatives=false", "discriminator.dream_negatives=true"),
+    *("discriminator.next_state=true",),
     *("discriminator.action_scale=1.0", "discriminator.prior_next_state=false", "discriminator.noise=none"),
     *("behaviour.exploration_frames=0", "behaviour.clip=1e9"),  # gradients are compared as they are
 )
@@ -309,15 +310,17 @@ def test_the_actors_reward_is_the_map_asked_for(kind: str, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("updates", [1, 3])
-@pytest.mark.parametrize("replay", [False, True])
+@pytest.mark.parametrize(("dreams", "replay"), [(True, False), (True, True), (False, True)])
 @pytest.mark.parametrize("experts", [EXPERTS, B])
 def test_the_discriminator_takes_the_steps_and_rows_asked_for(
-    updates: int, replay: bool, experts: int, monkeypatch: pytest.MonkeyPatch
+    updates: int, dreams: bool, replay: bool, experts: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = {"discriminator.updates": updates, "discriminator.replay_negatives": replay}
-    learner, calls = Alone({**options, "behaviour.dream_starts": 5}), spy_on_discriminator_loss(monkeypatch)
+    """Where the batch is all expert, dreams are the only negatives that there are."""
+    options = {"discriminator.dream_negatives": dreams, "discriminator.replay_negatives": replay}
+    learner = Alone({**options, "discriminator.updates": updates, "behaviour.dream_starts": 5})
+    calls = spy_on_discriminator_loss(monkeypatch)
     learner.training_step(make_batch(experts), 0)
-    dreamt, replayed = H * 5, (T - 1) * (B - experts)
+    dreamt, replayed = H * 5 * (dreams or experts == B), (T - 1) * (B - experts)
     rows = [(len(expert), len(policy)) for expert, policy in calls]
     assert rows == [((T - 1) * experts, dreamt + replayed * replay)] * updates
     assert [name for name, _ in learner.steps] == ["model", *["disc"] * updates, "actor"]
@@ -325,18 +328,19 @@ def test_the_discriminator_takes_the_steps_and_rows_asked_for(
     assert taken == [{1}, {updates}, {1}]
 
 
-@pytest.mark.parametrize("replay", [True, False])
-def test_replayed_negatives_are_the_agents_own_transitions(replay: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    learner = Alone({"discriminator.replay_negatives": replay})
+@pytest.mark.parametrize(("dreams", "replay"), [(True, False), (True, True), (False, True)])
+def test_replayed_negatives_are_the_agents_own_transitions(
+    dreams: bool, replay: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner = Alone({"discriminator.dream_negatives": dreams, "discriminator.replay_negatives": replay})
     calls, batch, posterior = spy_on_discriminator_loss(monkeypatch), make_batch(), make_posterior(learner)
     dream = make_dreamt(learner).dream
     learner.fit_discriminator(learner.expert_triples(posterior, batch), dream, posterior, batch)
-    parts = [torch.cat([dream.feat[:-1], dream.action, dream.feat[1:]], -1).detach().flatten(0, 1)]
+    dreamt = torch.cat([dream.feat[:-1], dream.action, dream.feat[1:]], -1).detach().flatten(0, 1)
     own, acted = posterior.feat[:, EXPERTS:], batch.action[:-1, EXPERTS:]
-    if replay:
-        parts.append(torch.cat([own[:-1], acted, own[1:]], -1).flatten(0, 1))
+    replayed = torch.cat([own[:-1], acted, own[1:]], -1).flatten(0, 1)
     ((_, policy),) = calls
-    torch.testing.assert_close(policy, torch.cat(parts))
+    torch.testing.assert_close(policy, torch.cat([dreamt[: len(dreamt) * dreams], replayed[: len(replayed) * replay]]))
 
 
 @pytest.mark.parametrize("prior", [True, False])

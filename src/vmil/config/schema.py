@@ -92,7 +92,8 @@ class DiscriminatorConfig:
     noise_anneal_frames: Natural = 200_000  # frames until annealed noise is zero; 0: training.frames
     reward: RewardMap = "probability"  # r(D) [VMIL]
     updates: Count = 1  # discriminator steps per training step
-    replay_negatives: bool = False  # agent-replay posteriors join the policy's side [own]
+    dream_negatives: bool = True  # dreams are on the policy's side [VMIL]
+    replay_negatives: bool = False  # agent-replay posteriors are [own]
     lr: Positive = 8e-5  # [V-MAIL]
     eps: Positive = 1e-5
     clip: Positive = 100.0

@@ -92,6 +92,10 @@ def _check_batch(config: Config) -> None:
             "(training.batch_size × training.batch_length)"
         )
     experts = expert_columns(training.batch_size, training.demo_fraction, config.debug.use_ground_truth_reward)
+    if not (config.discriminator.dream_negatives or config.discriminator.replay_negatives):
+        raise UserError(
+            "discriminator.dream_negatives=false leaves nothing to tell from the expert: set replay_negatives=true"
+        )
     if config.discriminator.replay_negatives and experts == training.batch_size:
         raise UserError(
             "discriminator.replay_negatives=true needs agent sequences in the batch: "

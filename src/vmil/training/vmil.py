@@ -111,14 +111,11 @@ class VMIL(ImitationModule):
         return self._triples(posterior, batch, slice(0, batch.num_experts))
 
     def fit_discriminator(self, expert: Triples, dream: Dream, posterior: State, batch: Batch) -> None:
-        """Step 3: expert triples against dreamt ones, on detached latents."""
+        """Step 3: expert triples against the policy's, on detached latents."""
         c = self.config.discriminator
         with self.stopwatch.stage("discriminator", self.device):
             expert_inputs = self.discriminator.inputs(expert.flat())
-            policy_inputs = self.discriminator.inputs(dream.triples().detach().flat())
-            if c.replay_negatives and batch.num_experts < batch.action.shape[1]:
-                replayed = self._triples(posterior, batch, slice(batch.num_experts, None))
-                policy_inputs = torch.cat([policy_inputs, self.discriminator.inputs(replayed.flat())])
+            policy_inputs = self._policy_side(dream, posterior, batch)
             std = 0.0 if c.noise == "none" else self.scheduled("noise_std")
             for _ in range(c.updates):
                 loss, metrics = discriminator_loss(
@@ -174,6 +171,15 @@ class VMIL(ImitationModule):
         self.means.add(act_metrics | critic_metrics | clone_metrics)
         self.means.add({"actor/cloning_weight": weight, "actor/action_std": dream.std.detach().mean()})
         self.means.add({"actor/mean_abs": dream.action.detach().abs().mean()})
+
+    def _policy_side(self, dream: Dream, posterior: State, batch: Batch) -> Tensor:
+        """What D is to tell from the expert, (N, I): dreams, replay, or both; dreams while there is no replay."""
+        c = self.config.discriminator
+        dreamt = self.discriminator.inputs(dream.triples().detach().flat())
+        if not c.replay_negatives or batch.num_experts == batch.action.shape[1]:
+            return dreamt
+        replayed = self.discriminator.inputs(self._triples(posterior, batch, slice(batch.num_experts, None)).flat())
+        return torch.cat([dreamt, replayed]) if c.dream_negatives else replayed
 
     def _triples(self, posterior: State, batch: Batch, columns: slice) -> Triples:
         """The triples of some of the batch's sequences, as D is to read them."""
