@@ -175,11 +175,11 @@ class VMIL(ImitationModule):
     def _policy_side(self, dream: Dream, posterior: State, batch: Batch) -> Tensor:
         """What D is to tell from the expert, (N, I): dreams, replay, or both; dreams while there is no replay."""
         c = self.config.discriminator
-        dreamt = self.discriminator.inputs(dream.triples().detach().flat())
-        if not c.replay_negatives or batch.num_experts == batch.action.shape[1]:
-            return dreamt
-        replayed = self.discriminator.inputs(self._triples(posterior, batch, slice(batch.num_experts, None)).flat())
-        return torch.cat([dreamt, replayed]) if c.dream_negatives else replayed
+        replayed = c.replay_negatives and batch.num_experts < batch.action.shape[1]
+        sides = [dream.triples().detach()] if c.dream_negatives or not replayed else []
+        if replayed:
+            sides.append(self._triples(posterior, batch, slice(batch.num_experts, None)))
+        return torch.cat([self.discriminator.inputs(side.flat()) for side in sides])
 
     def _triples(self, posterior: State, batch: Batch, columns: slice) -> Triples:
         """The triples of some of the batch's sequences, as D is to read them."""
