@@ -38,7 +38,7 @@ PLAIN = (
     *("behaviour.slow_critic=0.0", "behaviour.cloning=0.0", "behaviour.actor_average=0.0", "behaviour.dream_starts=0"),
     *("behaviour.policy=clipped_normal", "behaviour.min_std=0.1", "behaviour.init_std=0.2", "behaviour.max_std=0.4"),
     *("discriminator.updates=1", "discriminator.replay_negatives=false", "discriminator.dream_negatives=true"),
-    *("discriminator.next_state=true",),
+    "discriminator.next_state=true",
     *("discriminator.action_scale=1.0", "discriminator.prior_next_state=false", "discriminator.noise=none"),
     *("behaviour.exploration_frames=0", "behaviour.clip=1e9"),  # gradients are compared as they are
 )
