@@ -56,6 +56,17 @@ def test_pre_training_needs_no_frames_and_is_a_round_of_its_own() -> None:
     assert Pace(config()).epochs == 3
 
 
+def test_what_is_left_shrinks_with_each_batch_and_not_with_frames() -> None:
+    pace = Pace(config(pretrain=9))
+    assert pace.updates_left == 9 + 3 * 6
+    pace.owed = 0
+    assert pace.updates_left == 3 * 6
+    pace.begin_round()
+    assert pace.updates_left == 3 * 6
+    assert sum(learnt(pace, 2)) == 3
+    assert pace.updates_left == 3 * 6 - 3
+
+
 def test_random_actions_at_the_beginning_earn_nothing() -> None:
     pace = Pace(config(seeds=30))
     assert pace.epochs == 2  # 70 frames are left to learn in

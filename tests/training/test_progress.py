@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_run import UPDATES, Run
+from tiny_run import Run
 
 from vmil.training.flush import TrackingFlush
 from vmil.training.progress import Progress, start_logging
@@ -24,11 +24,10 @@ def test_the_progress_line_says_frames_speed_time_left_and_evaluation(tmp_path: 
     assert "updates/s · 0 min left" in lines[1]
     assert lines[-1].endswith("evaluation 15 at 40")
     progress: Progress = run.find(Progress)
-    progress._in_round = 1
-    assert progress._remaining(20) == 2 * UPDATES + 2
     assert progress.text(0).startswith("0/40 frames")  # while the first episodes are played
-    progress._pretraining = True
-    assert progress._remaining(0) == 4 * UPDATES + 1
+    speed = progress._speed()
+    run.data.owed = round(7200 * speed)
+    assert "2 h 00 min left" in progress.text(20)
 
 
 @pytest.mark.parametrize(("episode_frames", "said"), [(0, "collected 7"), (4, "collected 7 in 4 frames at most")])

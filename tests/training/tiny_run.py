@@ -75,6 +75,10 @@ class TinyData(lightning.LightningDataModule):
     def metrics(self) -> dict[str, float]:
         return {"replay/frames": float(self.frames)}
 
+    @property
+    def updates_left(self) -> int:
+        return self.owed + (FRAMES - self.frames) // PER_EPOCH * UPDATES
+
     def train_dataloader(self) -> DataLoader[Tensor]:
         return DataLoader(Rounds(self), batch_size=None, generator=torch.Generator())
 

@@ -124,6 +124,11 @@ class VMILDataModule(lightning.LightningDataModule):
         return self.pace.frames
 
     @property
+    def updates_left(self) -> int:
+        """Batches until the run ends."""
+        return self.pace.updates_left
+
+    @property
     def digest(self) -> str:
         """Which demonstrations the run imitates: SHA-256 (hex) of their files."""
         return self.demos.digest

@@ -35,6 +35,11 @@ class Pace:
         return self.rounds + math.ceil(left / self._training.frames_per_epoch)
 
     @property
+    def updates_left(self) -> int:
+        """Batches until the run ends: those owed, and those of the rounds that are not begun."""
+        return self.owed + (self.epochs - self.rounds) * self._training.updates_per_epoch
+
+    @property
     def overdrawn(self) -> bool:
         """Whether a round beyond the budget was begun."""
         return self.asked - self._training.frames_per_epoch >= self._training.frames

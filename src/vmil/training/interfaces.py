@@ -30,6 +30,11 @@ class Data(Protocol):
         """Environment frames collected so far: the clock of everything public."""
         ...
 
+    @property
+    def updates_left(self) -> int:
+        """Batches until the run ends."""
+        ...
+
     def peek(self) -> Batch:
         """A batch as the next one will be made, which changes none of those to come."""
         ...

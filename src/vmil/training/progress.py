@@ -17,7 +17,7 @@ from tqdm import tqdm
 from vmil.config.schema import Config
 from vmil.data.footprint import collected_env
 from vmil.training.flush import TrackingFlush
-from vmil.training.interfaces import data_of
+from vmil.training.interfaces import Data, data_of
 from vmil.training.reporter import Reporter
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,7 @@ class Progress(Callback):
         self._flush, self._reporter = flush, reporter
         self._wants_bar = sys.stderr.isatty()
         self._bar: tqdm[Any] | None = None
+        self._data: Data | None = None  # of the run, once it has begun
         self._updates = 0  # since this process began training
         self._in_round = 0  # of this round
         self._pretraining = False
@@ -42,6 +43,7 @@ class Progress(Callback):
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Opens the bar."""
+        self._data = data_of(trainer)
         self._window = deque([(time.monotonic(), 0)])
         self._spoke = time.monotonic()
         self._pretraining = self._pretrains(trainer)  # again below, which a run resumed within a round leaves out
@@ -98,7 +100,9 @@ class Progress(Callback):
         else:
             where = f"{frames:,}/{self.config.frames:,} frames"
         speed = self._speed()
-        parts = [where, f"{speed:.2f} updates/s", f"{_duration(self._remaining(frames) / speed)} left" if speed else ""]
+        parts = [where, f"{speed:.2f} updates/s"]
+        if speed and self._data is not None:
+            parts.append(f"{_duration(self._data.updates_left / speed)} left")
         if "collect/return" in self._flush.latest:
             # else a reader would hold it against whole, evaluated episodes
             longest = collected_env(self._whole_config, frames - 1).episode_frames  # in the last round
@@ -106,18 +110,11 @@ class Progress(Callback):
             parts.append(f"collected {self._flush.latest['collect/return']:.0f}{within}")
         if self._reporter.last is not None:
             parts.append(f"evaluation {self._reporter.last.brief} at {self._reporter.scored_frames:,}")
-        return " · ".join(part for part in parts if part)
+        return " · ".join(parts)
 
     def _speed(self) -> float:
         began, updates = self._window[0]
         return (self._updates - updates) / max(time.monotonic() - began, 1e-9)
-
-    def _remaining(self, frames: int) -> float:
-        """Updates until the end."""
-        config = self.config
-        rounds = max(0, config.frames - frames) / config.frames_per_epoch
-        this_round = config.pretrain_updates if self._pretraining else config.updates_per_epoch
-        return rounds * config.updates_per_epoch + max(0, this_round - self._in_round)
 
     def _pretrains(self, trainer: lightning.Trainer) -> bool:
         return trainer.current_epoch == 0 and self.config.pretrain_updates > 0
