@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from vmil.config.schema import CollectorConfig, Config
 from vmil.data import parallel
+from vmil.data.collect import EpisodeCollector
 from vmil.data.datamodule import VMILDataModule
 from vmil.data.parallel import ParallelCollector
 from vmil.data.players import Player
@@ -110,6 +111,17 @@ def test_it_goes_on_where_a_checkpoint_was_taken(here: None, config: Config) -> 
     second.load_state_dict(first.state_dict())
     parts.append(collect(second, 2))
     assert (torch.cat(parts) == whole).all()
+
+
+def test_one_process_goes_on_where_workers_stopped(here: None, config: Config) -> None:
+    first = collector(config, 2)
+    first.collect_episode(random=False)
+    alone = EpisodeCollector(make_env(config.env, seed=SEED), config.env.episode_frames, 1, SEED, Noisy())
+    try:
+        alone.load_state_dict(first.state_dict())
+        assert alone.collect_episode(random=True)["episode"].unique().tolist() == [1]
+    finally:
+        alone.close()
 
 
 class Stumbling(CountingEnv):

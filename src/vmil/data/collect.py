@@ -187,9 +187,10 @@ class EpisodeCollector:
         return {"episode": self.episode, "generator": self._generator.get_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continues where `state_dict` was taken."""
+        """Continues where `state_dict` was taken; that of worker processes, which it may replace, has no generator."""
         self.episode = state["episode"]
-        self._generator.set_state(state["generator"])
+        if "generator" in state:
+            self._generator.set_state(state["generator"])
 
     def close(self) -> None:
         """Closes the environment too; may be called twice, and `state_dict` still works."""

@@ -182,7 +182,7 @@ class ParallelCollector:
         last = self.episode + self._config.workers - 1
         raise UserError(
             f"the collector's workers were lost twice at episodes {self.episode} to {last}: they {lost}; "
-            "see any worker output above; collector.backend=direct avoids worker processes"
+            "see any worker output above; collector.backend=direct collector.workers=1 avoids worker processes"
         ) from lost
 
     def _tick(self) -> None:
