@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -84,3 +86,37 @@ def test_only_a_directory_that_replaces_takes_the_place_of_files(tmp_path: Path)
     with whole_directory(tmp_path / "out", replaces=True):
         pass
     assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize(("number", "said"), [(errno.EINVAL, None), (errno.EIO, "Input/output error")])
+def test_a_file_system_that_cannot_sync_directories_will_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, said: str | None
+) -> None:
+    fsync = os.fsync
+
+    def only_files(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(number, os.strerror(number))
+        fsync(handle)
+
+    monkeypatch.setattr(files.os, "fsync", only_files)
+    with pytest.raises(OSError, match=said) if said else nullcontext():
+        replace_file(tmp_path / "x", b"new")
+    assert (tmp_path / "x").read_bytes() == b"new"
+
+
+def test_two_machines_with_one_process_number_may_write_one_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One begins and ends between the other's writing and renaming."""
+    fsync, path = os.fsync, tmp_path / "x"
+
+    def meanwhile(handle: int) -> None:
+        monkeypatch.setattr(files.os, "fsync", fsync)
+        replace_file(path, b"theirs")
+        fsync(handle)
+
+    monkeypatch.setattr(files.os, "fsync", meanwhile)
+    replace_file(path, b"ours")
+    assert path.read_bytes() == b"ours"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["x"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,7 +32,9 @@ def replace_file(path: Path, payload: bytes | memoryview) -> None:
 
     It makes no directory: one that was taken away meanwhile is not to come back.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial = path.with_name(
+        f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.part"
+    )  # containers that share it may share numbers
     try:
         with open(partial, "wb") as file:
             file.write(payload)
@@ -45,10 +48,13 @@ def replace_file(path: Path, payload: bytes | memoryview) -> None:
 
 
 def sync_directory(directory: Path) -> None:
-    """A rename survives a power cut only once its directory is on disk too."""
+    """A rename survives a power cut only once its directory is on disk too; some shared file systems cannot do that."""
     handle = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EBADF):
+            raise
     finally:
         os.close(handle)
 
