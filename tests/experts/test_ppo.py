@@ -189,6 +189,21 @@ def test_resumed_is_the_same_as_never_stopped_and_the_card_tells_of_it(tmp_path:
         _agent(seed=2).load(saved[0])
 
 
+def test_a_checkpoint_of_another_size_is_not_called_damaged() -> None:
+    smaller = describe_task("cheetah", "run", hidden=8, action_repeat=2)
+    with pytest.raises(UserError, match="another size: choose another out="):
+        PPOAgent(TINY, SuitePractice(smaller), make_actor_net(smaller), seed=0).load(_agent().state())
+
+
+def test_any_seed_gives_simulators_that_dm_control_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    agent, asked = _agent(seed=2**32 - 1), []
+    monkeypatch.setattr(SuitePractice, "simulators", lambda self, count, seed, frames: asked.append((count, seed)))
+    with pytest.raises(AttributeError):  # there is nothing to close
+        agent.run_round(None)  # type: ignore[arg-type]
+    [(count, seed)] = asked
+    assert 0 <= seed <= 2**32 - count
+
+
 def test_resumed_ppo_takes_the_rates_it_is_given() -> None:
     stopped, again = _agent(), _agent(dataclasses.replace(TINY, ppo_rate=1e-6, ppo_critic_rate=1e-5))
     stopped.learn(stopped.collect(_simulators()))

@@ -99,7 +99,9 @@ class PPOAgent:
     def run_round(self, bar: tqdm[Any]) -> None:
         """Collect and learn for `ppo_every` iterations."""
         config = self.config
-        seed = (self.seed + 1) * 1_000_000 + self.frames
+        seed = (
+            (self.seed + 1) * 1_000_000 + self.frames
+        ) % 2**31  # each simulator adds its index; 2**32 would be refused
         simulators = self.practice.simulators(config.ppo_envs, seed, self.frames)
         try:
             for _ in range(config.ppo_every):
@@ -168,11 +170,14 @@ class PPOAgent:
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Take up what `state` returned; UserError when it belongs to another seed."""
+        """Take up what `state` returned; UserError when it belongs to another seed or size."""
         if state["seed"] != self.seed:
             raise UserError(f"the checkpoint is of seed {state['seed']}, not of seed {self.seed}")
-        self.policy.load_state_dict(state["policy"])
-        self.value.load_state_dict(state["value"])
+        try:
+            self.policy.load_state_dict(state["policy"])
+            self.value.load_state_dict(state["value"])
+        except RuntimeError as error:
+            raise UserError("the checkpoint's networks have another size: choose another out=") from error
         self.optimizer.load_state_dict(state["optimizer"])
         rates = (self.config.ppo_rate, self.config.ppo_critic_rate)  # not what it was stopped with
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):

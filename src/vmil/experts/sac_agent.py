@@ -152,7 +152,7 @@ class SACAgent:
 
     def _start_collector(self) -> Collector:
         repeat = self.config.action_repeat
-        self.env.set_seed(self.seed + self.frames)
+        self.env.set_seed((self.seed + self.frames) % 2**32)
         return Collector(
             lambda: self.env,
             self.actor,
