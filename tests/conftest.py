@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 import logging
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -14,6 +15,9 @@ _PERSONAL = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MAKEFLAGS", "MAKE
 for _name in list(os.environ):
     if _name in _PERSONAL or _name.startswith("SLURM_"):
         del os.environ[_name]
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a script; some tests press Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Triton (in torch's CUDA builds) and Mesa's OpenGL each bring an LLVM, and triton loaded second crashes the process.
 # Our own modules import torchrl, which loads it, before any mujoco; a test file may import in any order.

@@ -87,4 +87,7 @@ def test_without_a_way_to_restore_recorded_states_are_refused_in_one_sentence() 
 def test_a_declared_vector_must_be_there() -> None:
     with pytest.raises(UserError, match="mine: _look returns no proprio"):
         Mine(lambda _: (picture(), None)).reset()
-    assert "proprio" not in Mine(lambda _: (picture(), None), replace(CONFIG, proprio=False)).reset()
+    for unasked in (None, np.zeros(2)):
+        assert (
+            "proprio" not in Mine(lambda _, given=unasked: (picture(), given), replace(CONFIG, proprio=False)).reset()
+        )

@@ -55,6 +55,16 @@ def test_stopped_and_resumed_is_the_same_as_never_stopped(
     assert read_record(tmp_path)["status"] == "FINISHED"
 
 
+def test_a_ctrl_c_that_a_script_has_ignored_stops_nothing(tmp_path: Path, whole: tuple[Path, list[float]]) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        run = Run(tmp_path, Trap(PRETRAIN + 2, interrupt)).fit()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert run.learner.seen == whole[1]
+
+
 def test_an_error_leaves_the_last_checkpoint_alone_and_marks_the_run_failed(tmp_path: Path) -> None:
     run = Run(tmp_path, Trap(PRETRAIN + 2 * UPDATES + 1, break_down))
     with pytest.raises(RuntimeError, match="broken"):

@@ -1,9 +1,9 @@
 """Behaviour cloning from pixels: regression of the expert's actions on stacked, randomly shifted frames.
 
 Encoder, stack and shifts are DrQ's, so that the methods differ in what they learn from and not in how they see.
-Nothing is collected: a round is `training.updates_per_epoch` updates on the demonstrations, after which the clock moves
-on by `training.frames_per_epoch` frames that nobody played. So its curve has points where those of the other methods
-do, but is meaningful only against wall-clock and updates.
+Nothing is collected: in a round the clock moves on by `training.frames_per_epoch` frames that nobody played, and
+`training.updates_per_epoch` updates on the demonstrations follow. So its curve has points where those of the other
+methods do, but is meaningful only against wall-clock and updates.
 """
 
 from __future__ import annotations

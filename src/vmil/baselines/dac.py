@@ -7,7 +7,7 @@ features, and its loss does not reach the encoder. The critic learns from the ag
 The paper's absorbing states undo the bias of a reward that always says "go on" or always "stop" in tasks that
 terminate. The logit has both signs, and walker and cheetah end by their time limit alone, which is nobody's last
 state; so there are none here, and a task that terminates would need them. D is SiLU with PyTorch's initial weights, as
-VMIL's is, where the published program takes tanh and orthogonal ones.
+`vmil_plus`'s is, where the published program takes tanh and orthogonal ones.
 """
 
 from __future__ import annotations

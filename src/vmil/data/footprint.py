@@ -72,7 +72,7 @@ def estimate(config: Config, info: EnvInfo) -> Footprint:
 
 
 def choose_scratch(footprint: Footprint, replay_dir: Path | None, sharers: int = 1) -> Path | None:
-    """Where the replay lives if memory is short: beside the checkpoints; None: in memory, which `sharers` share.
+    """Where the replay lives if memory is short: beside the checkpoints; None: in memory. `sharers` share either.
 
     Raises UserError if it fits into neither.
     """
@@ -83,7 +83,7 @@ def choose_scratch(footprint: Footprint, replay_dir: Path | None, sharers: int =
     if replay_dir is None:
         raise UserError(f"{said}: lower training.replay_frames")
     replay_dir.mkdir(parents=True, exist_ok=True)
-    if shutil.disk_usage(replay_dir).free < needed:
+    if shutil.disk_usage(replay_dir).free < sharers * needed:
         raise UserError(f"{said}, nor on the disk of {replay_dir}: lower training.replay_frames")
     log.warning("%s and is kept on disk, which is slower: training.replay_frames lowers it", said)
     return replay_dir / SCRATCH

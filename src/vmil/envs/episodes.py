@@ -192,7 +192,9 @@ class EpisodicEnv(EnvBase):
         self.render_seconds += time.perf_counter() - start
         # Copies: the environment may draw into the same memory again, and hands out views.
         content = {"image": torch.from_numpy(self._as_declared("image", image, np.uint8).copy())}
-        if proprio is not None:
+        if self.config.proprio:
+            if proprio is None:
+                raise UserError(f"{self.config.name}: _look returns no proprio, though env.proprio=true")
             if not np.isfinite(proprio).all():
                 raise NonFiniteError(
                     f"{self._where}: the observation is not finite: proprio is {proprio.tolist()}",
@@ -200,8 +202,6 @@ class EpisodicEnv(EnvBase):
                 )
             vector = self._as_declared("proprio", np.asarray(proprio, dtype=np.float32), np.float32)
             content["proprio"] = torch.from_numpy(vector.copy())
-        elif self.config.proprio:
-            raise UserError(f"{self.config.name}: _look returns no proprio, though env.proprio=true")
         return content
 
     def _as_declared(self, name: str, value: np.ndarray, dtype: type[np.generic]) -> np.ndarray:

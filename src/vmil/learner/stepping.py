@@ -98,8 +98,8 @@ class DeviceStepper:
         """See `Stepper`; waits for the device."""
         for name, (count, in_a_row) in self._left_out.read().items():
             error = NonFiniteError(
-                f"the gradient of the {name} loss was not finite in {count} of the updates before update "
-                f"{update}, the last {in_a_row} in a row; these steps were left out"
+                f"the gradient of the {name} loss was not finite in {count} of its steps before update {update}, "
+                f"the last {in_a_row} in a row; these were left out"
             )
             if not self._guard.skip or in_a_row >= PATIENCE:
                 raise error

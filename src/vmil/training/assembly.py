@@ -110,7 +110,8 @@ def frames_per_second(config: Config) -> float:
 def _introduce(config: Config, run_dir: Path, data: VMILDataModule) -> None:
     """Says what is about to run, on what, and what it will take."""
     size, device = data.footprint, choose_device(config)
-    more = max(0, size.replay_bytes - stored_bytes(replay_dir(run_dir)))  # bytes
+    replays = size.replay_bytes * config.compute.devices * config.compute.nodes  # bytes, of all ranks
+    more = max(0, replays - stored_bytes(replay_dir(run_dir)))
     free = require_disk(run_dir, more)
     log.info("run: %s", run_dir)
     log.info(
@@ -126,7 +127,7 @@ def _introduce(config: Config, run_dir: Path, data: VMILDataModule) -> None:
     log.info(
         "memory: replay up to %.1f GB, demonstrations %.2f GB, networks about 1.5 GB; "
         "disk: up to %.1f GB of %.0f GB free",
-        size.replay_bytes / 1e9,
+        replays / 1e9,
         size.demo_bytes / 1e9,
         more / 1e9,
         free / 1e9,

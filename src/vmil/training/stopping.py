@@ -31,8 +31,12 @@ class GracefulStop(Callback):
         self._before: Any = None
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Takes SIGINT over; not earlier, because only now Lightning listens for SIGTERM."""
-        if threading.current_thread() is threading.main_thread():
+        """Takes SIGINT over; not earlier, because only now Lightning listens for SIGTERM.
+
+        Where it is ignored, as in the background of a script, it stays so: it is meant for others.
+        """
+        ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        if threading.current_thread() is threading.main_thread() and not ignored:
             self._before = signal.signal(signal.SIGINT, self._on_interrupt)
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
