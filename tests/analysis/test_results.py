@@ -14,7 +14,7 @@ from PIL import Image
 
 from vmil.analysis.insight import reward_histograms
 from vmil.analysis.open_loop import open_loop_picture
-from vmil.analysis.preset import variant_by
+from vmil.analysis.preset import fewer_demos, reward_map, variant_by
 from vmil.analysis.references import read_references
 from vmil.analysis.results import Card, checkout_dir, load_results, longest, read_card, read_published, write_card
 from vmil.analysis.stored import implied_expert_return, read_mlflow, timed
@@ -141,7 +141,8 @@ def test_the_source_may_come_from_the_environment(tmp_path: Path, monkeypatch: p
 
 
 def test_mlflow_gives_the_same_curves_as_the_run_s_own_file(tmp_path: Path) -> None:
-    config = load_config(["env=walker", "algo=vmil", "seed=5", "debug.use_ground_truth_reward=true"])
+    changed = ["debug.use_ground_truth_reward=true", "discriminator.reward=probability"]
+    config = load_config(["env=walker", "algo=vmil", "seed=5", *changed])
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     tracker = make_tracker(TrackingConfig(uri=uri), tmp_path / "runs" / "one")
     tracker.params(flatten(config))
@@ -161,6 +162,8 @@ def test_mlflow_gives_the_same_curves_as_the_run_s_own_file(tmp_path: Path) -> N
     )
     assert (run.card.frames, run.card.hours, run.card.status, run.card.commit) == (2000, 2.0, "FINISHED", "0123abc")
     assert run.card.expert_return == pytest.approx(900)
+    assert run.card.command == f'make train ENV=walker ALGO=vmil SEED=5 ARGS="{changed[1]} {changed[0]}"'
+    assert reward_map(run.card) == "probability"
     curve = run.curve("eval/return")
     assert curve is not None
     assert [list(column) for column in curve] == [[1000, 2000], [1.0, 2.0], [10.0, 30.0]]
@@ -194,6 +197,14 @@ def test_runs_that_were_changed_otherwise_are_no_seeds_of_one_variant() -> None:
     assert one != other
     assert one[:40] == other[:40]
     assert max(len(one), len(other)) <= 60
+
+
+@pytest.mark.parametrize(
+    ("variant", "fewer"),
+    [("demos2", True), ("demos.count=5", True), ("demos.count=5, behaviour.lam=0.5", False), ("demos.path=m", False)],
+)
+def test_the_preset_with_fewer_demonstrations_is_told_from_what_was_changed_besides(variant: str, fewer: bool) -> None:
+    assert fewer_demos(variant) is fewer
 
 
 def test_a_task_without_demonstrations_of_its_own_is_its_preset_with_some() -> None:

@@ -16,13 +16,15 @@ import pytest
 from curves import read_curve
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from requests import ConnectionError as Unreachable
+from requests import HTTPError, Response
 
 from vmil.config.schema import TrackingConfig
 from vmil.errors import UserError
 from vmil.tracking import mlflow as tracking_mlflow
 from vmil.tracking.mlflow import MLflowTracker, ParentRun
 from vmil.tracking.record import read_record, update_record
-from vmil.tracking.stored import history
+from vmil.tracking.stored import history, stored_runs
 from vmil.tracking.tracker import make_tracker
 
 PARAMS = {f"world_model.knob{index}": index for index in range(150)} | {"long": "x" * 7000}
@@ -74,6 +76,10 @@ def test_a_resumed_run_is_one_run_with_its_first_parameters(root: Path) -> None:
     assert run.data.params["late"] == "1"  # what the first process could not send, or did not know
     assert run.data.params["world_model.knob149"] == "149"
     assert run.data.params["long"] == "x" * 6000
+    assert run.data.tags["changed.long"] == "changed, which MLflow would refuse"
+    assert [key for key in run.data.tags if key.startswith("changed.")] == ["changed.long"]
+    [stored] = stored_runs(f"sqlite:///{root.resolve()}/mlflow.db")
+    assert stored.params == run.data.params | {"long": "changed, which MLflow would refuse"}
     assert (run.data.tags["commit"], run.data.tags["demos"]) == ("0123abc", "d1")
     assert read_record(root / "walker-vmil-s0")["mlflow_run_id"] == run.info.run_id
 
@@ -209,3 +215,38 @@ def test_a_server_that_asks_for_patience_is_asked_again(status: int, again: bool
     error = MlflowException("no")
     error.get_http_status_code = lambda: status  # type: ignore[method-assign]
     assert tracking_mlflow._is_hopeless(error) is not again
+    upload = HTTPError(response=Response())  # which MLflow lets through as it is
+    upload.response.status_code = status
+    assert tracking_mlflow._is_hopeless(upload) is not again
+
+
+@pytest.mark.parametrize(
+    ("error", "again"),
+    [
+        (PermissionError(errno.EACCES, "no"), False),  # of a store that is a directory of the server, or another's
+        (FileNotFoundError(errno.ENOENT, "no"), False),
+        (OSError(errno.EROFS, "no"), False),
+        (OSError(errno.ENOSPC, "no"), True),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "no"), True),
+        (TimeoutError("no"), True),
+        (Unreachable(), True),  # requests' own
+        (KeyError("no"), False),
+    ],
+)
+def test_what_cannot_help_does_not_hold_up_what_comes_after_it(error: Exception, again: bool) -> None:
+    assert tracking_mlflow._is_hopeless(error) is not again
+
+
+def test_a_store_of_artifacts_that_may_not_be_written_costs_no_number(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    (tmp_path / "file").touch()
+    MlflowClient(uri).create_experiment("night", artifact_location=(tmp_path / "file" / "store").as_uri())
+    run_dir = tmp_path / "runs" / "one"
+    run_dir.mkdir(parents=True)
+    (run_dir / "config.yaml").write_text("algo: vmil\n")
+    tracker = make_tracker(TrackingConfig(uri=uri, experiment="night"), run_dir)
+    tracker.artifact(run_dir / "config.yaml")
+    tracker.metrics({"model/loss": 1.0}, frames=1000)
+    tracker.finish("FINISHED")
+    [stored] = stored_runs(uri)
+    assert (stored.status, stored.last["model/loss"]) == ("FINISHED", 1.0)

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from vmil.analysis import plots
 from vmil.analysis.aggregate import common_end, final_score
+from vmil.analysis.preset import fewer_demos
 from vmil.analysis.published import draw_drq, draw_published, told
 from vmil.analysis.references import Reference
 from vmil.analysis.results import RETURN, SUCCESS, Results, Run
@@ -107,7 +108,8 @@ def data_regimes(results: Results, env: str) -> Figure | None:
     figure, [panel] = plots.panels(1)
     counted: list[Run] = []
     for algo in results.algorithms(env):
-        runs = [run for run in results.select(env, algo) if run.card.variant == BASE or run.card.variant[:5] == "demos"]
+        known = results.select(env, algo)
+        runs = [run for run in known if run.card.variant == BASE or fewer_demos(run.card.variant)]
         counted += runs if len({run.card.demos for run in runs if final_score(run) is not None}) > 1 else []
     budget = common_end(counted, "frames")
     if budget is None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from vmil.analysis.results import Card, variant_of
-from vmil.config.keys import flatten
+from vmil.config.keys import flatten, typed
 from vmil.config.learners import unread
 from vmil.config.load import load_config
 from vmil.config.runs import BASE
@@ -24,6 +24,7 @@ STILL_THE_PRESET = re.compile(
     r"|collector\.(backend|workers|timeout)|debug\.use_ground_truth_reward"
 )
 UNKNOWN = "unknown"  # the variant of runs of a task or an algorithm that this vmil does not have
+_SPELT = {"None": "null", "True": "true", "False": "false"}  # MLflow's strings, as a person types them
 LONGEST = 60  # characters of a variant that is named after its settings
 
 
@@ -71,6 +72,22 @@ def variant_by(settings: Mapping[str, object], env: str, algo: str) -> str:
     return changes or _named(settings)
 
 
+def fewer_demos(variant: str) -> bool:
+    """Whether a run is its preset but for the number of demonstrations."""
+    return re.fullmatch(r"demos\d+|demos\.count=\d+", variant) is not None
+
+
+def command_by(settings: Mapping[str, object], env: str, algo: str) -> str:
+    """The `make train` command with every setting (a run's, or MLflow's strings) that the presets do not give.
+
+    UserError for a task or an algorithm that this vmil does not have.
+    """
+    changed = changed_settings(settings, env, algo)
+    given = [f"{key}={_SPELT.get(text := typed(_where(key, value)), text)}" for key, value in changed.items()]
+    arguments = f' ARGS="{" ".join(given)}"' if given else ""
+    return f"make train ENV={env} ALGO={algo} SEED={settings.get('seed', 0)}{arguments}"
+
+
 def reward_map(card: Card) -> str:
     """From D to the reward: as the run's command gives it, else as its preset does."""
     told = re.search(r"\b(?:discriminator|dac)\.reward=(\w+)", card.command)
@@ -90,7 +107,7 @@ def _named(settings: Mapping[str, object]) -> str:
 
 def _where(key: str, value: object) -> object:
     """Only the name of a directory of demonstrations: its path differs between machines."""
-    return Path(str(value)).name if key == "demos.path" else value
+    return Path(str(value)).name if key == "demos.path" and value is not None else value
 
 
 def _ships_demos(env: str) -> bool:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from vmil.analysis.gallery import copy_pictures, evenly
 from vmil.analysis.latents import latent_points, write_latents
-from vmil.analysis.preset import changed_settings, unnamed_changes, variant_by
+from vmil.analysis.preset import command_by, unnamed_changes, variant_by
 from vmil.analysis.results import CARD, METRICS, Card, checkout_dir, write_card
 from vmil.analysis.stored import implied_expert_return
-from vmil.config.keys import flatten, typed
+from vmil.config.keys import flatten
 from vmil.config.learners import traits
 from vmil.config.load import load_saved_config
 from vmil.config.runs import BASE, CONFIG_FILE, run_name
@@ -122,18 +121,8 @@ def _variant(config: Config) -> str:
 
 
 def make_command(config: Config) -> str:
-    """The `make train` command that gives this configuration, with every setting that the presets do not give.
-
-    Only the name of a directory of demonstrations is given: its path differs between machines.
-    """
-    if config.demos.path is not None:
-        config = replace(config, demos=replace(config.demos, path=Path(config.demos.path).name))
-    changed = [
-        f"{key}={typed(value)}"
-        for key, value in changed_settings(flatten(config), config.env.name, config.algo).items()
-    ]
-    arguments = f' ARGS="{" ".join(changed)}"' if changed else ""
-    return f"make train ENV={config.env.name} ALGO={config.algo} SEED={config.seed}{arguments}"
+    """The `make train` command that gives this configuration, with every setting that the presets do not give."""
+    return command_by(flatten(config), config.env.name, config.algo)
 
 
 def thin(points: Sequence[Point], readings: int = READINGS) -> list[Point]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from vmil.analysis.gallery import HISTOGRAMS, copy_pictures, evenly
-from vmil.analysis.preset import variant_by
+from vmil.analysis.preset import command_by, variant_by
 from vmil.analysis.results import Card, Run, checkout_dir
 from vmil.config.schema import TrackingConfig
 from vmil.errors import UserError, first_line
@@ -119,10 +119,18 @@ def _card(params: Mapping[str, str], tags: Mapping[str, str], status: str, point
         hours=max(point.seconds for point in points) / 3600,
         status=status,
         expert_return=implied_expert_return(points),
-        command="",
+        command=_command(params, tags["env"], tags["algo"]),
         commit=tags.get("commit", ""),
         machine="",
     )
+
+
+def _command(settings: Mapping[str, str], env: str, algo: str) -> str:
+    """What makes this run; empty for a task or an algorithm that this vmil does not have."""
+    try:
+        return command_by(settings, env, algo)
+    except UserError:
+        return ""
 
 
 def implied_expert_return(points: tuple[Point, ...]) -> float | None:

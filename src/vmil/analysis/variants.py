@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from vmil.analysis import plots
 from vmil.analysis.aggregate import common_end
 from vmil.analysis.learning import finals, up_to
+from vmil.analysis.preset import fewer_demos
 from vmil.analysis.results import Results, Run
 from vmil.config.runs import BASE
 
@@ -83,7 +84,7 @@ def tries(results: Results, env: str) -> Figure | None:
 
 def _of_preset(variant: str) -> bool:
     """Whether a run is its preset but for the number of demonstrations."""
-    return variant == BASE or variant.startswith("demos")
+    return variant == BASE or fewer_demos(variant)
 
 
 def _part(variant: str) -> str | None:

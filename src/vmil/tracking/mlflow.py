@@ -5,6 +5,7 @@ Itself imported only when `tracking.kind=mlflow`; besides it only `stored` impor
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
@@ -24,6 +25,7 @@ from vmil.tracking.address import shown, sqlite_file, tracking_uri
 from vmil.tracking.outbox import Outbox
 from vmil.tracking.pictures import Pixels
 from vmil.tracking.record import read_record, update_record
+from vmil.tracking.stored import CHANGED
 from vmil.tracking.tracker import CsvTracker, RunStatus
 
 PARAMS_PER_CALL = 100  # MLflow's limit
@@ -60,14 +62,19 @@ class MLflowTracker(CsvTracker):
     # ---- what is reported ------------------------------------------------------------------------------------------
 
     def params(self, flat: Mapping[str, object]) -> None:
-        """As MLflow parameters, each once: MLflow refuses to change them when a run is continued."""
+        """As MLflow parameters, each once: it refuses to change them, so that those of a continued run become tags."""
         params = [Param(name, str(value)[:PARAM_LENGTH]) for name, value in flat.items()]
 
         def send(client: MlflowClient, run_id: str) -> None:
-            known = client.get_run(run_id).data.params if self._continued else {}
+            held = client.get_run(run_id).data if self._continued else None
+            known, tags = ({}, {}) if held is None else (held.params, held.tags)
             new = [param for param in params if param.key not in known]
             for start in range(0, len(new), PARAMS_PER_CALL):
                 client.log_batch(run_id, params=new[start : start + PARAMS_PER_CALL])
+            now = {CHANGED + param.key: (known.get(param.key, param.value), param.value) for param in params}
+            changed = [RunTag(key, value) for key, (first, value) in now.items() if first != value or key in tags]
+            for start in range(0, len(changed), PARAMS_PER_CALL):
+                client.log_batch(run_id, tags=changed[start : start + PARAMS_PER_CALL])
 
         self._post(send)
 
@@ -213,12 +220,20 @@ def _alone(uri: str) -> Iterator[None]:
 
 
 def _is_hopeless(error: Exception) -> bool:
-    """Whether asking again cannot help: the request is at fault, not the server or the way to it."""
-    return not isinstance(error, (MlflowException, OSError)) or (
-        isinstance(error, MlflowException)
-        and error.get_http_status_code() < 500
-        and error.get_http_status_code() not in LATER
-    )
+    """Whether asking again cannot help: the request is at fault, not the server or the way to it.
+
+    An OSError may be a disk's, a connection's or an answer's to an upload (requests); a file that may not be written,
+    where the server's store is a directory of another machine or person, stays so.
+    """
+    if isinstance(error, MlflowException):
+        status = error.get_http_status_code()
+    elif not isinstance(error, OSError):
+        return True
+    elif (answer := getattr(error, "response", None)) is not None:
+        status = answer.status_code
+    else:
+        return isinstance(error, (PermissionError, FileNotFoundError, NotADirectoryError)) or error.errno == errno.EROFS
+    return status < 500 and status not in LATER
 
 
 def _start_monitor(run_id: str, uri: str, continued: bool) -> object:

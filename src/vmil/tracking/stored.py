@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from mlflow.entities import RunData
 from mlflow.tracking import MlflowClient
 
+CHANGED = "changed."  # and a parameter: a tag with the value that a run was continued with
 _IMAGES = "images"  # where MLflow keeps the pictures of `log_image`
 _PICTURE = re.compile(  # its versions separate by + or by %, and put ~ or # in place of a slash
     _IMAGES + r"/(?P<name>[^+%/]+)[+%]step[+%](?P<step>\d+)[+%]timestamp[+%](?P<time>\d+)[+%][^+%/]+\.png"
@@ -16,7 +18,7 @@ _PICTURE = re.compile(  # its versions separate by + or by %, and put ~ or # in 
 
 
 class StoredRun(NamedTuple):
-    """One run as MLflow holds it; `last` has the last value of each metric."""
+    """One run as MLflow holds it: its parameters as it was last continued with, and each metric's last value."""
 
     run_id: str
     name: str
@@ -34,11 +36,16 @@ def stored_runs(uri: str) -> list[StoredRun]:
     while True:
         page = client.search_runs(experiments, page_token=page.token if page else None)
         found += [
-            StoredRun(r.info.run_id, r.info.run_name, r.info.status, r.data.params, r.data.tags, r.data.metrics)
+            StoredRun(r.info.run_id, r.info.run_name, r.info.status, _settings(r.data), r.data.tags, r.data.metrics)
             for r in page
         ]
         if not page.token:
             return found
+
+
+def _settings(data: RunData) -> dict[str, str]:
+    changed = {key[len(CHANGED) :]: value for key, value in data.tags.items() if key.startswith(CHANGED)}
+    return data.params | changed
 
 
 def history(uri: str, run_id: str, name: str) -> list[tuple[int, float]]:
