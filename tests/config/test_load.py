@@ -125,6 +125,7 @@ def test_selectors_and_leaves_of_the_same_name():
             "did you mean 'walker'?",
         ),
         ("env.name=wlaker", "did you mean 'walker'?"),
+        ("env.name=sawyer", "env.name=sawyer would take walker's settings, not that task's own: write env=sawyer"),
         ("env=dmc:cartpole", "env 'dmc:cartpole' is not of the form dmc:<domain>-<task>, such as dmc:cartpole-swingup"),
         (
             "env=dmc:walker-wlak",

@@ -49,6 +49,7 @@ def load_config(overrides: Sequence[str] = (), *, preset: bool = True, learns: b
         fitted = conf / "algo" / algo / f"{env}.yaml"
         settings |= read_yaml(fitted) if fitted.is_file() else {}
     from_command_line = parse_dotlist(Config, dotlist)
+    _check_env_leaf(from_command_line, env)
     settings |= _compute_settings(chosen.get("compute", "auto"), from_command_line)
     settings |= {"env.name": Setting(env, ""), "algo": Setting(algo, "")}
     if "tracking" in chosen:
@@ -180,6 +181,14 @@ def _check_env_name(name: str) -> None:
     known = presets("env")
     if name not in known:
         suite_task(name, known)
+
+
+def _check_env_leaf(command_line: Mapping[str, Setting], env: str) -> None:
+    """Refuse a task that is named by its leaf, and so would be played with another one's settings."""
+    name = str(command_line.get("env.name", Setting(env, "")).value)
+    if name != env:
+        _check_env_name(name)
+        raise UserError(f"env.name={name} would take {env}'s settings, not that task's own: write env={name}")
 
 
 def _compute_settings(name: str, command_line: Mapping[str, Setting]) -> dict[str, Setting]:
