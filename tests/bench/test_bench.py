@@ -149,6 +149,14 @@ def test_the_papers_sizes_are_the_schemas() -> None:
     assert list(make_plan(["env=counting", "compute=gpu"]).paper) == ["16x50", "16x64", "50x50", "128x50"]
 
 
+def test_batches_that_nobody_asked_for_are_no_longer_than_an_episode() -> None:
+    plan = make_plan(["env=dot", "compute=cpu"])
+    assert list(plan.paper) == ["16x20"]
+    assert plan.smallest is not None
+    assert plan.smallest[1] == (8, 20)
+    assert make_plan(["env=dot", "compute=cpu", "parts=update"]).smallest is None
+
+
 # ---- clock, floor, growth ----------------------------------------------------------------------------------------
 
 
@@ -272,6 +280,8 @@ def test_the_command_measures_every_part(whole: SimpleNamespace) -> None:
     assert drawn[-2:] == ["4x5 of 960 frames", "replay of 960 frames"]
     powers = {row["what"] for row in rows if row["what"].startswith("power")}
     assert len(powers) == 5
+    grown = {row["what"]: row["value"] for row in rows if row["part"] == "scaling"}
+    assert grown["update, sequences 2"] == grown["update, agent steps 3"]  # one size, measured once
 
 
 def test_the_json_is_of_its_format(whole: SimpleNamespace) -> None:
@@ -335,7 +345,7 @@ def test_without_demonstrations_the_end_is_left_out(tmp_path: Path, capsys: Any)
     [
         (["batches=16y50"], "batches=16y50 is not of the form 16x50,50x50"),
         (["batches=0x50"], "batches=0x50 is not of the form"),
-        (["batches=16x5000"], "training.batch_length=5000 is longer than an episode"),
+        (["batches=16x5000"], "a batch of 16x5000: training.batch_length=5000 is longer than an episode"),
         (["scaling=2x4,4x4"], "scaling=2x4,4x4 must be one batch"),
         (["parts=update,sampel"], "unknown part 'sampel'"),
         (["repeats=0"], "repeats=0 is outside [1, inf)"),

@@ -74,7 +74,7 @@ def _measure(plan: Plan, table: Table) -> Findings | None:
     if plan.has("sampling"):
         first = next(iter(plan.paper.values()))
         sampled = measure_sampling(table, first, options.buffer_frames, warmup, repeats)
-    if plan.has("scaling"):
+    if plan.smallest is not None:
         measure_scaling(table, *plan.smallest, info.action_size, sampled, warmup, repeats)
     return found
 

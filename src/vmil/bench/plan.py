@@ -30,7 +30,7 @@ SIZES = tuple(
     for leaf in leaves
 )
 ROUND = ("training.frames_per_epoch", "training.updates_per_epoch")
-SMALL_BATCH, GPU_BATCHES = (16, 50), ((16, 64), (50, 50), (128, 50))
+SMALLEST, SMALL_BATCH, GPU_BATCHES = (8, 25), (16, 50), ((16, 64), (50, 50), (128, 50))
 Shape = tuple[int, int]  # sequences, agent steps of each
 
 
@@ -42,7 +42,7 @@ class Plan:
     parts: tuple[str, ...]
     run: Config  # the preset, with its own batch
     paper: dict[str, Config]  # the paper's method and sizes, by the name of the batch
-    smallest: tuple[Config, Shape]  # where the scaling table begins
+    smallest: tuple[Config, Shape] | None  # where the scaling table begins, if there is to be one
 
     def has(self, part: str) -> bool:
         """Whether it is to be measured."""
@@ -58,22 +58,33 @@ def make_plan(overrides: Sequence[str]) -> Plan:
     run = load_config(rest)
     if not traits(run).dreams:
         raise UserError(f"algo={run.algo} has no model to measure: take one of vmil, vmil_plus, vmil_released")
-    shapes = _shapes("batches", options.batches) if options.batches else _default_shapes(run)
-    smallest = _shapes("scaling", options.scaling)
+    parts = _parts(options.parts)
+    shapes = _shapes("batches", options.batches) if options.batches else _fitting(_default_shapes(run), run)
+    paper = {f"{sequences}x{steps}": paper_config(rest, (sequences, steps)) for sequences, steps in shapes}
+    smallest = _shapes("scaling", options.scaling) if options.scaling else _fitting([SMALLEST], run)
     if len(smallest) > 1:
         raise UserError(f"scaling={options.scaling} must be one batch, such as 8x25")
-    paper = {f"{sequences}x{steps}": paper_config(rest, (sequences, steps)) for sequences, steps in shapes}
-    return Plan(options, _parts(options.parts), run, paper, (paper_config(rest, smallest[0]), smallest[0]))
+    scaling = (paper_config(rest, smallest[0]), smallest[0]) if "scaling" in parts else None
+    return Plan(options, parts, run, paper, scaling)
 
 
 def paper_config(overrides: Sequence[str], shape: Shape, *more: str) -> Config:
     """The schema's own defaults, which are the paper's method and sizes, on a batch of this shape."""
     batch = [f"training.batch_size={shape[0]}", f"training.batch_length={shape[1]}", "behaviour.dream_starts=0"]
-    return load_config([*overrides, *batch, *more], preset=False)
+    try:
+        return load_config([*overrides, *batch, *more], preset=False)
+    except UserError as error:
+        raise UserError(f"a batch of {shape[0]}x{shape[1]}: {error}") from error
 
 
 def _default_shapes(config: Config) -> list[Shape]:
     return [SMALL_BATCH, *(GPU_BATCHES if takes_gpu(config.compute.device, cuda_present) else ())]
+
+
+def _fitting(shapes: Sequence[Shape], config: Config) -> list[Shape]:
+    """No longer than an episode of the task."""
+    longest = config.env.episode_frames // config.env.action_repeat
+    return [(sequences, min(steps, longest)) for sequences, steps in shapes]
 
 
 def _shapes(key: str, text: str) -> list[Shape]:

@@ -6,12 +6,17 @@ import math
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
+from vmil.bench.clock import Times, Work, alternate
+from vmil.bench.loose_learner import LooseLearner
 from vmil.bench.plan import Shape
 from vmil.bench.playing import SIDES, picture_times
 from vmil.bench.report import Row, Table, times_row
-from vmil.bench.updates import measure, prepared
+from vmil.bench.updates import CUDA_WARMUP, prepared
 from vmil.config.schema import Config
+from vmil.data.transition import Batch
+from vmil.learner.device import choose_device
 
 PART = "scaling"
 FACTORS = (1, 2, 4)
@@ -67,14 +72,13 @@ def measure_scaling(
     repeats: int,
 ) -> None:
     """Updates against batch, length and horizon, drawing against pixels, and sampling (as measured) against frames."""
+    series = list(larger(base, shape))
+    updates = _update_times([config for _, cases in series for _, config in cases], action, warmup, repeats)
     found = []
-    for of, cases in larger(base, shape):
-        medians = []
+    for of, cases in series:
         for size, config in cases:
-            times = measure(*prepared(config, action, 0), warmup, repeats).whole
-            b, t, h = config.training.batch_size, config.training.batch_length, config.behaviour.horizon
-            table.add(times_row(PART, f"update, {of} {size}", times, f"{b}x{t}, horizon {h}"))
-            medians.append(times.median)
+            table.add(times_row(PART, f"update, {of} {size}", updates[_name(config)], _name(config)))
+        medians = [updates[_name(config)].median for _, config in cases]
         found.append(Growth(f"update with {of}", tuple(size for size, _ in cases), tuple(medians)))
     medians = []
     for side in SIDES:
@@ -90,6 +94,26 @@ def measure_scaling(
         table.add(Row(PART, f"power: {growth.of}", growth.power, "", note=f"{low:,} to {high:,}; 1 is linear"))
     table.remark("scaling", statement(found))
     table.remark("image size", "the model is built for 64×64 pictures; other sizes are the baselines' and the cameras'")
+
+
+def _update_times(configs: Sequence[Config], action: int, warmup: int, repeats: int) -> dict[str, Times]:
+    """Updates of each size in turn, so that what disturbs the machine for a while does not look like growth."""
+    works: dict[str, Work] = {}
+    for config in configs:
+        if _name(config) not in works:  # several series may begin at one size
+            learner, batch = prepared(config, action, 0)
+            works[_name(config)] = partial(_update, learner, batch)
+    device = choose_device(configs[0])
+    return alternate(works, device, max(warmup, CUDA_WARMUP) if device.type == "cuda" else warmup, repeats)
+
+
+def _update(learner: LooseLearner, batch: Batch) -> None:
+    learner.training_step(batch, 0)
+    learner.stages()  # forgotten: they would pile up
+
+
+def _name(config: Config) -> str:
+    return f"{config.training.batch_size}x{config.training.batch_length}, horizon {config.behaviour.horizon}"
 
 
 def statement(found: Sequence[Growth]) -> str:

@@ -199,4 +199,4 @@ class BenchOptions:
     warmup: Natural = 2  # repeats before those, thrown away
     buffer_frames: Count = 500_000  # environment frames in the replay that is sampled from
     rounds: Count = 2  # of collection and updates, end to end, after one to warm up
-    scaling: str = "8x25"  # the smallest batch of the scaling table; it grows to four times that each way
+    scaling: str | None = None  # the smallest batch of the scaling table, which grows fourfold each way; null: 8x25
