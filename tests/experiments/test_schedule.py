@@ -110,6 +110,7 @@ def test_somebody_else_s_run_that_ended_is_looked_at_again_at_no_cost() -> None:
     world = World({"a": [Fake(LOOK_AGAIN), Fake(LOOK_AGAIN), Fake(LOOK_AGAIN), Fake(0)]})
     assert world.run(slots=1) == {"a": "done"}
     assert world.jobs[0].attempts == 1
+    assert World({"a": [Fake(LOOK_AGAIN), Fake(0)]}).run(slots=1, retries=0) == {"a": "done"}
 
 
 def test_a_second_try_is_told_with_what_ended_the_first() -> None:

@@ -118,7 +118,8 @@ def _fit(config: Config, make_learner: LearnerFactory, run_dir: Path, checkpoint
             if parts.learner.updates == 0:
                 raise
             raise BegunError(str(error)) from error
-    log.info("done: `make evaluate RUN=%s` scores and films it, `make ui` shows its curves", run_dir)
+    curves = "`make ui` shows its curves" if config.tracking.kind == "mlflow" else "metrics.csv holds its curves"
+    log.info("done: `make evaluate RUN=%s` scores and films it, %s", run_dir, curves)
 
 
 def _train(config: Config, parts: Parts, run_dir: Path, checkpoint: Path | None) -> None:
