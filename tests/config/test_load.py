@@ -57,6 +57,29 @@ def test_an_algorithm_may_have_settings_for_one_task(own_conf):
     assert sources.presets("algo") == ["a"]
 
 
+def test_an_algorithm_may_begin_from_another_with_all_its_files(own_conf):
+    (own_conf / "algo" / "a").mkdir()
+    (own_conf / "algo" / "a" / "walker.yaml").write_text("behaviour: {horizon: 9, lam: 0.5}\n")
+    (own_conf / "algo" / "b.yaml").write_text("base: a\nbehaviour: {horizon: 10}\n")
+    (own_conf / "algo" / "b").mkdir()
+    (own_conf / "algo" / "b" / "walker.yaml").write_text("behaviour: {discount: 0.5}\n")
+    config = load_config(["algo=b"])
+    assert (config.algo, config.behaviour.horizon, config.behaviour.lam, config.behaviour.discount) == (
+        "b",
+        10,
+        0.5,
+        0.5,
+    )
+    assert load_config(["algo=a"]).behaviour.horizon == 9
+
+
+@pytest.mark.parametrize("base", ["b", "c", "../env/walker"])
+def test_a_base_that_is_no_other_algorithm_is_named(own_conf, base):
+    (own_conf / "algo" / "b.yaml").write_text(f"base: {base}\n")
+    with pytest.raises(UserError, match=f"algo/b.yaml: base: {base} is not another algorithm"):
+        load_config(["algo=b"])
+
+
 @pytest.mark.parametrize("asked", ["env.action_repeat=4", "env.episode_frames=240", "env.image_size=84"])
 def test_a_command_that_only_reads_the_task_is_not_held_to_the_rules_of_training(asked):
     """Their keys it does not take, so that nobody could obey."""

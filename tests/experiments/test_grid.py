@@ -157,7 +157,7 @@ def test_figure_4_varies_the_number_of_demonstrations() -> None:
         for env in ("walker", "cheetah")
         for algo in ("vmil", "vmil_plus")
         for suffix, count in (("-demos1", 1), ("-demos2", 2), ("-demos5", 5), ("", None))
-    }
+    } | {f"{env}-vmil_few-demos{count}-s0": count for env in ("walker", "cheetah") for count in (1, 2)}
 
 
 def test_the_ablations_change_one_part_at_a_time() -> None:

@@ -234,7 +234,7 @@ def test_what_a_cause_advises_exists() -> None:
             assert metric in REGISTRY or metric == "model/open_loop", cause
 
 
-ALGOS = ("vmil_plus", "vmil", "vmil_released", "sqil_drq", "dac_drq", "bc")
+ALGOS = ("vmil_plus", "vmil_few", "vmil", "vmil_released", "sqil_drq", "dac_drq", "bc")
 RUNS = [
     labels(load_config([f"env={e}", f"algo={a}"])) for e in ("walker", "cheetah", "sawyer", "baoding") for a in ALGOS
 ]

@@ -20,9 +20,10 @@ LABELS = {
     "sqil_drq": "SQIL + DrQ",
     "dac_drq": "DAC + DrQ",
     "bc": "behaviour cloning (offline)",
+    "vmil_few": "VMIL for one demonstration",
 }
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
-COLOURS = dict(zip(LABELS, ("#0072B2", "#D55E00", "#56B4E9", "#009E73", "#CC79A7", "#E69F00"), strict=True))
+COLOURS = dict(zip(LABELS, ("#0072B2", "#D55E00", "#56B4E9", "#009E73", "#CC79A7", "#E69F00", "#000000"), strict=True))
 NUMBERS = {2: "two", 3: "three", 4: "four"}
 MARKERS = "osD^v<>PX"  # with ten colours they give ninety different lines
 OTHER = "#555555"

@@ -1,7 +1,8 @@
 """From schema, `conf/*.yaml` and the command line to one validated `Config`.
 
 Later wins: schema.py ← default.yaml ← env/<env>.yaml ← algo/<algo>.yaml ← algo/<algo>/<env>.yaml ←
-compute/<compute>.yaml ← key=value. An algorithm has a file for a task that needs other settings of it;
+compute/<compute>.yaml ← key=value. An algorithm has a file for a task that needs other settings of it, and may begin
+from another one, which it names as `base`, with all that one's files;
 `compute` follows `algo` because its `debug` preset must shrink whatever the algorithm asks for.
 """
 
@@ -18,7 +19,7 @@ from yaml import YAMLError
 
 from vmil.config import keys, learners, sources, validate
 from vmil.config.schema import Config
-from vmil.config.sources import SELECTORS, Setting, check_key, presets, read_yaml
+from vmil.config.sources import SELECTORS, Setting, check_key, presets, read_algorithm, read_yaml
 from vmil.config.suite import suite_task
 from vmil.errors import UserError, first_line
 from vmil.system.cuda import cuda_present, takes_gpu
@@ -45,9 +46,7 @@ def load_config(overrides: Sequence[str] = (), *, preset: bool = True, learns: b
     if env in presets("env"):
         settings |= read_yaml(conf / "env" / f"{env}.yaml")
     if preset:
-        settings |= read_yaml(conf / "algo" / f"{algo}.yaml")
-        fitted = conf / "algo" / algo / f"{env}.yaml"
-        settings |= read_yaml(fitted) if fitted.is_file() else {}
+        settings |= read_algorithm(algo, env)
     from_command_line = parse_dotlist(Config, dotlist)
     _check_env_leaf(from_command_line, env)
     settings |= _compute_settings(chosen.get("compute", "auto"), from_command_line)

@@ -55,6 +55,34 @@ def check_key(schema: type, key: str, source: str = "") -> None:
 
 def read_yaml(path: Path) -> dict[str, Setting]:
     """The leaves of a YAML file; raises `UserError` naming the file if it is no YAML or has an unknown key."""
+    settings: dict[str, Setting] = {}
+    _flatten_yaml(*_read(path), settings)
+    return settings
+
+
+def read_algorithm(name: str, env: str) -> dict[str, Setting]:
+    """The leaves of an algorithm's preset, of its file for one task, and before them those of its `base`.
+
+    Raises `UserError` as `read_yaml`, and for a base that is no preset or comes back to itself.
+    """
+    chain: list[tuple[str, dict[Any, Any], str]] = []
+    current: object = name
+    while current is not None:
+        content, source = _read(conf_dir() / "algo" / f"{current}.yaml")
+        chain.insert(0, (str(current), content, source))
+        current = content.pop("base", None)
+        if current is not None and (current not in presets("algo") or current in [known for known, _, _ in chain]):
+            raise UserError(f"{source}base: {current} is not another algorithm (known: {', '.join(presets('algo'))})")
+    settings: dict[str, Setting] = {}
+    for each, content, source in chain:
+        _flatten_yaml(content, source, settings)
+        fitted = conf_dir() / "algo" / each / f"{env}.yaml"
+        settings |= read_yaml(fitted) if fitted.is_file() else {}
+    return settings
+
+
+def _read(path: Path) -> tuple[dict[Any, Any], str]:
+    """A YAML file's mapping, and what messages about it begin with."""
     source = f"{path.parent.name}/{path.name}: "
     try:
         refuse_to_unfold(path)
@@ -63,9 +91,7 @@ def read_yaml(path: Path) -> dict[str, Setting]:
         raise UserError(f"{source}cannot be read ({first_line(error)})") from error
     if not isinstance(content, dict):
         raise UserError(f"{source}must hold keys and values")
-    settings: dict[str, Setting] = {}
-    _flatten_yaml(content, "", source, settings)
-    return settings
+    return content, source
 
 
 def refuse_to_unfold(path: Path) -> None:
@@ -76,12 +102,12 @@ def refuse_to_unfold(path: Path) -> None:
         raise ValueError("aliases are not allowed")
 
 
-def _flatten_yaml(node: Mapping[Any, Any], prefix: str, source: str, into: dict[str, Setting]) -> None:
+def _flatten_yaml(node: Mapping[Any, Any], source: str, into: dict[str, Setting], prefix: str = "") -> None:
     groups = keys.sections(Config)
     for name, value in node.items():
         key = f"{prefix}{name}"
         if key in groups and (value is None or isinstance(value, dict)):
-            _flatten_yaml(value or {}, f"{key}.", source, into)
+            _flatten_yaml(value or {}, source, into, f"{key}.")
         else:
             check_key(Config, key, source)
             into[key] = Setting(value, source)
