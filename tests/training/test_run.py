@@ -18,11 +18,12 @@ from small_runs import FRAMES, LAST_UPDATE, PRETRAIN, ROUND, UPDATES
 from vmil import cli
 from vmil.config.keys import leaves
 from vmil.config.learners import unread
-from vmil.config.load import load_saved_config
+from vmil.config.load import load_config, load_saved_config
 from vmil.config.schema import Config
 from vmil.envs.probe import probe_backend
 from vmil.envs.rendering import BACKENDS
 from vmil.tracking.record import read_record
+from vmil.training.run import learns_by_heart
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -53,6 +54,16 @@ def test_the_run_directory_holds_everything(whole: SimpleNamespace) -> None:
     assert "48/48 frames" in said
     assert "memory: replay up to" in said
     assert "NOT IMITATION" not in said
+
+
+@pytest.mark.parametrize(
+    ("algo", "demonstrations", "told"),
+    [("vmil_plus", 1, True), ("vmil", 1, True), ("vmil_few", 1, False), ("vmil_plus", 2, False), ("bc", 1, False)],
+)
+def test_who_imitates_one_demonstration_is_told_of_the_preset_for_it(
+    algo: str, demonstrations: int, told: bool
+) -> None:
+    assert learns_by_heart(load_config(["env=walker", f"algo={algo}"]), demonstrations) is told
 
 
 def test_every_number_of_the_paper_is_reported_every_round(whole: SimpleNamespace) -> None:
