@@ -47,7 +47,7 @@ def colour(algo: str) -> str:
 
 def panels(count: int, width: float = 4.4, height: float = 3.8, share_y: bool = False) -> tuple[Figure, list[Axes]]:
     """A figure of `count` panels side by side, without pyplot, whose state outlives a figure."""
-    figure = Figure(figsize=(width * count, height), layout="constrained", dpi=90)
+    figure = Figure(figsize=(width * count, height), layout="constrained", dpi=84)
     axes = figure.subplots(1, count, squeeze=False, sharey=share_y)[0]
     for panel in axes:
         panel.grid(alpha=0.25)
