@@ -133,11 +133,13 @@ def test_a_recorded_gradient_that_is_no_number_moves_no_weight_and_is_told(
     if skip:
         learner.drain_metrics()
         assert learner.guard.skipped > 0
-        assert "the gradient of the model loss was not finite in 1 of the updates" in str(told[0].error)
+        assert "the gradient of the model loss was not finite in 1 of its steps before update" in str(told[0].error)
         learner.training_step(make_batch(10), 0)
         assert not all(torch.equal(old, new) for old, new in zip(before, learner.world_model.parameters(), strict=True))
     else:
-        with pytest.raises(NonFiniteError, match=r"the gradient of the model loss was not finite in 1 of the updates"):
+        with pytest.raises(
+            NonFiniteError, match=r"the gradient of the model loss was not finite in 1 of its steps before update"
+        ):
             learner.drain_metrics()
 
 
