@@ -99,9 +99,8 @@ class PPOAgent:
     def run_round(self, bar: tqdm[Any]) -> None:
         """Collect and learn for `ppo_every` iterations."""
         config = self.config
-        seed = (
-            (self.seed + 1) * 1_000_000 + self.frames
-        ) % 2**31  # each simulator adds its index; 2**32 would be refused
+        # Each simulator adds its index to it, and a sum of 2**32 or more would be refused.
+        seed = ((self.seed + 1) * 1_000_000 + self.frames) % 2**31
         simulators = self.practice.simulators(config.ppo_envs, seed, self.frames)
         try:
             for _ in range(config.ppo_every):

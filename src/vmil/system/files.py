@@ -32,9 +32,8 @@ def replace_file(path: Path, payload: bytes | memoryview) -> None:
 
     It makes no directory: one that was taken away meanwhile is not to come back.
     """
-    partial = path.with_name(
-        f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.part"
-    )  # containers that share it may share numbers
+    # Containers that share a file system may have equal process numbers.
+    partial = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
     try:
         with open(partial, "wb") as file:
             file.write(payload)
