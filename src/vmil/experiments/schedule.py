@@ -115,7 +115,8 @@ def _look_after(job: Job, said: Callable[[Job], str], urgency: StopUrgency, retr
         job.state = "done"
     elif urgency != "no":
         job.state = "stopped"
-    elif code in (MISUSED, INTERRUPTED, STOPPED) or (code != LOOK_AGAIN and job.attempts > retries):  # no use, or meant
+    elif code in (MISUSED, INTERRUPTED, STOPPED) or (code != LOOK_AGAIN and job.attempts > retries):
+        # No use retrying, or meant to stop.
         job.state = "stopped" if code in (INTERRUPTED, STOPPED) else "failed"
         job.line = job.line or f"ended with exit code {code} and said nothing"
     else:
