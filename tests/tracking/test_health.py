@@ -30,6 +30,9 @@ WELL = (  # those that learnt their task
     "sawyer_vmil_plus_s0",
     "baoding_vmil_plus_s0",
     "cheetah_vmil_plus_low_kl_then_whole_episodes_s0",
+    "cheetah_vmil_plus_long_s0",
+    "walker_vmil_few_demos1_s0",
+    "walker_vmil_few_demos1_s1",
 )
 ILL = {  # the causes found, in the order of the warnings
     "cheetah_vmil_plus_new_demos_s0": ["KL collapsed"],  # what its preset was changed for
@@ -110,19 +113,19 @@ def test_a_run_that_was_ill_is_found_out(name: str, caplog: pytest.LogCaptureFix
     assert set(tags) == {f"health.{cause.replace(' ', '_')}" for cause in ILL[name]}
 
 
-def test_saturated_actions_are_seen_at_once_and_the_cheetahs_plateau_by_80_000_frames(
+def test_saturated_actions_are_seen_at_once_and_the_cheetahs_plateau_by_85_000_frames(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The plateau is an older preset's at 60,000; the present one's run leaves it at 70,000."""
+    """The plateau is an older preset's at 60,000; the present one's run leaves it at 65,000."""
     with caplog.at_level(logging.WARNING, "vmil"):
-        watched("walker_vmil_s0"), watched("cheetah_vmil_plus_new_demos_s0", later=20_000)
+        watched("walker_vmil_s0"), watched("cheetah_vmil_plus_new_demos_s0", later=25_000)
     for record, said in zip(
         caplog.records,
         (
             r"after [5-7]000 frames actor/cloning_error = 0\.\d+ is above 0\.6 ",
             r"after 2\d000 frames model/kl = 2\.\d+ is below 4 ",
-            r"after 80000 frames eval/(normalised|expert_prob) = 0\.\d+ is below 0\.[25] ",
-            r"after 80000 frames eval/(normalised|expert_prob) = 0\.\d+ is below 0\.[25] ",
+            r"after 85000 frames eval/(normalised|expert_prob) = 0\.\d+ is below 0\.[25] ",
+            r"after 85000 frames eval/(normalised|expert_prob) = 0\.\d+ is below 0\.[25] ",
         ),
         strict=True,
     ):
@@ -194,10 +197,10 @@ def test_ranges_are_those_of_the_task_the_learner_and_the_reward() -> None:
 
 def test_a_score_counts_later_where_learning_is_slower() -> None:
     cheetah = load_config(["env=cheetah", "algo=vmil_plus"])
-    assert settled_after(check("eval/normalised"), labels(cheetah)) == 70
+    assert settled_after(check("eval/normalised"), labels(cheetah)) == 75
     assert settled_after(check("eval/normalised"), labels(WALKER)) == 30
-    assert ailments(frames=69_000, config=cheetah, eval__normalised=0.4) == {}
-    assert ailments(frames=70_000, config=cheetah, eval__normalised=0.4) == {"eval/normalised": "does not imitate"}
+    assert ailments(frames=74_000, config=cheetah, eval__normalised=0.4) == {}
+    assert ailments(frames=75_000, config=cheetah, eval__normalised=0.4) == {"eval/normalised": "does not imitate"}
 
 
 def test_the_most_particular_range_counts() -> None:

@@ -114,13 +114,17 @@ CAUSES: Final[dict[tuple[str, Side], Cause]] = {
 
 
 def labels(config: Config) -> frozenset[str]:
-    """The words by which ranges are chosen: task, learner, what is observed, reward map of D if there is one."""
+    """The words by which ranges are chosen: task, learner, what is observed; of D, if there is one, its reward map and
+    whether it compares with the agent's replay alone.
+    """
     words = [config.env.name, config.learner, "pixels+proprio" if config.env.proprio else "pixels"]
     discriminator = discriminator_settings(config)
     if config.debug.use_ground_truth_reward:
         words.append("true_reward")
     elif discriminator is not None:
         words.append(discriminator.reward)
+        if traits(config).dreams and not config.discriminator.dream_negatives:
+            words.append("replay")
     return frozenset(words)
 
 
