@@ -1,4 +1,4 @@
-"""The available algorithms: the one place that knows them all."""
+"""From `config.learner` to the class that learns: the one place that imports them all."""
 
 from __future__ import annotations
 

@@ -37,7 +37,6 @@ MATRIX = 1024  # side of the matrices multiplied, large enough that the arithmet
 REPEATS = 5
 GIB = 2**30
 Line = tuple[str, str]  # what, finding
-Check = Callable[[], Iterator[Line]]
 
 
 def examine(write: Callable[[str], object]) -> bool:

@@ -46,7 +46,7 @@ def test_equal_hours_are_of_one_kind_of_machine_and_equal_frames_leave_out_what_
     offline = make_run("walker", "bc", "base", 0, "eval/return", 30, 40)
     figure = equal_budgets(replace(results, runs=(slow, fast, offline)), "walker")
     assert figure is not None
-    assert figure.axes[1].get_title() == "walker, after 0.03 hours, machines without AMX only"
+    assert figure.axes[1].get_title() == "walker, after 0.03 hours, machines without bfloat16 only"
     ticks = [[text.get_text() for text in panel.get_xticklabels()] for panel in figure.axes]
     assert ticks == [["VMIL"], ["behaviour cloning (offline)", "VMIL"]]
     assert [500.0, 900.0] in lines_of(figure, 0)

@@ -22,7 +22,7 @@ def test_against_hours_each_seed_is_drawn_for_itself_and_its_kind_of_machine_is_
     assert figure is not None
     marks = {tuple(line.get_ydata()): line.get_marker() for line in figure.axes[1].lines}  # type: ignore[arg-type]
     assert marks == {(100, 500): ".", (101, 502): "^", (900, 900): "None"}
-    assert "triangles: on a processor with AMX" in legend_of(figure)
+    assert "triangles: with bfloat16" in legend_of(figure)
 
 
 def test_a_short_seed_is_drawn_thin_beside_a_curve_that_says_how_many_it_is_of(results: Results) -> None:

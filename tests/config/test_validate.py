@@ -158,7 +158,7 @@ def test_an_option_of_null_is_in_any_range():
         ),
         (
             ["discriminator.dream_negatives=false"],
-            "leaves nothing to tell from the expert: set replay_negatives=true",
+            "leaves D nothing to compare the expert with: set replay_negatives=true",
         ),
         (
             ["discriminator.replay_negatives=true", "training.demo_fraction=1"],
@@ -179,6 +179,11 @@ def test_what_cannot_run_is_refused(overrides, sentence):
     with pytest.raises(UserError) as caught:
         load_config(["training.episode_frames=0", *overrides])  # as long as scored ones, unless a case says otherwise
     assert str(caught.value).endswith(sentence)
+
+
+def test_graphs_on_several_devices_are_refused_to_who_collects_nothing_too():
+    with pytest.raises(UserError, match=r"^compute\.graphs=always cannot be with several devices"):
+        load_config(["algo=bc", "compute.devices=2", "compute.graphs=always"])
 
 
 def test_edges_are_accepted():

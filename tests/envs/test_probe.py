@@ -10,7 +10,7 @@ import pytest
 
 from vmil.envs import probe
 from vmil.envs.rendering import Renderer
-from vmil.errors import UserError
+from vmil.errors import StoppedError, UserError
 
 BUSY = "import time\nwhile time.process_time() < 0.8: pass\nprint('frame_ms', 2.5)"
 
@@ -38,14 +38,17 @@ def test_nor_is_one_that_works_for_ever(monkeypatch: pytest.MonkeyPatch) -> None
     assert probe.probe_backend("egl", timeout=0.2).error.startswith("no picture within")
 
 
-def renderer(failures: int) -> tuple[Any, list[str]]:
+LOST = RuntimeError("context lost\nand a long trace")
+
+
+def renderer(failures: int, error: BaseException = LOST) -> tuple[Any, list[str]]:
     """A renderer without OpenGL, whose first drawings fail."""
     done: list[str] = []
 
     def draw() -> np.ndarray:
         done.append("draw")
         if done.count("draw") <= failures:
-            raise RuntimeError("context lost\nand a long trace")
+            raise error
         return np.zeros((4, 4, 3), np.uint8)
 
     made: Any = object.__new__(Renderer)
@@ -66,3 +69,11 @@ def test_if_that_fails_too_it_is_one_sentence() -> None:
     made, _ = renderer(failures=2)
     with pytest.raises(UserError, match=r"^OpenGL \(egl\) stopped rendering: context lost$"):
         made()
+
+
+def test_a_wish_to_stop_passes_through_the_renderer() -> None:
+    """SIGTERM while OpenGL starts was reported as an OpenGL that does not work."""
+    made, done = renderer(failures=1, error=StoppedError("stopped before training began"))
+    with pytest.raises(StoppedError):
+        made()
+    assert done == ["draw"]  # and not opened anew

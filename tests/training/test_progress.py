@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from vmil.training.progress import Progress, start_logging
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-def test_the_progress_line_says_frames_speed_time_left_and_evaluation(tmp_path: Path, caplog: Any) -> None:
+def test_the_progress_line_says_frames_speed_time_left_and_evaluation(
+    tmp_path: Path, caplog: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with caplog.at_level(logging.INFO, "vmil.training"):
         run = Run(tmp_path).fit()
     lines = [record.message for record in caplog.records if record.name.endswith("progress")]
@@ -25,6 +28,8 @@ def test_the_progress_line_says_frames_speed_time_left_and_evaluation(tmp_path: 
     assert lines[-1].endswith("evaluation 15 at 40")
     progress: Progress = run.find(Progress)
     assert progress.text(0).startswith("0/40 frames")  # while the first episodes are played
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     speed = progress._speed()
     run.data.owed = round(7200 * speed)
     assert "2 h 00 min left" in progress.text(20)

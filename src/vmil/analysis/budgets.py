@@ -43,9 +43,9 @@ def equal_budgets(results: Results, env: str) -> Figure | None:
 
 
 def one_kind_of_machine(runs: Sequence[Run]) -> tuple[list[Run], str]:
-    """The runs of the kind of machine, with AMX or without, that made most; and its name if others are left out."""
-    fast = [run for run in runs if plots.FAST in run.card.machine]
-    slow = [run for run in runs if plots.FAST not in run.card.machine]
+    """The runs of the kind of machine, with bfloat16 or not, that made most; and its name if others are left out."""
+    fast = [run for run in runs if plots.multiplies_in_bfloat16(run.card.machine)]
+    slow = [run for run in runs if not plots.multiplies_in_bfloat16(run.card.machine)]
     if not (fast and slow):
         return list(runs), ""
     kept, kind = (fast, "with") if len(fast) > len(slow) else (slow, "without")

@@ -107,10 +107,10 @@ def _sequences(config: Config, run_dir: Path) -> tuple[TensorDict, TensorDict]:
     from tensordict import TensorDict
 
     from vmil.data.demos import load_demonstrations
-    from vmil.data.replay import Replay
+    from vmil.data.replay import Replay, stored_episodes
     from vmil.data.tensor_files import read_tensors
 
-    paths = sorted(replay_dir(run_dir).glob("episode_*.safetensors.gz"))[-EPISODES:]
+    paths = stored_episodes(replay_dir(run_dir))[-EPISODES:]
     if not paths:
         raise UserError(f"'{run_dir}' holds no episode of its agent")
     demos = load_demonstrations(config.env, config.demos, config.seed, sampling_seed=0)

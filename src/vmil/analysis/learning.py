@@ -73,10 +73,10 @@ def learning_curves(results: Results, env: str, metric: str | None = None) -> Fi
 
 def whole_from(command: str) -> int | None:
     """Frames from which on a run's collected episodes are as long as scored ones, where its command changes that."""
-    told = re.search(r"training\.whole_episodes_from=(\d+)", command) or re.search(
+    match = re.search(r"training\.whole_episodes_from=(\d+)", command) or re.search(
         r"training\.frames=(\d+) .*; make resume .*training\.episode_frames=", command, re.DOTALL
     )
-    return int(told[1]) if told else None
+    return int(match[1]) if match else None
 
 
 def _mark_whole_episodes(panel: Axes, runs: Sequence[Run]) -> None:

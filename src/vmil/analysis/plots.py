@@ -29,7 +29,7 @@ MARKERS = "osD^v<>PX"  # with ten colours they give ninety different lines
 OTHER = "#555555"
 OFFLINE = ("bc",)  # they collect nothing, and their frames only count updates
 AXES = {"frames": "environment frames (thousands)", "hours": "hours of wall-clock"}
-FAST = "AMX"  # named in a card's machine where an update takes half or a third of the time
+FAST = "bfloat16"  # where the processor has it, an update takes half or a third of the time
 
 
 def label(algo: str, variant: str = BASE) -> str:
@@ -43,6 +43,11 @@ def label(algo: str, variant: str = BASE) -> str:
 def colour(algo: str) -> str:
     """An algorithm's colour, the same in every figure."""
     return COLOURS.get(algo, OTHER)
+
+
+def multiplies_in_bfloat16(machine: str) -> bool:
+    """Whether a card's machine has bfloat16, with AMX or without."""
+    return any(name in machine for name in ("AMX", "bf16", FAST))
 
 
 def panels(count: int, width: float = 4.4, height: float = 3.8, share_y: bool = False) -> tuple[Figure, list[Axes]]:
@@ -85,11 +90,11 @@ def draw_seeds(panel: Axes, runs: Sequence[Run], metric: str, hue: str, text: st
 
 def draw_hours(panel: Axes, run: Run, metric: str, hue: str) -> None:
     """Draws one metric of one seed against hours; machines differ too much in speed for a mean over seeds."""
-    curve, fast = run.curve(metric), FAST in run.card.machine
+    curve, fast = run.curve(metric), multiplies_in_bfloat16(run.card.machine)
     if curve is not None:
         panel.plot(
             curve.hours, curve.values, color=hue, linewidth=1, marker="^" if fast else ".", markersize=4,
-            markevery=max(1, len(curve.hours) // 30), label=f"triangles: on a processor with {FAST}" if fast else None,
+            markevery=max(1, len(curve.hours) // 30), label=f"triangles: with {FAST}" if fast else None,
         )  # fmt: skip
 
 

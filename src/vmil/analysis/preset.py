@@ -73,7 +73,7 @@ def variant_by(settings: Mapping[str, object], env: str, algo: str) -> str:
 
 
 def fewer_demos(variant: str) -> bool:
-    """Whether a run is its preset but for the number of demonstrations."""
+    """Whether a variant's name says that only the number of demonstrations differs from the preset's."""
     return re.fullmatch(r"demos\d+|demos\.count=\d+", variant) is not None
 
 

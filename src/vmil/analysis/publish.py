@@ -21,7 +21,7 @@ from vmil.data.demo_files import find_demos
 from vmil.errors import UserError
 from vmil.system import machine
 from vmil.system.files import whole_directory
-from vmil.system.paths import given_path
+from vmil.system.paths import check_directory_name, given_path
 from vmil.tracking.curves import Point, read_points
 from vmil.tracking.record import read_record
 
@@ -78,8 +78,7 @@ def publish_run(run_dir: Path, options: PublishOptions) -> Path:
 
 def _refuse_to_overwrite(out: Path, name: str) -> None:
     """A run of an experiment has the name of what is published of it: with `out=runs` it would be replaced."""
-    if not name.strip() or "/" in name or name in (".", ".."):
-        raise UserError(f"name={name} is not a directory name; its parent is out")
+    check_directory_name("name", name, parent="out")
     place = out / name
     ours = {CARD, METRICS, LATENTS}
     if place.is_dir() and any(path.name not in ours and path.suffix != ".png" for path in place.iterdir()):

@@ -8,7 +8,7 @@ from pathlib import Path
 from vmil.commands.settings import prepare_opengl
 from vmil.config.commands import options_of, split
 from vmil.config.load import load_config, load_saved_config, to_yaml
-from vmil.config.runs import CONFIG_FILE, find_pretrained, find_run
+from vmil.config.runs import CONFIG_FILE, file_name, find_pretrained, find_run
 from vmil.config.schema import Config
 from vmil.config.schema_cli import EvaluateOptions, RunOptions, ShipOptions
 from vmil.errors import OK, UserError
@@ -52,7 +52,7 @@ def evaluate(overrides: Sequence[str]) -> int:
         video = directory / "videos" / "evaluation.mp4"
     elif options.run == "latest":
         directory = find_pretrained(options.pretrained)
-        video = Path(f"{Path(options.pretrained).name.replace(':', '-')}-evaluation.mp4")
+        video = Path(f"{file_name(Path(options.pretrained).name)}-evaluation.mp4")
     else:
         raise UserError(f"run={options.run} and pretrained={options.pretrained} are two things to evaluate: give one")
     video = given_path("video", options.video) if options.video else video

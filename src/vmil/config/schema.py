@@ -92,8 +92,8 @@ class DiscriminatorConfig:
     noise_anneal_frames: Natural = 200_000  # frames until annealed noise is zero; 0: training.frames
     reward: RewardMap = "probability"  # r(D) [VMIL]
     updates: Count = 1  # discriminator steps per training step
-    dream_negatives: bool = True  # dreams are on the policy's side [VMIL]
-    replay_negatives: bool = False  # agent-replay posteriors are [own]
+    dream_negatives: bool = True  # D's negatives include dreams [VMIL]
+    replay_negatives: bool = False  # D's negatives include posteriors of the agent's replay [own]
     lr: Positive = 8e-5  # [V-MAIL]
     eps: Positive = 1e-5
     clip: Positive = 100.0
@@ -146,7 +146,7 @@ class TrainingConfig:
     frames: Count = 60_000  # environment frames in all
     frames_per_epoch: Count = 1000  # frames of a round, all collectors together; a multiple of a collected episode
     episode_frames: Natural = 0  # frames after which a collected episode is cut off; 0: as long as a scored one
-    whole_episodes_from: Natural = 0  # frames of the run from which on none is cut off any more; 0: each is [own]
+    whole_episodes_from: Natural = 0  # after so many frames collected episodes are played whole; 0: never [own]
     updates_per_epoch: Count = 120  # training steps of a round, spread over its episodes
     seed_frames: Natural = 0  # frames of uniformly random actions before the policy acts; no updates are made for them
     pretrain_updates: Natural = 1200  # training steps on the demonstrations alone

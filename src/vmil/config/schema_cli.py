@@ -30,9 +30,7 @@ class EvaluateOptions:
 
     run: str = "latest"
     root: str = "runs"
-    pretrained: str | None = (
-        None  # a trained policy instead of a run: a task's that came with vmil, or ship's directory
-    )
+    pretrained: str | None = None  # instead of a run: a task whose policy came with vmil, or a directory of `ship`
     episodes: Count | None = None  # null: ten, or training.eval_episodes where the task asks for more
     video: str | None = None  # null: <run>/videos/evaluation.mp4; pretrained: <its name>-evaluation.mp4 here
 
@@ -52,8 +50,8 @@ class ExpertOptions(ExpertConfig):
 class CheetahExpertOptions(ExpertOptions):
     """The same for cheetah, which goes on learning for longer; the defaults are of the shipped expert's stages."""
 
-    frames: Count = 960_000  # SAC's; it returned 718 then
-    ppo_frames: Natural = 16_000_000  # PPO's from that actor on; from one of 759 it came to 867
+    frames: Count = 960_000  # SAC's
+    ppo_frames: Natural = 16_000_000  # PPO's, from SAC's actor on
 
 
 @dataclass(frozen=True)
@@ -149,9 +147,9 @@ class PublishOptions:
 
     run: str = "latest"
     root: str = "runs"
-    name: str | None = None  # directory in `out`; null: the run's
+    name: str | None = None  # directory in `out`; null: <env>_<algo>_<variant>_s<seed>, less a preset's variant
     out: str | None = None  # null: notebooks/results of the checkout
-    variant: str | None = None  # null: run.variant
+    variant: str | None = None  # null: run.variant; must be given if settings differ from the preset's
     machine: str | None = None  # null: this machine, in words
     note: str = ""  # what a reader must know, such as stopped early, changed code
     latents: bool = True  # filter some episodes with the checkpoint, for the pictures of the latent space
@@ -198,5 +196,5 @@ class BenchOptions:
     repeats: Count = 5  # of everything that is timed; medians are shown
     warmup: Natural = 2  # repeats before those, thrown away
     buffer_frames: Count = 500_000  # environment frames in the replay that is sampled from
-    rounds: Count = 2  # of collection and updates, end to end, after one to warm up
+    rounds: Count = 2  # of collection and updates, end to end, after two to warm up
     scaling: str | None = None  # the smallest batch of the scaling table, which grows fourfold each way; null: 8x25

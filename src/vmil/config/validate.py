@@ -9,6 +9,7 @@ from vmil.config.learners import collects, expert_columns, traits
 from vmil.config.ranges import Range, check_ranges, require
 from vmil.config.schema import Config
 from vmil.errors import UserError
+from vmil.system.paths import check_directory_name
 
 
 def check(config: Config) -> None:
@@ -17,7 +18,7 @@ def check(config: Config) -> None:
     if collects(config):
         _check_clock(config)
         _check_collector(config)
-    for rule in (_check_batch, _check_heads, _check_learner, _check_run):
+    for rule in (_check_batch, _check_heads, _check_learner, _check_compute, _check_run):
         rule(config)
 
 
@@ -61,14 +62,17 @@ def _check_collector(config: Config) -> None:
         )
     ranks = config.compute.devices * config.compute.nodes
     for key, collected in _collected_episodes(config).items():
-        wave, rounds = ranks * collector.workers * collected, config.training.frames_per_epoch
-        if rounds % wave:
+        wave, frames = ranks * collector.workers * collected, config.training.frames_per_epoch
+        if frames % wave:
             factors = ("compute.devices × compute.nodes × " if ranks > 1 else "") + f"collector.workers × {key}"
             raise UserError(
-                f"training.frames_per_epoch={rounds} would leave some of those that collect idle: it is not a multiple "
-                f"of {factors} = {wave}; the next one is {math.ceil(rounds / wave) * wave}"
+                f"training.frames_per_epoch={frames} would leave some of those that collect idle: it is not a multiple "
+                f"of {factors} = {wave}; the next one is {math.ceil(frames / wave) * wave}"
             )
-    if ranks > 1 and config.compute.graphs == "always":
+
+
+def _check_compute(config: Config) -> None:
+    if config.compute.devices * config.compute.nodes > 1 and config.compute.graphs == "always":
         raise UserError(
             "compute.graphs=always cannot be with several devices: what they send each other is not recorded"
         )
@@ -91,10 +95,10 @@ def _check_batch(config: Config) -> None:
             f"behaviour.dream_starts={config.behaviour.dream_starts} exceeds the {states} states of a batch "
             "(training.batch_size × training.batch_length)"
         )
-    experts = expert_columns(training.batch_size, training.demo_fraction, config.debug.use_ground_truth_reward)
+    experts = expert_columns(config)
     if not (config.discriminator.dream_negatives or config.discriminator.replay_negatives):
         raise UserError(
-            "discriminator.dream_negatives=false leaves nothing to tell from the expert: set replay_negatives=true"
+            "discriminator.dream_negatives=false leaves D nothing to compare the expert with: set replay_negatives=true"
         )
     if config.discriminator.replay_negatives and experts == training.batch_size:
         raise UserError(
@@ -132,7 +136,7 @@ def _check_learner(config: Config) -> None:
         raise UserError("debug.use_ground_truth_reward=true cannot be: behaviour cloning has no reward to replace")
     if learner.demo_fraction == 0.5 and not true_reward and training.batch_size % 2:
         raise UserError(f"training.batch_size={training.batch_size} is odd: half of it is the expert's")
-    experts = expert_columns(training.batch_size, training.demo_fraction, true_reward)
+    experts = expert_columns(config)
     if learner.discriminator and not true_reward and experts == training.batch_size:
         raise UserError(
             f"training.demo_fraction={training.demo_fraction} leaves the learner {config.learner} no agent's "
@@ -141,9 +145,8 @@ def _check_learner(config: Config) -> None:
 
 
 def _check_run(config: Config) -> None:
-    name = config.run.name
-    if name is not None and (not name.strip() or "/" in name or name in (".", "..")):
-        raise UserError(f"run.name={name} is not a directory name; its parent is run.root")
+    if config.run.name is not None:
+        check_directory_name("run.name", config.run.name, parent="run.root")
     if not re.fullmatch(r"[A-Za-z0-9_.+-]+", config.run.variant):
         raise UserError(f"run.variant={config.run.variant} is not a word of letters, digits and _ . + -")
 

@@ -24,7 +24,7 @@ from vmil.errors import UserError
 
 KEYS = ("image", "action", "reward", "episode", "t", "is_first", "terminated")  # and "proprio", where the task has one
 _SUFFIX = ".safetensors.gz"
-KEPT_CHECKPOINTS = 8  # published ones whose episodes stay on disk, the last two of which are there
+KEPT_CHECKPOINTS = 8  # episodes that the last 8 name stay on disk; of the checkpoints only two do
 
 logging.getLogger("torchrl").setLevel(logging.WARNING)  # its storages announce their shapes
 
@@ -222,15 +222,20 @@ def _file(directory: Path, episode: int) -> Path:
     return directory / f"episode_{episode:06d}{_SUFFIX}"
 
 
+def stored_episodes(directory: Path) -> list[Path]:
+    """The files of a run's episodes, oldest first."""
+    return sorted(directory.glob("episode_*" + _SUFFIX))
+
+
 def _stored(directory: Path) -> set[int]:
     """The episodes that have a file there."""
-    names = (path.name.partition(".")[0].removeprefix("episode_") for path in directory.glob("episode_*" + _SUFFIX))
+    names = (path.name.partition(".")[0].removeprefix("episode_") for path in stored_episodes(directory))
     return {int(name) for name in names if name.isdigit()}
 
 
 def stored_bytes(directory: Path) -> int:
     """What the episodes that checkpoints have put there take of the disk."""
-    return sum(path.stat().st_size for path in directory.glob("episode_*" + _SUFFIX))
+    return sum(path.stat().st_size for path in stored_episodes(directory))
 
 
 def _check_manifest(manifest: dict[str, Any]) -> None:

@@ -36,17 +36,17 @@ class Elsewhere:
     """A run that another process is making, such as one that outlived the experiment which had started it."""
 
     def __init__(self, run_dir: Path) -> None:
-        self._run_dir, self._left = run_dir, False
+        self._run_dir, self._given_up = run_dir, False
 
     def poll(self) -> int | None:
-        """LOOK_AGAIN once nobody makes it any more; None until then."""
-        if self._left:
+        """None while another process makes it, then LOOK_AGAIN; INTERRUPTED once it was told to stop."""
+        if self._given_up:
             return INTERRUPTED
         return None if in_use(self._run_dir) else LOOK_AGAIN
 
     def stop(self) -> None:
-        """Does nothing: it belongs to the process that makes it."""
-        self._left = True
+        """Stops waiting for it; the process that makes it goes on."""
+        self._given_up = True
 
     kill = stop
 

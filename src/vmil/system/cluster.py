@@ -1,4 +1,4 @@
-"""Joining a Ray cluster. Ray is imported here and nowhere else, and only when a setting asks for it."""
+"""Joining a Ray cluster. Ray is imported only when a setting asks for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What this machine has, and how much of it is this process's: read here and nowhere else, without importing torch."""
+"""What this machine has and how much of it is this process's, without importing torch."""
 
 from __future__ import annotations
 

@@ -21,3 +21,9 @@ def user_path(key: str, text: str) -> Path:
         return given_path(key, text).absolute()
     except OSError as error:  # no such working directory any more
         raise UserError(f"{key}={text} leads nowhere: {error}") from error
+
+
+def check_directory_name(key: str, name: str, parent: str) -> None:
+    """UserError if what `key=name` names would not lie directly in the directory that the key `parent` names."""
+    if not name.strip() or "/" in name or name in (".", ".."):
+        raise UserError(f"{key}={name} is not a directory name; its parent is {parent}")

@@ -42,7 +42,7 @@ class Tracker:
         self._started = time.monotonic()
 
     def params(self, flat: Mapping[str, object]) -> None:
-        """The resolved configuration, flat; only its first call in the life of a run counts."""
+        """The resolved configuration, flat; called again with what a resumed run changed."""
 
     def tags(self, values: Mapping[str, str]) -> None:
         """What else identifies the run: commit, digest of the demonstrations."""

@@ -1,4 +1,4 @@
-"""From a config to networks: the one place where knobs become constructor arguments."""
+"""From a config to VMIL's networks."""
 
 from __future__ import annotations
 

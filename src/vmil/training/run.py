@@ -127,7 +127,7 @@ def _train(config: Config, parts: Parts, run_dir: Path, checkpoint: Path | None)
     chosen = find_demos(config.env.name, config.demos, config.seed)
     tags = {"commit": git_commit(), "algo": config.algo, "env": config.env.name}
     parts.tracker.tags(tags | {"demos": parts.data.digest, "demonstrations": str(len(chosen))})
-    if learns_by_heart(config, len(chosen)):
+    if may_memorise(config, len(chosen)):
         log.info("a single demonstration: algo=vmil_few is made for that")
     if parts.data.pace.spent:
         log.info(
@@ -142,8 +142,8 @@ def _train(config: Config, parts: Parts, run_dir: Path, checkpoint: Path | None)
         raise UserError(f"trained to the end, but {lost}")
 
 
-def learns_by_heart(config: Config, demonstrations: int) -> bool:
-    """Whether D is told one demonstration from the policy's dreams, as which it will take whatever else it sees."""
+def may_memorise(config: Config, demonstrations: int) -> bool:
+    """Whether D compares dreams with a single demonstration: it then takes anything else for the policy's."""
     return demonstrations == 1 and config.learner == "vmil" and config.discriminator.dream_negatives
 
 
