@@ -72,7 +72,7 @@ def noise_batch(config: Config, action_size: int, proprio_size: int, device: tor
         action=2 * torch.rand(*shape, action_size, generator=generator) - 1,
         is_first=torch.zeros(shape, dtype=torch.bool),
         terminated=torch.zeros(shape, dtype=torch.bool),
-        num_experts=expert_columns(config),
+        num_experts=expert_columns(training.batch_size, training.demo_fraction, config.debug.use_ground_truth_reward),
     )
     return batch.to(device)
 

@@ -75,12 +75,11 @@ def lead_in(config: Config) -> int:
     return config.pixels.frame_stack - 1 if sees_stacks(config) else 0
 
 
-def expert_columns(config: Config) -> int:
+def expert_columns(batch_size: int, demo_fraction: float, true_reward: bool) -> int:
     """Expert columns of a batch outside pre-training; none where the true reward leaves no use for an expert."""
-    training, size = config.training, config.training.batch_size
-    if training.demo_fraction == 0.0 and config.debug.use_ground_truth_reward:
+    if demo_fraction == 0.0 and true_reward:
         return 0
-    return min(size, max(1, round(size * training.demo_fraction)))
+    return min(batch_size, max(1, round(batch_size * demo_fraction)))
 
 
 def settle(config: Config, asked: Collection[str] = ()) -> None:

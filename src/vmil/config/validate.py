@@ -95,7 +95,7 @@ def _check_batch(config: Config) -> None:
             f"behaviour.dream_starts={config.behaviour.dream_starts} exceeds the {states} states of a batch "
             "(training.batch_size × training.batch_length)"
         )
-    experts = expert_columns(config)
+    experts = expert_columns(training.batch_size, training.demo_fraction, config.debug.use_ground_truth_reward)
     if not (config.discriminator.dream_negatives or config.discriminator.replay_negatives):
         raise UserError(
             "discriminator.dream_negatives=false leaves D nothing to compare the expert with: set replay_negatives=true"
@@ -136,7 +136,7 @@ def _check_learner(config: Config) -> None:
         raise UserError("debug.use_ground_truth_reward=true cannot be: behaviour cloning has no reward to replace")
     if learner.demo_fraction == 0.5 and not true_reward and training.batch_size % 2:
         raise UserError(f"training.batch_size={training.batch_size} is odd: half of it is the expert's")
-    experts = expert_columns(config)
+    experts = expert_columns(training.batch_size, training.demo_fraction, true_reward)
     if learner.discriminator and not true_reward and experts == training.batch_size:
         raise UserError(
             f"training.demo_fraction={training.demo_fraction} leaves the learner {config.learner} no agent's "

@@ -135,8 +135,9 @@ class VMILDataModule(lightning.LightningDataModule):
 
     @property
     def num_experts(self) -> int:
-        """Expert columns of a batch outside pre-training."""
-        return expert_columns(self.config)
+        """Expert columns of a batch outside pre-training; none where the true reward leaves no use for an expert."""
+        training, true_reward = self.config.training, self.config.debug.use_ground_truth_reward
+        return expert_columns(training.batch_size, training.demo_fraction, true_reward)
 
     @property
     def round_collector(self) -> RoundCollector:
