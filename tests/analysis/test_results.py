@@ -14,10 +14,11 @@ from PIL import Image
 
 from vmil.analysis.insight import reward_histograms
 from vmil.analysis.open_loop import open_loop_picture
-from vmil.analysis.preset import fewer_demos, reward_map, variant_by
+from vmil.analysis.preset import command_by, fewer_demos, reward_map, variant_by
 from vmil.analysis.references import read_references
 from vmil.analysis.results import Card, checkout_dir, load_results, longest, read_card, read_published, write_card
 from vmil.analysis.stored import implied_expert_return, read_mlflow, timed
+from vmil.config import sources
 from vmil.config.keys import flatten
 from vmil.config.load import load_config
 from vmil.config.schema import TrackingConfig
@@ -47,6 +48,12 @@ def test_a_published_run_comes_back_with_its_curves(tmp_path: Path) -> None:
     assert [list(column) for column in curve] == [[1000, 2000], [0.1, 0.5], [20, 40]]
     assert run.curve("disc/accuracy") is None
     assert run.score == "eval/return"
+
+
+def test_what_a_killed_publish_left_is_no_run(tmp_path: Path) -> None:
+    publish(tmp_path, ".old.part", replace(CARD, frames=9000))
+    publish(tmp_path, "new")
+    assert [run.name for run in read_published(tmp_path)] == ["new"]
 
 
 def test_of_two_runs_of_one_seed_the_longer_counts(tmp_path: Path) -> None:
@@ -300,3 +307,14 @@ def test_where_a_preset_has_no_run_the_variant_that_came_furthest_stands_for_it(
     results = load_results(str(tmp_path))
     assert [run.name for run in results.standing("walker", "vmil")] == ["preset"]
     assert results.longest_with("open_loop*", "walker") is None
+
+
+def test_a_run_of_a_task_too_short_for_the_bare_preset_has_its_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`ship` and `publish` refused such a run: they checked its preset as if that were to be trained."""
+    shutil.copytree(sources.conf_dir(), tmp_path / "conf")
+    (tmp_path / "conf/env/counting.yaml").write_text("env: {action_repeat: 1, episode_frames: 20}\n")
+    monkeypatch.setattr(sources, "conf_dir", lambda: tmp_path / "conf")
+    given = ["env=counting", "training.batch_length=12", "training.episode_frames=0", "behaviour.dream_starts=24"]
+    assert "training.batch_length=12" in command_by(flatten(load_config(given)), "counting", "vmil_plus")

@@ -176,7 +176,7 @@ def make_lerobot(
     for file, table in rows.items():
         _parquet(root / f"data/chunk-000/file-{file:03d}.parquet", table)
         if video is not None:
-            _video(root / f"videos/{camera}/chunk-000/file-{file:03d}.mp4", frames[file], video)
+            write_video(root / f"videos/{camera}/chunk-000/file-{file:03d}.mp4", frames[file], video)
     _parquet(root / "meta/episodes/chunk-000/file-000.parquet", episodes)
     kind = {"dtype": "image" if video is None else "video", "shape": [SIZE, SIZE, 3]}
     content: dict[str, Any] = {
@@ -207,7 +207,7 @@ def _parquet(path: Path, rows: list[dict[str, Any]]) -> None:
     pq.write_table(pa.Table.from_pylist(rows), path)
 
 
-def _video(path: Path, frames: list[np.ndarray], how: dict[str, Any]) -> None:
+def write_video(path: Path, frames: list[np.ndarray], how: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     writer = imageio_ffmpeg.write_frames(
         str(path), (SIZE, SIZE), fps=10, macro_block_size=1, quality=None, ffmpeg_log_level="error", **how

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from made import EPISODES, LOSSLESS, SIZE, STEPS, Bring, make_lerobot, pictures, refused
+from made import EPISODES, LOSSLESS, SIZE, STEPS, Bring, make_lerobot, pictures, refused, write_video
 
 from vmil.data.formats.lerobot import _numbers
+from vmil.data.formats.source import ReadOptions
+from vmil.data.formats.video import VideoReader
 from vmil.errors import UserError
 
 
@@ -76,3 +78,24 @@ def test_a_torn_file_of_lerobot_is_left_out(bring: Bring, tmp_path: Path) -> Non
     recordings, said = bring(root, skip_bad=True)
     assert [recording.meta["episode"] for recording in recordings] == ["episode_0", "episode_1"]
     assert "file-001.parquet is corrupt" in said
+
+
+def test_a_video_damaged_in_its_middle_is_refused_instead_of_shifted(tmp_path: Path) -> None:
+    """ffmpeg left out what it could not decode: later pictures stood beside actions of some steps before."""
+    count, path = 40, tmp_path / "file.mp4"
+    noise = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), np.uint8)
+    moving = [np.roll(noise, 2 * t, axis=1) for t in range(count)]
+    write_video(path, moving, {"codec": "libx264", "output_params": ["-g", "2", "-crf", "18"]})
+    options = ReadOptions(image_size=SIZE)
+    sound = VideoReader(path)
+    assert len(sound.read(0, count, options)) == count
+    sound.close()
+    content = bytearray(path.read_bytes())
+    start = content.index(b"mdat") + 4
+    middle = start + int.from_bytes(content[start - 8 : start - 4], "big") // 2
+    content[middle : middle + 400] = bytes(400)
+    path.write_bytes(content)
+    damaged = VideoReader(path)
+    with pytest.raises(UserError, match="is truncated or damaged: frame 39 was looked for"):
+        damaged.read(0, count, options)
+    damaged.close()

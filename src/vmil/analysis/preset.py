@@ -30,7 +30,7 @@ LONGEST = 60  # characters of a variant that is named after its settings
 
 def changed_settings(settings: Mapping[str, object], env: str, algo: str) -> dict[str, object]:
     """Those of a run's flat settings that its presets do not give, and that `make train` would have to be given."""
-    preset = load_config([f"env={env}", f"algo={algo}"])
+    preset = load_config([f"env={env}", f"algo={algo}"], learns=False)  # it need not fit a task of one's own
     idle = unread(preset.learner)  # which may have had other defaults at the time
     return {
         key: settings[key]
@@ -94,7 +94,7 @@ def reward_map(card: Card) -> str:
     if told:
         return told[1]
     try:
-        config = load_config([f"env={card.env}", f"algo={card.algo}"])
+        config = load_config([f"env={card.env}", f"algo={card.algo}"], learns=False)
     except UserError:
         return UNKNOWN
     return config.dac.reward if config.learner == "dac_drq" else config.discriminator.reward

@@ -170,6 +170,8 @@ def read_published(directory: Path) -> list[Run]:
         raise UserError(f"'{directory}' is not a directory of results")
     found = []
     for path in sorted(directory.rglob(CARD)):
+        if any(part.startswith(".") for part in path.relative_to(directory).parts):
+            continue  # left by a `publish` that was killed
         metrics = path.with_name(METRICS)
         if not metrics.is_file() or metrics.stat().st_size > MAX_CSV_BYTES:
             raise UserError(f"{metrics} is missing, or larger than {MAX_CSV_BYTES >> 20} MiB")

@@ -147,7 +147,7 @@ class PublishOptions:
 
     run: str = "latest"
     root: str = "runs"
-    name: str | None = None  # directory in `out`; null: <env>_<algo>_<variant>_s<seed>, less a preset's variant
+    name: str | None = None  # directory in `out`; null: <env>-<algo>-<variant>-s<seed>, less a preset's variant
     out: str | None = None  # null: notebooks/results of the checkout
     variant: str | None = None  # null: run.variant; must be given if settings differ from the preset's
     machine: str | None = None  # null: this machine, in words

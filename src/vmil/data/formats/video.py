@@ -29,7 +29,8 @@ class VideoReader:
         self._frames: Generator[Any, None, None] = imageio_ffmpeg.read_frames(
             path,
             pix_fmt="rgb24",
-            input_params=["-protocol_whitelist", "file", "-f", "mov", "-max_pixels", str(MAX_PIXELS)],
+            # Without -xerror ffmpeg leaves out a picture that it cannot decode, and all that follow come too early.
+            input_params=["-xerror", "-protocol_whitelist", "file", "-f", "mov", "-max_pixels", str(MAX_PIXELS)],
             output_params=["-fps_mode", "passthrough"],
         )
         try:
@@ -57,7 +58,8 @@ class VideoReader:
             raise
         except (StopIteration, RuntimeError, ValueError, OSError) as error:
             raise UserError(
-                f"{self.path} is truncated: frame {start + count - 1} was looked for, it ends after {self.position}"
+                f"{self.path} is truncated or damaged: frame {start + count - 1} was looked for, "
+                f"it ends after {self.position}"
             ) from error
         return np.stack(pictures)
 
