@@ -107,7 +107,8 @@ def _sequences(config: Config, run_dir: Path) -> tuple[TensorDict, TensorDict]:
     from tensordict import TensorDict
 
     from vmil.data.demos import load_demonstrations
-    from vmil.data.replay import Replay, stored_episodes
+    from vmil.data.episode_files import stored_episodes
+    from vmil.data.replay import Replay
     from vmil.data.tensor_files import read_tensors
 
     paths = stored_episodes(replay_dir(run_dir))[-EPISODES:]

@@ -93,7 +93,7 @@ class DiscriminatorConfig:
     reward: RewardMap = "probability"  # r(D) [VMIL]
     updates: Count = 1  # discriminator steps per training step
     dream_negatives: bool = True  # D's negatives include dreams [VMIL]
-    replay_negatives: bool = False  # D's negatives include posteriors of the agent's replay [own]
+    replay_negatives: bool = False  # and posteriors of the agent's replay, which count by number beside dreams [own]
     lr: Positive = 8e-5  # [V-MAIL]
     eps: Positive = 1e-5
     clip: Positive = 100.0

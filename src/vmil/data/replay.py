@@ -16,6 +16,7 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 from torchrl.data import LazyMemmapStorage, LazyTensorStorage, TensorDictReplayBuffer
 
+from vmil.data.episode_files import check_manifest, episode_file, numbers_stored
 from vmil.data.indexed import gather_windows
 from vmil.data.slices import EpisodeSlices, EpisodeSpan, EpisodeWriter
 from vmil.data.tensor_files import read_tensors, tensor_digest, write_tensors
@@ -23,7 +24,6 @@ from vmil.data.transition import Window, stack_windows
 from vmil.errors import UserError
 
 KEYS = ("image", "action", "reward", "episode", "t", "is_first", "terminated")  # and "proprio", where the task has one
-_SUFFIX = ".safetensors.gz"
 KEPT_CHECKPOINTS = 8  # episodes that the last 8 name stay on disk; of the checkpoints only two do
 
 logging.getLogger("torchrl").setLevel(logging.WARNING)  # its storages announce their shapes
@@ -151,7 +151,7 @@ class Replay:
         """Writes the episodes that `directory` does not hold yet; `commit` follows once the checkpoint is there."""
         for span in self.spans:
             if span.episode not in self._written:
-                write_tensors(_file(directory, span.episode), self._read(span), self._digest(span))
+                write_tensors(episode_file(directory, span.episode), self._read(span), self._digest(span))
                 self._written.add(span.episode)
         self._saved = {span.episode for span in self.spans}
 
@@ -161,9 +161,9 @@ class Replay:
         Not before: checkpoints that fail, however many in a row, leave the last good one everything it names.
         """
         self._needed.append(self._saved)
-        for episode in _stored(directory) - set().union(*self._needed):  # leftovers of a killed process too
+        for episode in numbers_stored(directory) - set().union(*self._needed):  # leftovers of a killed process too
             with suppress(OSError):  # tried again with the next checkpoint
-                _file(directory, episode).unlink(missing_ok=True)
+                episode_file(directory, episode).unlink(missing_ok=True)
             self._written.discard(episode)
 
     def state_dict(self) -> dict[str, Any]:
@@ -181,14 +181,15 @@ class Replay:
         Everything lies where it was if the capacity is the same, else it is laid out anew from the oldest on.
         Raises UserError if a file is missing, corrupt or not the one that was saved.
         """
-        _check_manifest(manifest)
+        check_manifest(manifest)
         in_place = manifest["capacity"] == self.capacity
         self._writer.clear()
         self._digests.clear()
         for entry in manifest["shelves"]:
-            tensors = read_tensors(_file(directory, entry["episode"]), entry["digest"])
+            path = episode_file(directory, entry["episode"])
+            tensors = read_tensors(path, entry["digest"])
             if any(len(tensor) != entry["length"] for tensor in tensors.values()):
-                raise UserError(f"{_file(directory, entry['episode'])} is not the episode that the checkpoint lists")
+                raise UserError(f"{path} is not the episode that the checkpoint lists")
             if in_place:
                 self._writer.cursor = entry["start"]
             self.extend(TensorDict(tensors, [entry["length"]]))
@@ -197,7 +198,8 @@ class Replay:
             self._writer.cursor = manifest["cursor"]
         self._generator.set_state(manifest["generator"])
         self._written = {entry["episode"] for entry in manifest["shelves"]}
-        self._needed.extend((_stored(directory), set(self._written)))  # the checkpoint before this one may need others
+        # the checkpoint before this one may need others
+        self._needed.extend((numbers_stored(directory), set(self._written)))
 
     def generator_state(self) -> Tensor:
         """The sampler's random state."""
@@ -216,37 +218,6 @@ class Replay:
         if span.episode not in self._digests:
             self._digests[span.episode] = tensor_digest(self._read(span))
         return self._digests[span.episode]
-
-
-def _file(directory: Path, episode: int) -> Path:
-    return directory / f"episode_{episode:06d}{_SUFFIX}"
-
-
-def stored_episodes(directory: Path) -> list[Path]:
-    """The files of a run's episodes, oldest first."""
-    return sorted(directory.glob("episode_*" + _SUFFIX))
-
-
-def _stored(directory: Path) -> set[int]:
-    """The episodes that have a file there."""
-    names = (path.name.partition(".")[0].removeprefix("episode_") for path in stored_episodes(directory))
-    return {int(name) for name in names if name.isdigit()}
-
-
-def stored_bytes(directory: Path) -> int:
-    """What the episodes that checkpoints have put there take of the disk."""
-    return sum(path.stat().st_size for path in stored_episodes(directory))
-
-
-def _check_manifest(manifest: dict[str, Any]) -> None:
-    """UserError unless every episode lies within the capacity that the manifest names."""
-    capacity = manifest["capacity"]
-    places = [(entry["episode"], entry["start"], entry["length"]) for entry in manifest["shelves"]]
-    numbers = [capacity, manifest["cursor"], *(number for place in places for number in place)]
-    if not all(isinstance(number, int) and number >= 0 for number in numbers) or not all(
-        length > 0 and start + length <= capacity for _, start, length in places
-    ):
-        raise UserError("the checkpoint's list of episodes is damaged")
 
 
 def _storage(capacity: int, scratch: Path | None, device: torch.device | None) -> LazyTensorStorage:

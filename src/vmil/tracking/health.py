@@ -40,6 +40,10 @@ UNFIT_MODEL = Cause(
     "model not fitting",
     "look at model/open_loop; more training.pretrain_updates or updates_per_epoch, another world_model.lr, more depth",
 )
+OTHER_NEGATIVES = (
+    "discriminator.prior_next_state=true, or replay for D instead of dreams (discriminator.replay_negatives=true "
+    "discriminator.dream_negatives=false)"
+)
 EXPLODING = Cause("gradients exploding", "a smaller learning rate or clip of that part")
 ASTRAY = Cause(
     "does not imitate",
@@ -104,11 +108,9 @@ CAUSES: Final[dict[tuple[str, Side], Cause]] = {
     ("eval/expert_prob", "low"): ASTRAY,
     ("eval/reward_correlation", "low"): Cause(
         "D rewards something else",
-        "discriminator.prior_next_state=true or replay_negatives=true, and a look at the demonstrations' pictures",
+        f"{OTHER_NEGATIVES}, and a look at the demonstrations' pictures",
     ),
-    ("health/filter_gap", "high"): Cause(
-        "D tells filter from dream", "discriminator.prior_next_state=true or replay_negatives=true"
-    ),
+    ("health/filter_gap", "high"): Cause("D tells filter from dream", OTHER_NEGATIVES),
     ("health/value_excess", "high"): DIVERGING_CRITIC,
 }
 

@@ -19,8 +19,8 @@ from vmil.config.load import save_config
 from vmil.config.runs import CONFIG_FILE, replay_dir
 from vmil.config.schema import Config
 from vmil.data.datamodule import VMILDataModule
+from vmil.data.episode_files import stored_bytes
 from vmil.data.ranks import rank_of
-from vmil.data.replay import stored_bytes
 from vmil.envs.factory import env_info, make_env
 from vmil.learner.device import choose_device, choose_threads, require_device, use_bf16
 from vmil.learner.module import ImitationModule
