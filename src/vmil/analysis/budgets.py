@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vmil.analysis import plots
 from vmil.analysis.aggregate import common_end
-from vmil.analysis.results import Axis, Results, Run
+from vmil.analysis.results import Axis, Results, Run, longest
 from vmil.config.runs import BASE
 
 TITLES: dict[Axis, str] = {"frames": "after {:,.0f} frames", "hours": "after {:.2f} hours"}
@@ -18,14 +20,16 @@ TITLES: dict[Axis, str] = {"frames": "after {:,.0f} frames", "hours": "after {:.
 def equal_budgets(results: Results, env: str) -> Figure | None:
     """Scores of the presets when the one that ends first had ended; None: fewer than two algorithms were evaluated.
 
-    By frames, what collects none is a level; by hours, only the kind of machine counts that made most of the runs.
+    By frames, what collects none is a level; by hours, only the kind of machine counts that made most of the runs, also
+    with those that got further elsewhere.
     """
     runs = [run for run in results.select(env, variant=BASE) if run.curve(run.score) is not None]
     if len({run.card.algo for run in runs}) < 2:
         return None
     score = runs[0].score
     collected = [run for run in runs if run.card.algo not in plots.OFFLINE]
-    alike, kind = one_kind_of_machine(runs)
+    shorter = [run for run in replace(results, runs=results.shorter).select(env, variant=BASE) if run.curve(score)]
+    alike, kind = one_kind_of_machine((*runs, *shorter))
     figure, (frames, hours) = plots.panels(2, share_y=True)
     _draw_panel(frames, collected, "frames", f"{env}, {{}}")
     _draw_panel(hours, alike, "hours", f"{env}, {{}}{kind}")
@@ -42,14 +46,17 @@ def equal_budgets(results: Results, env: str) -> Figure | None:
     return figure
 
 
-def one_kind_of_machine(runs: Sequence[Run]) -> tuple[list[Run], str]:
-    """The runs of the kind of machine, with bfloat16 or not, that made most; and its name if others are left out."""
-    fast = [run for run in runs if plots.multiplies_in_bfloat16(run.card.machine)]
-    slow = [run for run in runs if not plots.multiplies_in_bfloat16(run.card.machine)]
-    if not (fast and slow):
-        return list(runs), ""
-    kept, kind = (fast, "with") if len(fast) > len(slow) else (slow, "without")
-    return kept, f", machines {kind} {plots.FAST} only"
+def one_kind_of_machine(runs: Iterable[Run]) -> tuple[list[Run], str]:
+    """Of the kind of machine, by its arithmetic, that made most of them: the run of each seed that got furthest there.
+
+    And what to call that kind, if others are left out.
+    """
+    made: dict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        made[plots.arithmetic(run.card.machine)].append(run)
+    furthest = {kind: longest(some) for kind, some in made.items()}
+    kind = max(furthest, key=lambda kind: len(furthest[kind]))
+    return furthest[kind], f", machines with {kind} only" if len(furthest) > 1 else ""
 
 
 def score_within(run: Run, axis: Axis, budget: float) -> float | None:

@@ -50,6 +50,13 @@ def multiplies_in_bfloat16(machine: str) -> bool:
     return any(name in machine for name in ("AMX", "bf16", FAST))
 
 
+def arithmetic(machine: str) -> str:
+    """What a card's machine multiplies with: runs are compared by hours where it is the same."""
+    if "AMX" in machine:
+        return "AMX"
+    return f"{FAST} and no AMX" if multiplies_in_bfloat16(machine) else f"no {FAST}"
+
+
 def panels(count: int, width: float = 4.4, height: float = 3.8, share_y: bool = False) -> tuple[Figure, list[Axes]]:
     """A figure of `count` panels side by side, without pyplot, whose state outlives a figure."""
     figure = Figure(figsize=(width * count, height), layout="constrained", dpi=84)
