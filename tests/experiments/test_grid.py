@@ -222,6 +222,11 @@ def begin(cell: grid.Cell, place: Place, *changes: str, status: str = "", checkp
     return run_dir
 
 
+def reach(run_dir: Path, frames: int, name: str = "model/loss") -> None:
+    """Has the run report something after so many frames."""
+    (run_dir / "metrics.csv").write_text(f"frames,seconds,name,value\n{frames},9,{name},1\n")
+
+
 def test_a_fresh_cell_is_trained_with_its_settings(cell: grid.Cell, place: Place) -> None:
     assert standing(cell, place) == "fresh"
     assert command(cell, place, threads=2)[1:] == [
@@ -260,10 +265,22 @@ def test_a_cell_that_never_came_to_a_checkpoint_starts_again(cell: grid.Cell, pl
 
 
 def test_a_finished_cell_is_done_until_the_budget_is_raised(cell: grid.Cell, place: Place) -> None:
-    begin(cell, place, "training.frames=10000", status="FINISHED", checkpoint=True)
+    run_dir = begin(cell, place, "training.frames=10000", status="FINISHED", checkpoint=True)
+    reach(run_dir, 10_000)
     assert standing(cell, place) == "begun"
-    save_config(load_config([*cell.settings, "compute.threads=7"]), place.run_dir(cell) / "config.yaml")
+    reach(run_dir, 20_000)
+    save_config(load_config([*cell.settings, "compute.threads=7"]), run_dir / "config.yaml")
     assert standing(cell, place) == "done"  # with more threads it is the same run
+
+
+def test_a_cell_that_came_to_a_lower_budget_only_is_not_done_whatever_its_files_claim(
+    cell: grid.Cell, place: Place
+) -> None:
+    run_dir = begin(cell, place, status="FINISHED", checkpoint=True)
+    reach(run_dir, 10_000)
+    assert standing(cell, place) == "begun"
+    lower = replace(cell, config=load_config([*cell.settings, "training.frames=10000"]))
+    assert standing(lower, place) == "done"
 
 
 @pytest.mark.parametrize("budget", [10_000, 40_000])
@@ -289,8 +306,9 @@ def test_a_longer_run_that_was_stopped_after_its_score_at_the_budget_is_done(
     cell: grid.Cell, place: Place, own_budget: int, scored: int, expected: str
 ) -> None:
     run_dir = begin(cell, place, f"training.frames={own_budget}", status="KILLED", checkpoint=True)
-    rows = f"frames,seconds,name,value\n{scored},9,eval/return,1\n22000,9,model/loss,1\n"
-    (run_dir / "metrics.csv").write_text(rows)
+    reach(run_dir, scored, "eval/return")
+    with (run_dir / "metrics.csv").open("a") as file:
+        file.write("22000,9,model/loss,1\n")
     assert standing(cell, place) == expected
 
 

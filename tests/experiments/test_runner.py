@@ -38,6 +38,7 @@ run = root / name
 begun = (run / "checkpoints" / "last.ckpt").exists()
 (run / "config.yaml").write_text(sys.argv[3])
 (run / "checkpoints" / "last.ckpt").touch()
+(run / "metrics.csv").write_text("frames,seconds,name,value\\n1000000,9,eval/return,1\\n")
 def end(status, code, word):
     (run / "run.json").write_text(json.dumps({"status": status}))
     print(word, flush=True)

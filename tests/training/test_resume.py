@@ -14,7 +14,7 @@ from small_runs import FRAMES, PRETRAIN, ROUND, UPDATES, assert_same_run, number
 
 from vmil.config.load import load_saved_config
 from vmil.system.cuda import Driver
-from vmil.tracking.record import read_record
+from vmil.tracking.record import read_record, update_record
 from vmil.training.vmil import VMIL
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -134,3 +134,17 @@ def test_a_finished_run_that_is_resumed_as_it_is_says_that_nothing_is_left(
     assert stopped.resume("run") == 0
     assert f"all training.frames={FRAMES} frames are collected; raise training.frames" in capsys.readouterr().err
     assert read_curve(stopped.root / "run", "model/loss") == before
+
+
+def test_a_lower_budget_that_leaves_nothing_to_train_changes_neither_configuration_nor_status(stopped: Place) -> None:
+    """Or a run that was stopped half-way would count as finished, at its own budget, which it never saw."""
+    run, checkpoints = stopped.root / "run", stopped.root / "run" / "checkpoints"
+    (checkpoints / "previous.ckpt").replace(checkpoints / "last.ckpt")
+    update_record(run, status="KILLED")
+    config, tags = (run / "config.yaml").read_text(), read_record(run)["tags"]
+    assert stopped.resume("run", f"training.frames={FRAMES // 2}", "training.eval_episodes=1") == 0
+    assert (run / "config.yaml").read_text() == config
+    assert (read_record(run)["status"], read_record(run)["tags"]) == ("KILLED", tags)
+    assert stopped.resume("run") == 0
+    assert read_record(run)["status"] == "FINISHED"
+    assert read_curve(run, "model/loss")[-1][0] == FRAMES

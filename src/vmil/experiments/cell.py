@@ -61,24 +61,24 @@ def standing(cell: Cell, place: Place) -> Standing:
             raise UserError(
                 f"'{run_dir}' was made with {key}={found.get(key)}, not {value}: move it away, or take another root"
             )
-    finished = read_record(run_dir).get("status") == "FINISHED"
-    if finished and saved.training.frames >= cell.config.training.frames:
+    budget = cell.config.training.frames
+    # What it wrote counts: a run that was resumed with a lower budget than its own may have finished before both.
+    if read_record(run_dir).get("status") == "FINISHED" and _reached(run_dir) >= budget:
         return "done"
     if not last_checkpoint(run_dir).is_file():
         return "fresh"
     # A longer run of the same settings holds this one, though it was stopped, once it was scored there.
-    budget = cell.config.training.frames
-    return "done" if saved.training.frames > budget and _scored(run_dir) >= budget else "begun"
+    return "done" if saved.training.frames > budget and _reached(run_dir, "eval/") >= budget else "begun"
 
 
 def _anneals_over_budget(config: Config) -> bool:
     return config.discriminator.noise == "annealed" and config.discriminator.noise_anneal_frames == 0
 
 
-def _scored(run_dir: Path) -> int:
-    """Environment frames at a run's last evaluation."""
+def _reached(run_dir: Path, what: str = "") -> int:
+    """Environment frames at a run's last reading; of those alone whose names begin with `what`, if given."""
     points = read_points(run_dir) if (run_dir / CSV_NAME).is_file() else ()
-    return max((point.frames for point in points if point.name.startswith("eval/")), default=0)
+    return max((point.frames for point in points if point.name.startswith(what)), default=0)
 
 
 def in_use(run_dir: Path) -> bool:

@@ -14,17 +14,20 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import LambdaCallback
 
+from vmil.config.keys import flatten
 from vmil.config.learners import collects
 from vmil.config.load import save_config
 from vmil.config.runs import CONFIG_FILE, replay_dir
 from vmil.config.schema import Config
 from vmil.data.datamodule import VMILDataModule
+from vmil.data.demo_files import find_demos
 from vmil.data.episode_files import stored_bytes
 from vmil.data.ranks import rank_of
 from vmil.envs.factory import env_info, make_env
 from vmil.learner.device import choose_device, choose_threads, require_device, use_bf16
 from vmil.learner.module import ImitationModule
 from vmil.system.allocator import keep_memory
+from vmil.system.provenance import git_commit
 from vmil.tracking.tracker import Tracker, make_tracker
 from vmil.training.callbacks import make_callbacks
 from vmil.training.evidence import SkipReport
@@ -74,8 +77,8 @@ def assemble(config: Config, make_learner: LearnerFactory, run_dir: Path, checkp
     except BaseException:
         data.close()
         raise
-    # Overrides are kept only once training goes on with them: those that do not fit must not spoil the run.
-    keeper = LambdaCallback(on_train_start=lambda *_: None if rank.index else _keep_config(config, run_dir, tracker))
+    # Kept only once training goes on: overrides that do not fit, or with which nothing is trained, are not the run's.
+    keeper = LambdaCallback(on_train_start=lambda *_: None if rank.index else _keep(config, run_dir, data, tracker))
     callbacks = make_callbacks(config, tracker, run_dir, partial(make_env, config.env), frames_per_second(config))
     trainer = lightning.Trainer(
         **placement(config, choose_device(config)),
@@ -144,6 +147,11 @@ def _introduce(config: Config, run_dir: Path, data: VMILDataModule) -> None:
         )
 
 
-def _keep_config(config: Config, run_dir: Path, tracker: Tracker) -> None:
+def _keep(config: Config, run_dir: Path, data: VMILDataModule, tracker: Tracker) -> None:
+    """Writes down what the run is from here on; of a resumed one too, which may be tracked elsewhere now."""
     save_config(config, run_dir / CONFIG_FILE)
+    tracker.params(flatten(config))
+    chosen = find_demos(config.env.name, config.demos, config.seed)
+    tags = {"commit": git_commit(), "algo": config.algo, "env": config.env.name}
+    tracker.tags(tags | {"demos": data.digest, "demonstrations": str(len(chosen))})
     tracker.artifact(run_dir / CONFIG_FILE)

@@ -8,11 +8,11 @@ import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import get_args
 
 import lightning
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from vmil.config.keys import flatten
 from vmil.config.load import load_saved_config
 from vmil.config.runs import CONFIG_FILE, last_checkpoint
 from vmil.config.schema import Config
@@ -20,7 +20,8 @@ from vmil.data.demo_files import find_demos
 from vmil.data.ranks import rank_of, started_outside
 from vmil.envs.rendering import prepare_rendering
 from vmil.errors import NonFiniteError, StoppedError, UserError
-from vmil.system.provenance import git_commit
+from vmil.tracking.record import read_record
+from vmil.tracking.tracker import RunStatus
 from vmil.training.assembly import LearnerFactory, Parts, assemble
 from vmil.training.checkpoint import Checkpoint
 from vmil.training.evidence import keep_evidence
@@ -123,13 +124,10 @@ def _fit(config: Config, make_learner: LearnerFactory, run_dir: Path, checkpoint
 
 
 def _train(config: Config, parts: Parts, run_dir: Path, checkpoint: Path | None) -> None:
-    parts.tracker.params(flatten(config))  # of a resumed run too: its first stretch may have been tracked elsewhere
-    chosen = find_demos(config.env.name, config.demos, config.seed)
-    tags = {"commit": git_commit(), "algo": config.algo, "env": config.env.name}
-    parts.tracker.tags(tags | {"demos": parts.data.digest, "demonstrations": str(len(chosen))})
-    if may_memorise(config, len(chosen)):
+    if may_memorise(config, len(find_demos(config.env.name, config.demos, config.seed))):
         log.info("a single demonstration: algo=vmil_few is made for that")
-    if parts.data.pace.spent:
+    before, spent = _status(run_dir), parts.data.pace.spent
+    if spent:
         log.info(
             "all training.frames=%d frames are collected; raise training.frames to continue", config.training.frames
         )
@@ -140,6 +138,14 @@ def _train(config: Config, parts: Parts, run_dir: Path, checkpoint: Path | None)
         else:
             lost = "no checkpoint could be written: make room, then start again with `make train`"
         raise UserError(f"trained to the end, but {lost}")
+    if spent and load_saved_config(run_dir / CONFIG_FILE).training.frames > config.training.frames:
+        parts.tracker.finish(before)  # nothing was trained, and the run's own budget is not reached
+
+
+def _status(run_dir: Path) -> RunStatus:
+    """How the run ended last time; KILLED where it could not say."""
+    noted = read_record(run_dir).get("status")
+    return next((status for status in get_args(RunStatus) if status == noted), "KILLED")
 
 
 def may_memorise(config: Config, demonstrations: int) -> bool:
