@@ -49,6 +49,7 @@ class World:
         self.running: list[int] = []  # at each look
         self.looks = 0
         self.hastes: dict[int, StopUrgency] = {}  # from which look on
+        self.lacking: dict[str, str] = {}  # of those that end well: why they are not done
 
     def start(self, job: Job) -> Fake | None:
         script = self.scripts[job.cell.variant].pop(0)
@@ -72,6 +73,7 @@ class World:
             self.start,
             slots,
             said=lambda job: f"word {job.attempts}",
+            lacks=lambda job: self.lacking.get(job.cell.variant, ""),
             urgency=self.urgency,
             show=self.show,
             pause=self.pause,
@@ -98,6 +100,14 @@ def test_a_failed_run_is_taken_up_again_then_given_up_and_stops_no_other() -> No
     assert world.run(slots=3) == {"bad": "failed", "lucky": "done", "good": "done"}
     assert [job.attempts for job in world.jobs] == [2, 2, 1]
     assert world.jobs[0].line == "word 2"
+
+
+def test_a_run_that_ended_well_and_is_not_there_is_not_done() -> None:
+    world = World({"gone": [Fake(0), Fake(0)], "stopped": [Fake(when_asked=0)], "good": [Fake(0)]})
+    world.lacking = {"gone": "it was removed", "stopped": "it is half of it"}
+    world.hastes = {3: "soon"}
+    assert world.run(slots=3) == {"gone": "failed", "stopped": "stopped", "good": "done"}
+    assert (world.jobs[0].attempts, world.jobs[0].line) == (2, "it was removed")
 
 
 def test_whatever_a_start_raises_fails_that_run_alone() -> None:

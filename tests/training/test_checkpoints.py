@@ -6,6 +6,7 @@ import errno
 import io
 import logging
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from tiny_run import PRETRAIN, UPDATES, Run, Trap, break_down, interrupt, kill, values
 
+from vmil.errors import UserError
 from vmil.tracking.record import read_record
 from vmil.tracking.tracker import CsvTracker
 from vmil.training.checkpoint import Checkpoint
@@ -148,6 +150,16 @@ def test_a_full_disk_costs_a_checkpoint_but_neither_the_run_nor_the_last_good_on
     assert torch.load(directory / "last.ckpt", weights_only=True)["TinyData"]["frames"] == 40
     assert torch.load(directory / "previous.ckpt", weights_only=True)["TinyData"]["frames"] == 30  # tried again at once
     assert run.data.committed == [0, 30, 40]
+
+
+@pytest.mark.parametrize("remove", [shutil.rmtree, lambda path: path.rename(path.with_name("elsewhere"))])
+def test_a_run_whose_directory_is_taken_away_ends_with_an_error_and_does_not_bring_it_back(
+    tmp_path: Path, remove: Any
+) -> None:
+    run = Run(tmp_path / "run", Trap(PRETRAIN + 1, lambda _: remove(tmp_path / "run")))
+    with pytest.raises(UserError, match=r"run' was taken away while it trained \(it has no config\.yaml\): start"):
+        run.fit()
+    assert not (tmp_path / "run").exists()
 
 
 class ClosedTerminal(io.StringIO):

@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
+from vmil.config.runs import CONFIG_FILE
 from vmil.config.schema import Config, EnvConfig, TrainingConfig
 from vmil.envs.counting import CountingEnv
 from vmil.envs.episodes import Outcome
@@ -185,6 +186,7 @@ class Run:
     def __init__(self, run_dir: Path, trap: Callback | None = None, **changes: Any) -> None:
         self.config = small_config(**changes)
         self.tracker = CsvTracker(run_dir)
+        (run_dir / CONFIG_FILE).touch()
         self.learner, self.data = TinyLearner(), TinyData()
         self.callbacks = make_callbacks(self.config, self.tracker, run_dir, TinyEnv, fps=20.0)
         self.trainer = lightning.Trainer(

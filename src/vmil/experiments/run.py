@@ -23,7 +23,7 @@ from vmil.experiments.resources import Plan, learns_on_gpu, make_plan, this_mach
 from vmil.experiments.schedule import Handle, Job, StopUrgency, work_off
 from vmil.experiments.table import View, make_view, summary
 from vmil.system.paths import given_path
-from vmil.tracking.address import shown, tracking_uri, uri_to_tell
+from vmil.tracking.address import shown, tracking_uri
 from vmil.tracking.tracker import RunStatus
 
 POLL = 1.0  # seconds between two checks of the runs
@@ -129,9 +129,28 @@ def _work(
         time.sleep(POLL)
 
     try:
-        work_off(jobs, start, pool.slots, said=said, urgency=urgency, show=view, pause=pause, retries=options.retries)
+        work_off(
+            jobs,
+            start,
+            pool.slots,
+            said=said,
+            lacks=lambda job: _lacking(job, place),
+            urgency=urgency,
+            show=view,
+            pause=pause,
+            retries=options.retries,
+        )
     finally:
         view.close(jobs)
+
+
+def _lacking(job: Job, place: Place) -> str:
+    """Why a run that ended well is not done all the same, as one whose directory was removed; empty: it is."""
+    try:
+        found = standing(job.cell, place)
+    except Exception as error:  # noqa: BLE001  (one run whose files are damaged stops no other)
+        return first_line(error)
+    return "" if found == "done" else f"it ended well, but '{place.run_dir(job.cell)}' does not hold the whole run"
 
 
 class Account:
@@ -161,7 +180,9 @@ def tracked(tracking: TrackingConfig, experiment: str, root: Path) -> Iterator[A
     if tracking.kind != "mlflow":
         yield Account(Place(root, experiment))
         return
-    uri, told = tracking_uri(tracking, root), uri_to_tell(tracking, root)
+    # A child is told no more than the experiment was: a URI in the environment may hold a password, which all users
+    # could read on a command line, and that of the root, kept in its configuration, would lead back from a moved one.
+    uri, told = tracking_uri(tracking, root), tracking.uri
     try:
         from vmil.tracking.mlflow import ParentRun
 

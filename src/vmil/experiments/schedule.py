@@ -45,6 +45,7 @@ def work_off(
     slots: int,
     *,
     said: Callable[[Job], str],
+    lacks: Callable[[Job], str],
     urgency: Callable[[], StopUrgency],
     show: Callable[[Sequence[Job]], None],
     pause: Callable[[], None],
@@ -55,6 +56,7 @@ def work_off(
     Args:
         start: starts a job; None: nothing is left to do for it. What it raises fails this job only.
         said: the last line of a job's output.
+        lacks: why a job whose process ended well is not done all the same; empty: it is.
         urgency: whether to stop.
         show: called after every look at the jobs.
         pause: waits between two looks.
@@ -64,7 +66,7 @@ def work_off(
         while True:
             for job in jobs:
                 if job.handle is not None:
-                    _look_after(job, said, urgency(), retries)
+                    _look_after(job, said, lacks, urgency(), retries)
             running = sum(job.handle is not None for job in jobs)
             for job in jobs:
                 if job.state == "waiting" and running < slots and urgency() == "no":
@@ -99,7 +101,9 @@ def _begin(job: Job, start: Callable[[Job], Handle | None]) -> None:
     job.state = "done" if job.handle is None else "running"
 
 
-def _look_after(job: Job, said: Callable[[Job], str], urgency: StopUrgency, retries: int) -> None:
+def _look_after(
+    job: Job, said: Callable[[Job], str], lacks: Callable[[Job], str], urgency: StopUrgency, retries: int
+) -> None:
     assert job.handle is not None
     code = job.handle.poll()
     job.line = said(job) or job.line
@@ -111,7 +115,9 @@ def _look_after(job: Job, said: Callable[[Job], str], urgency: StopUrgency, retr
             job.state = "stopping"
         return
     job.handle = None
-    if code == OK:
+    lacking = lacks(job) if code == OK else ""
+    job.line = lacking or job.line
+    if code == OK and not lacking:
         job.state = "done"
     elif urgency != "no":
         job.state = "stopped"

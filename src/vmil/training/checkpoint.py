@@ -14,7 +14,7 @@ from lightning.pytorch import callbacks
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from vmil.config.runs import LAST, PREVIOUS
+from vmil.config.runs import CONFIG_FILE, LAST, PREVIOUS
 from vmil.config.schema import TrainingConfig
 from vmil.data.ranks import gathered
 from vmil.errors import UserError
@@ -97,15 +97,23 @@ class Checkpoint(callbacks.Checkpoint):
 
         stopping: whoever asked for it may not wait long, and a slow tracking server must not use that time up. Nor does
         it replace the checkpoint of the round's end, which is still to come, with the updates until then.
+
+        Raises:
+            UserError: the run's directory was removed or moved away: nothing that is still to come would be found.
         """
+        gone = "" if (self.directory.parent / CONFIG_FILE).is_file() else f"'{self.directory.parent}' was taken away"
+        gone = max(gathered(gone), key=len)
+        if gone and not stopping:
+            raise UserError(f"{gone} while it trained (it has no {CONFIG_FILE}): start again with `make train`")
         before = self.last_frames
         if not stopping:
             self.last_frames = data_of(trainer).frames
         self.complete = False
         self.tracker.flush(wait=not stopping)
-        problem = ""
+        problem = gone
         try:
-            self._write(trainer)
+            if not gone:
+                self._write(trainer)
         except (OSError, UserError) as error:
             full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
             problem = "the disk is full" if full else str(error) or repr(error)
