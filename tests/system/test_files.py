@@ -88,6 +88,49 @@ def test_only_a_directory_that_replaces_takes_the_place_of_files(tmp_path: Path)
     assert not list((tmp_path / "out").iterdir())
 
 
+@pytest.mark.parametrize("renames", [0, 1])
+def test_a_kill_while_a_directory_is_replaced_costs_neither_the_old_nor_the_new(tmp_path: Path, renames: int) -> None:
+    out, replace = tmp_path / "out", os.replace
+    made: list[Path] = []
+    out.mkdir()
+    (out / "old").touch()
+    with pytest.MonkeyPatch.context() as patch:
+
+        def killed(source: Path, target: Path) -> None:
+            if len(made) == renames:
+                patch.setattr(files.os, "replace", lambda *_: None)  # nor is anything done after it
+                patch.setattr(files.shutil, "rmtree", lambda *_, **__: None)
+                raise KeyboardInterrupt
+            made.append(source)
+            replace(source, target)
+
+        patch.setattr(files.os, "replace", killed)
+        with pytest.raises(KeyboardInterrupt), whole_directory(out, replaces=True) as fresh:
+            (fresh / "new").touch()
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"old", "new"}
+    with pytest.raises(ZeroDivisionError), whole_directory(out, replaces=True):
+        raise ZeroDivisionError
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["out", "out/old"]
+
+
+def test_a_directory_that_cannot_take_the_place_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, replace = tmp_path / "out", os.replace
+    out.mkdir()
+    (out / "old").touch()
+
+    def refused(source: Path, target: Path) -> None:
+        if source.name == ".out.part":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        replace(source, target)
+
+    monkeypatch.setattr(files.os, "replace", refused)
+    with pytest.raises(OSError, match="Input/output error"), whole_directory(out, replaces=True):
+        pass
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["out", "out/old"]
+
+
 @pytest.mark.parametrize(("number", "said"), [(errno.EINVAL, None), (errno.EIO, "Input/output error")])
 def test_a_file_system_that_cannot_sync_directories_will_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, said: str | None

@@ -62,15 +62,22 @@ def sync_directory(directory: Path) -> None:
 def whole_directory(out: Path, replaces: bool = False) -> Iterator[Path]:
     """A fresh directory beside `out`, which takes its place if the block ends well and is gone if it does not.
 
-    replaces: whatever `out` held before is removed then; otherwise OSError if it holds something.
+    replaces: the directory that `out` was before is removed then; otherwise OSError if it holds something. At every
+    moment one of the two is there: what a kill between two renames left aside, the next call puts back.
     """
-    fresh = out.with_name(f".{out.name}.part")
-    shutil.rmtree(fresh, ignore_errors=True)  # left by a killed process
+    fresh, old = out.with_name(f".{out.name}.part"), out.with_name(f".{out.name}.old")
+    if old.is_dir() and not out.exists():
+        os.replace(old, out)
+    for left in (fresh, old):  # by a killed process
+        shutil.rmtree(left, ignore_errors=True)
     fresh.mkdir(parents=True)
     try:
         yield fresh
-        if replaces:
-            shutil.rmtree(out, ignore_errors=True)
+        if replaces and out.is_dir() and not out.is_symlink():
+            os.replace(out, old)
         os.replace(fresh, out)
     finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+        if old.is_dir() and not out.exists():
+            os.replace(old, out)
+        for left in (fresh, old):
+            shutil.rmtree(left, ignore_errors=True)
