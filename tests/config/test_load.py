@@ -218,6 +218,21 @@ def test_a_saved_configuration_takes_overrides_but_keeps_its_task(tmp_path):
     assert load_saved_config(path, ["seed=0", "env.action_repeat=2"]) == load_saved_config(path)  # said again
 
 
+def test_a_preset_changes_the_machine_of_a_saved_run_and_nothing_else(tmp_path):
+    path = tmp_path / "config.yaml"
+    save_config(load_config(["compute=gpu"]), path)
+    with pytest.raises(UserError) as caught:
+        load_saved_config(path, ["compute=debug"])
+    assert str(caught.value) == (
+        "compute=debug sets env.episode_frames=120, and the run that exists has 1000: "
+        "take another preset, or single keys of compute.*"
+    )
+    tiny = load_config(["compute=debug", "env.episode_frames=60"])
+    save_config(tiny, path)
+    assert load_saved_config(path, ["compute=cpu"]).compute.precision == "auto"
+    assert load_saved_config(path, ["compute=debug", "env.episode_frames=60"]) == tiny
+
+
 def test_a_directory_without_a_configuration_is_no_run(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "config.yaml").touch()  # as a power cut may leave it

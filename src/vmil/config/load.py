@@ -88,7 +88,9 @@ def load_saved_config(path: Path, overrides: Sequence[str] = ()) -> Config:
             shown = keys.typed(there)
             raise UserError(f"{key}={given.typed} cannot change a run that exists ({shown}): start a new one")
     if "compute" in chosen:
-        settings |= _compute_settings(chosen["compute"], from_command_line)
+        preset = _compute_settings(chosen["compute"], from_command_line)
+        _check_resumed_compute(chosen["compute"], preset, settings, given=from_command_line)
+        settings |= preset
     if "tracking" in chosen:
         settings["tracking.kind"] = Setting(chosen["tracking"], "")
     config = build(Config, settings | from_command_line)
@@ -188,6 +190,19 @@ def _check_env_leaf(command_line: Mapping[str, Setting], env: str) -> None:
     if name != env:
         _check_env_name(name)
         raise UserError(f"env.name={name} would take {env}'s settings, not that task's own: write env={name}")
+
+
+def _check_resumed_compute(
+    name: str, preset: Mapping[str, Setting], saved: Mapping[str, Setting], given: Mapping[str, Setting]
+) -> None:
+    """A run that exists takes its machine from a preset, and nothing else: `debug` shrinks task and networks too."""
+    for key, (value, _, _) in preset.items():
+        there = saved[key].value if key in saved else value
+        if not key.startswith("compute.") and key not in given and str(there) != str(value):
+            raise UserError(
+                f"compute={name} sets {key}={keys.typed(value)}, and the run that exists has {keys.typed(there)}: "
+                "take another preset, or single keys of compute.*"
+            )
 
 
 def _compute_settings(name: str, command_line: Mapping[str, Setting]) -> dict[str, Setting]:
