@@ -17,6 +17,7 @@ from vmil.config.runs import replay_dir
 from vmil.data.footprint import Footprint
 from vmil.errors import UserError
 from vmil.learner.device import playable
+from vmil.tracking.record import update_record
 from vmil.training import assembly
 from vmil.training.assembly import prepare_torch
 
@@ -87,3 +88,12 @@ def test_who_only_plays_needs_no_gpu_for_a_replay(monkeypatch: pytest.MonkeyPatc
     assert (playable(trained).compute.device, playable(trained).compute.replay) == ("cpu", "auto")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert playable(trained).compute.replay == "device"
+
+
+def test_a_run_names_every_commit_that_trained_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = []
+    for commit in ("one", "one", "two+", "one"):
+        monkeypatch.setattr(assembly, "git_commit", lambda commit=commit: commit)
+        kept.append(assembly._commits(tmp_path))
+        update_record(tmp_path, tags={"commit": kept[-1], "env": "walker"})
+    assert kept == ["one", "one", "one, two+", "one, two+"]

@@ -48,7 +48,7 @@ class Card:
     status: str  # FINISHED, KILLED or FAILED, as the tracker says; RUNNING: published before its end
     expert_return: float | None  # mean return of its demonstrations
     command: str  # makes this run again, with the presets of the commit
-    commit: str  # of the code that ran; `+`: with changes
+    commit: str  # of the code that ran, or all where it was resumed with another; `+`: with changes
     machine: str
     note: str = ""
 

@@ -28,6 +28,7 @@ from vmil.learner.device import choose_device, choose_threads, require_device, u
 from vmil.learner.module import ImitationModule
 from vmil.system.allocator import keep_memory
 from vmil.system.provenance import git_commit
+from vmil.tracking.record import read_record
 from vmil.tracking.tracker import Tracker, make_tracker
 from vmil.training.callbacks import make_callbacks
 from vmil.training.evidence import SkipReport
@@ -152,6 +153,14 @@ def _keep(config: Config, run_dir: Path, data: VMILDataModule, tracker: Tracker)
     save_config(config, run_dir / CONFIG_FILE)
     tracker.params(flatten(config))
     chosen = find_demos(config.env.name, config.demos, config.seed)
-    tags = {"commit": git_commit(), "algo": config.algo, "env": config.env.name}
+    tags = {"commit": _commits(run_dir), "algo": config.algo, "env": config.env.name}
     tracker.tags(tags | {"demos": data.digest, "demonstrations": str(len(chosen))})
     tracker.artifact(run_dir / CONFIG_FILE)
+
+
+def _commits(run_dir: Path) -> str:
+    """Every commit of the code that trained the run so far, the first one first."""
+    now, tags = git_commit(), read_record(run_dir).get("tags")
+    before = str(tags.get("commit", "")) if isinstance(tags, dict) else ""
+    known = before.split(", ") if before else []
+    return ", ".join([*known, *([] if now in known else [now])])
