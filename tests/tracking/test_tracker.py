@@ -1,7 +1,9 @@
 """The CSV tracker: what it writes, what survives a kill, and that it never costs a run."""
 
+import errno
 import io
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from curves import read_curve
 from PIL import Image
 
 from vmil.config.schema import TrackingConfig
+from vmil.tracking import tracker as tracker_module
 from vmil.tracking.curves import read_points
 from vmil.tracking.record import read_record, update_record
 from vmil.tracking.tracker import CSV_HEADER, CsvTracker, Tracker, make_tracker
@@ -57,6 +60,23 @@ def test_a_row_that_a_kill_cut_in_two_does_not_spoil_the_next(tmp_path: Path) ->
     assert read_curve(tmp_path, "model/loss") == [(1000, 1.0)]
     CsvTracker(tmp_path).metrics({"model/loss": 2.0}, frames=2000)
     assert read_curve(tmp_path, "model/loss") == [(1000, 1.0), (2000, 2.0)]
+
+
+def test_a_file_that_had_been_shortened_is_cut_between_rows(tmp_path: Path) -> None:
+    """A power cut lost rows that the checkpoint knows of, and a first resume has added others."""
+    tracker = CsvTracker(tmp_path)
+    tracker.metrics({"model/loss": 1.0}, frames=1000)
+    tracker.metrics({"model/loss": 222.0}, frames=2000)
+    state = tracker.state_dict()
+    os.truncate(tmp_path / "metrics.csv", int(state["csv_bytes"]) - 5)
+    resumed = CsvTracker(tmp_path)
+    resumed.load_state_dict(state)
+    for frames in (3000, 4000):
+        resumed.metrics({"model/loss": 3.0}, frames)
+    again = CsvTracker(tmp_path)
+    again.load_state_dict(state)
+    again.metrics({"model/loss": 5.0}, frames=5000)
+    assert read_curve(tmp_path, "model/loss") == [(1000, 1.0), (3000, 3.0), (5000, 5.0)]
 
 
 def test_a_checkpoint_in_a_new_directory_keeps_the_header(tmp_path: Path) -> None:
@@ -109,7 +129,33 @@ def test_a_row_that_a_full_disk_cut_in_two_is_no_number(tmp_path: Path, room: in
         tracker.metrics({"model/loss": 931.25, "model/kl": 2.0}, 2)
     assert (tmp_path / "metrics.csv").read_bytes() == before
     tracker.metrics({"model/loss": 3.0}, 3)
-    assert [(point.frames, point.value) for point in read_points(tmp_path)] == [(1, 1.0), (3, 3.0)]
+    assert [(point.frames, point.value) for point in read_points(tmp_path)] == [
+        (1, 1.0),
+        (2, 931.25),
+        (2, 2.0),
+        (3, 3.0),
+    ]
+
+
+@pytest.mark.parametrize("end", [CsvTracker.state_dict, lambda tracker: tracker.finish("KILLED")])
+def test_what_a_full_disk_refuses_is_written_at_the_next_checkpoint_or_the_end_the_oldest_rows_excepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: Any
+) -> None:
+    def full(path: Path, rows: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tracker_module, "KEPT_ROWS", 3)
+    tracker = CsvTracker(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(tracker_module, "_append", full)
+        for frames in range(5):
+            tracker.metrics({"model/loss": 1.0}, frames)
+    end(tracker)
+    assert [frames for frames, _ in read_curve(tmp_path, "model/loss")] == [2, 3, 4]
+    before = tracker.state_dict()
+    tracker.load_state_dict(before)  # nor are they written twice
+    tracker.flush()
+    assert len(read_curve(tmp_path, "model/loss")) == 3
 
 
 def test_the_first_end_counts(tmp_path: Path) -> None:

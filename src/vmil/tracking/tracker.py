@@ -1,7 +1,7 @@
 """The one object through which a run reports: numbers, pictures, films, files and its end.
 
-A tracker may fail, a run may not: what cannot be written is dropped after one warning. An unknown metric name, in
-contrast, is an error of the program and raises.
+A tracker may fail, a run may not: what cannot be written is dropped after one warning; the rows of `metrics.csv` alone
+wait for a disk to have room again. An unknown metric name, in contrast, is an error of the program and raises.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import errno
 import logging
 import os
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
 CSV_NAME = "metrics.csv"
 CSV_HEADER = "frames,seconds,name,value\n"
+KEPT_ROWS = 100_000  # that wait in memory while the disk is full, at most: the oldest go
 
 
 class Tracker:
@@ -91,6 +93,7 @@ class CsvTracker(Tracker):
         super().__init__()
         self.run_dir = run_dir
         self._csv = run_dir / CSV_NAME
+        self._rows: deque[str] = deque(maxlen=KEPT_ROWS)  # yet to be written
         self._warned: set[str] = set()
         self._finished = False
         with self._surviving("open metrics.csv"):
@@ -104,12 +107,11 @@ class CsvTracker(Tracker):
             update_record(self.run_dir, tags={**kept, **values}, status="RUNNING")
 
     def metrics(self, values: Mapping[str, float], frames: int) -> None:
-        """One row per number."""
+        """One row per number; those that a full disk refuses are written once there is room."""
         super().metrics(values, frames)
         seconds = self.seconds()
-        rows = "".join(f"{frames},{seconds:.1f},{name},{value:.7g}\n" for name, value in values.items())
-        with self._surviving("write metrics.csv"):
-            _append(self._csv, rows.encode())
+        self._rows += [f"{frames},{seconds:.1f},{name},{value:.7g}\n" for name, value in values.items()]
+        self._write_rows()
 
     def histogram(self, name: str, values: NDArray[np.generic], frames: int) -> None:
         """As a bar chart in `pictures/`."""
@@ -118,11 +120,13 @@ class CsvTracker(Tracker):
     def image(self, name: str, image: Pixels, frames: int) -> None:
         """As PNG in `pictures/`."""
         with self._surviving("write a picture"):
+            (self.run_dir / "pictures").mkdir(exist_ok=True)  # a run directory that was removed must not come back
             write_png(self.run_dir / "pictures" / f"{file_stem(name, frames)}.png", image)
 
     def video(self, name: str, video: Pixels, frames: int, fps: float) -> None:
         """As MP4 in `videos/`."""
         with self._surviving("write a video"):
+            (self.run_dir / "videos").mkdir(exist_ok=True)
             write_video(self.video_path(name, frames), video, fps)
 
     def video_path(self, name: str, frames: int) -> Path:
@@ -131,20 +135,23 @@ class CsvTracker(Tracker):
 
     def state_dict(self) -> dict[str, float]:
         """The time, and the size of `metrics.csv` in bytes."""
+        self._write_rows()
         size = self._csv.stat().st_size if self._csv.exists() else 0
         return {**super().state_dict(), "csv_bytes": size}
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:
         """Cuts off the rows that were written after the checkpoint: the resumed run will write them again."""
         super().load_state_dict(state)
+        self._rows.clear()
         # A size, not a frame count: a checkpoint in mid-round shares its frame count with rows that come after it.
         size = int(state.get("csv_bytes", 0))
         with self._surviving("rewind metrics.csv"):
             if len(CSV_HEADER) <= size < self._csv.stat().st_size:
-                os.truncate(self._csv, size)
+                _truncate_to_rows(self._csv, size)
 
     def flush(self, wait: bool = True) -> None:
         """Makes `metrics.csv` survive a power cut, and notes the time in `run.json`."""
+        self._write_rows()
         with self._surviving("flush metrics.csv"):
             with self._csv.open("ab") as file:
                 os.fsync(file.fileno())
@@ -158,6 +165,12 @@ class CsvTracker(Tracker):
         self.flush(wait=False)
         with self._surviving("write run.json"):
             update_record(self.run_dir, status=status)
+
+    def _write_rows(self) -> None:
+        if self._rows:
+            with self._surviving("write metrics.csv"):
+                _append(self._csv, "".join(self._rows).encode())
+                self._rows.clear()
 
     @contextmanager
     def _surviving(self, action: str) -> Iterator[None]:
@@ -208,9 +221,17 @@ def _append(path: Path, rows: bytes) -> None:
 def _repair(path: Path) -> None:
     """Gives a new file its header, and cuts off a row that a kill left unfinished."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = path.read_bytes() if path.exists() else b""
-    complete = content[: content.rfind(b"\n") + 1]
-    if not complete:
+    if not path.exists() or not _truncate_to_rows(path, path.stat().st_size):
         path.write_text(CSV_HEADER, encoding="utf-8")
-    elif len(complete) < len(content):
-        os.truncate(path, len(complete))
+
+
+def _truncate_to_rows(path: Path, size: int) -> int:
+    """Cuts the file to the whole rows of its first `size` bytes; how many bytes those are.
+
+    They need not end there: of a file that a power cut had shortened, later rows lie elsewhere than a checkpoint knows.
+    """
+    with path.open("rb") as file:
+        whole = file.read(size).rfind(b"\n") + 1
+    if whole < path.stat().st_size:
+        os.truncate(path, whole)
+    return whole
