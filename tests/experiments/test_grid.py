@@ -1,5 +1,6 @@
 """From a file of tasks, algorithms and variants to single runs."""
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -250,6 +251,35 @@ def test_a_cell_that_began_on_a_gpu_goes_on_with_what_there_is(cell: grid.Cell, 
     resumed = command(cell, place, threads=1)
     assert {"compute.device=cpu", f"compute.graphs={cell.config.compute.graphs}"} <= set(resumed)
     assert load_saved_config(place.run_dir(cell) / "config.yaml", resumed[5:-3]).compute.device == "cpu"
+
+
+def test_a_cell_whose_root_was_moved_is_tracked_beside_its_run(cell: grid.Cell, place: Place) -> None:
+    run_dir = begin(cell, place, "tracking.uri=sqlite:////old/mlflow.db", checkpoint=True)
+    resumed = command(cell, replace(place, uri=None), threads=1)
+    overrides = [item for item in resumed[5:] if not item.startswith("run=")]
+    assert load_saved_config(run_dir / "config.yaml", overrides).tracking.uri is None
+
+
+@pytest.mark.parametrize("status", ["FINISHED", "KILLED"])
+def test_a_cell_whose_demonstrations_were_recorded_anew_is_not_the_same_run(
+    cell: grid.Cell, place: Place, tmp_path: Path, status: str
+) -> None:
+    (tmp_path / "demos").mkdir()
+    demo = tmp_path / "demos" / "demo_00.npz"
+    demo.write_bytes(b"first")
+    settings = (*cell.settings, f"demos.path={demo.parent}")
+    taught = replace(cell, settings=settings, config=load_config(settings))
+    run_dir = begin(taught, place, status=status, checkpoint=True)
+    reach(run_dir, 20_000)
+    digest = hashlib.sha256(hashlib.sha256(b"first").hexdigest().encode()).hexdigest()
+    update_record(run_dir, tags={"demos": digest})
+    expected = "done" if status == "FINISHED" else "begun"
+    assert standing(taught, place) == expected
+    demo.write_bytes(b"second")
+    with pytest.raises(UserError, match=rf"was made with other demonstrations than are in '{demo.parent}': move it"):
+        standing(taught, place)
+    demo.unlink()
+    assert standing(taught, place) == expected  # nobody can tell
 
 
 def test_a_stopped_cell_takes_what_is_asked_of_the_machine_now(cell: grid.Cell, place: Place) -> None:

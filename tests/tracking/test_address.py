@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from vmil.config.schema import TrackingConfig
-from vmil.tracking.address import shown, tracking_uri, uri_to_tell
+from vmil.tracking.address import shown, tracking_uri
 
 SECRET = "https://ada:p@ss:word@lab:5000/mlflow"
 
@@ -32,11 +32,3 @@ def test_where_mlflow_keeps_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 )
 def test_credentials_are_left_out(uri: str, written: str) -> None:
     assert shown(uri) == written
-
-
-def test_a_child_inherits_what_is_not_for_all_eyes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", SECRET)
-    assert uri_to_tell(TrackingConfig(), tmp_path) is None
-    assert uri_to_tell(TrackingConfig(uri="http://mine:5000"), tmp_path) == "http://mine:5000"
-    monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    assert uri_to_tell(TrackingConfig(), tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -49,3 +51,8 @@ def find_demos(env: str, demos: DemosConfig, seed: int) -> list[Path]:
         )
     chosen = np.random.default_rng(seed).permutation(len(paths))[:count]
     return [paths[index] for index in sorted(chosen)]
+
+
+def joint_digest(digests: Iterable[str]) -> str:
+    """Which demonstrations a run imitates: SHA-256 (hex) of those of their files, in the order of their names."""
+    return hashlib.sha256("".join(digests).encode()).hexdigest()

@@ -17,7 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vmil.config.schema import DemosConfig, EnvConfig
-from vmil.data.demo_files import find_demos
+from vmil.data.demo_files import find_demos, joint_digest
 from vmil.data.ranks import ALONE, Rank
 from vmil.data.recording import Recording, read_recording
 from vmil.data.replay import Replay
@@ -84,7 +84,7 @@ class Demonstrations:
     def __init__(self, replay: Replay, recordings: list[Recording]) -> None:
         self.replay = replay
         self.mean_return = mean_return(recordings)
-        self.digest = hashlib.sha256("".join(recording.digest for recording in recordings).encode()).hexdigest()
+        self.digest = joint_digest(recording.digest for recording in recordings)
         self._lengths = {recording.path: len(recording.action) for recording in recordings}
 
     def check_length(self, batch_length: int, lead_in: int) -> None:

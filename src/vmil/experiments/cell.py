@@ -6,6 +6,7 @@ import fcntl
 import re
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -13,8 +14,10 @@ from vmil.config import keys
 from vmil.config.load import load_saved_config
 from vmil.config.runs import CONFIG_FILE, LOCK_FILE, last_checkpoint
 from vmil.config.schema import Config
+from vmil.data.demo_files import find_demos, joint_digest
 from vmil.errors import UserError
 from vmil.experiments.grid import Cell, essence
+from vmil.system.provenance import sha256
 from vmil.tracking.curves import read_points
 from vmil.tracking.record import read_record
 from vmil.tracking.tracker import CSV_NAME
@@ -47,7 +50,7 @@ def standing(cell: Cell, place: Place) -> Standing:
     """How far the cell has got.
 
     Raises:
-        UserError: a run of its name was made with other settings.
+        UserError: a run of its name was made with other settings or demonstrations.
     """
     run_dir = place.run_dir(cell)
     if not (run_dir / CONFIG_FILE).is_file():
@@ -61,6 +64,7 @@ def standing(cell: Cell, place: Place) -> Standing:
             raise UserError(
                 f"'{run_dir}' was made with {key}={found.get(key)}, not {value}: move it away, or take another root"
             )
+    _check_demos(cell.config, run_dir)
     budget = cell.config.training.frames
     # What it wrote counts: a run that was resumed with a lower budget than its own may have finished before both.
     if read_record(run_dir).get("status") == "FINISHED" and _reached(run_dir) >= budget:
@@ -69,6 +73,28 @@ def standing(cell: Cell, place: Place) -> Standing:
         return "fresh"
     # A longer run of the same settings holds this one, though it was stopped, once it was scored there.
     return "done" if saved.training.frames > budget and _reached(run_dir, "eval/") >= budget else "begun"
+
+
+def _check_demos(config: Config, run_dir: Path) -> None:
+    """UserError if other demonstrations lie there now than the run was made with; none at all is no error."""
+    tags = read_record(run_dir).get("tags")
+    noted = tags.get("demos") if isinstance(tags, dict) else None
+    if noted is None:
+        return
+    try:
+        paths = find_demos(config.env.name, config.demos, config.seed)
+    except UserError:
+        return
+    if noted != joint_digest(_sha256(path, path.stat().st_mtime_ns, path.stat().st_size) for path in paths):
+        raise UserError(
+            f"'{run_dir}' was made with other demonstrations than are in '{paths[0].parent}': move it away, or take "
+            "another root"
+        )
+
+
+@cache
+def _sha256(path: Path, mtime: int, size: int) -> str:
+    return sha256(path)  # which takes a while, for each look at each run
 
 
 def _anneals_over_budget(config: Config) -> bool:
@@ -101,6 +127,8 @@ def command(cell: Cell, place: Place, threads: int) -> list[str]:
     own += [] if place.parent is None else [f"tracking.parent={place.parent}"]
     if standing(cell, place) == "begun":
         start = ["resume", f"run={place.run_dir(cell)}", f"training.frames={cell.config.training.frames}", *_anew(cell)]
+        if place.uri is None and place.parent is not None:  # as the experiment, whatever server the run was begun with
+            start.append("tracking.uri=null")
     else:
         start = ["train", *cell.settings, f"run.root={place.root}", f"run.name={cell.name}"]
         start += [f"tracking.experiment={place.experiment}"]

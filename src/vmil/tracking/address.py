@@ -23,12 +23,6 @@ def sqlite_file(uri: str) -> Path | None:
     return Path(uri.removeprefix(_SQLITE)) if uri.startswith(_SQLITE) else None
 
 
-def uri_to_tell(config: TrackingConfig, root: Path) -> str | None:
-    """What a child is told on its command line, which all users see; None: it finds the URI in its environment."""
-    inherited = config.uri is None and os.environ.get(VARIABLE)
-    return None if inherited else tracking_uri(config, root)
-
-
 def shown(text: str) -> str:
     """A URI, or a text that holds some, without user names and passwords: for files, messages and comparisons."""
     return CREDENTIALS.sub("", text)
