@@ -49,10 +49,16 @@ def _settings(data: RunData) -> dict[str, str]:
 
 
 def history(uri: str, run_id: str, name: str) -> list[tuple[int, float]]:
-    """(frames, value) of one metric, by frames; where a resumed run reported a moment twice, the later value."""
-    found = MlflowClient(uri).get_metric_history(run_id, name)
-    by_frames = {point.step: point.value for point in sorted(found, key=lambda point: point.timestamp)}
-    return sorted(by_frames.items())
+    """(frames, value) of one metric, by frames: those that a resumed run went back behind are left out.
+
+    MLflow keeps what was reported between the last checkpoint and a kill, which `metrics.csv` forgets.
+    """
+    kept: list[tuple[int, float]] = []
+    for point in sorted(MlflowClient(uri).get_metric_history(run_id, name), key=lambda point: point.timestamp):
+        while kept and kept[-1][0] >= point.step:
+            kept.pop()
+        kept.append((point.step, point.value))
+    return kept
 
 
 class StoredPicture(NamedTuple):
