@@ -6,6 +6,8 @@ import errno
 import fcntl
 import json
 import logging
+import shutil
+import sqlite3
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from unittest.mock import MagicMock
 import numpy as np
 import pytest
 from curves import read_curve
+from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from requests import ConnectionError as Unreachable
@@ -22,6 +25,7 @@ from requests import HTTPError, Response
 from vmil.config.schema import TrackingConfig
 from vmil.errors import UserError
 from vmil.tracking import mlflow as tracking_mlflow
+from vmil.tracking import stored as stored_module
 from vmil.tracking.mlflow import MLflowTracker, ParentRun
 from vmil.tracking.record import read_record, update_record
 from vmil.tracking.stored import history, stored_runs
@@ -104,6 +108,14 @@ def test_pictures_films_and_files_are_artifacts_beside_the_store(root: Path) -> 
     assert "histogram" in images
 
 
+def test_what_a_resumed_run_went_back_behind_is_in_no_curve(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed at 3000 frames, it went on from 1000, and is at 2000."""
+    points = [(1, 1000, 5.0), (2, 2000, 6.0), (3, 3000, 7.0), (9, 2000, 8.0)]
+    client = MagicMock(**{"get_metric_history.return_value": [Metric("x", v, t, step) for t, step, v in points]})
+    monkeypatch.setattr(stored_module, "MlflowClient", lambda _: client)
+    assert history("http://nowhere:1", "run", "x") == [(1000, 5.0), (2000, 8.0)]
+
+
 def test_a_run_takes_its_experiment_out_of_the_waste_basket(root: Path) -> None:
     """Or MLflow would refuse every number, and its name could not be given anew either."""
     client, _ = the_run(root)
@@ -128,6 +140,35 @@ class RefusingClient:
         error = MlflowException("permission denied")
         error.get_http_status_code = lambda: 403  # type: ignore[method-assign]
         raise error
+
+
+def tracked(run_dir: Path, **client: Any) -> MLflowTracker:
+    """A tracker that has opened its run with a client that takes everything."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tracking_mlflow, "MlflowClient", lambda _: MagicMock(**client))
+        patch.setattr(tracking_mlflow, "Outbox", lambda *args, **kwargs: MagicMock())
+        tracker = MLflowTracker(TrackingConfig(uri="http://nowhere:1", system_metrics=False), run_dir)
+        tracker._open()
+    return tracker
+
+
+def test_a_copied_run_is_a_run_of_its_own_and_a_moved_one_the_same(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, made = tmp_path / "first", iter(["run0", "run1", "run2"])
+    client = {"create_run": lambda *args, **kwargs: MagicMock(**{"info.run_id": next(made)})}
+    tracked(first, **client)
+    shutil.copytree(first, tmp_path / "copy")
+    (tmp_path / "link").symlink_to(first)
+    with caplog.at_level(logging.INFO, "vmil"):
+        assert [tracked(tmp_path / name, **client)._run_id for name in ("first", "link")] == ["run0", "run0"]
+        assert not caplog.messages
+        assert tracked(tmp_path / "copy", **client)._run_id == "run1"
+    assert caplog.messages == [
+        f"'{tmp_path}/copy' is a copy of '{first}': in MLflow it is a run of its own from here on"
+    ]
+    first.rename(tmp_path / "moved")
+    assert [tracked(tmp_path / name, **client)._run_id for name in ("copy", "moved")] == ["run1", "run0"]
 
 
 @pytest.mark.parametrize("client", [BrokenClient, RefusingClient])
@@ -230,6 +271,12 @@ def test_a_server_that_asks_for_patience_is_asked_again(status: int, again: bool
         (ConnectionRefusedError(errno.ECONNREFUSED, "no"), True),
         (TimeoutError("no"), True),
         (Unreachable(), True),  # requests' own
+        (
+            pytest.importorskip("sqlalchemy.exc").OperationalError(
+                "", {}, sqlite3.OperationalError("database is locked")
+            ),
+            True,
+        ),
         (KeyError("no"), False),
     ],
 )

@@ -24,9 +24,11 @@ from vmil.config.schema import TrackingConfig
 from vmil.tracking.address import shown, sqlite_file, tracking_uri
 from vmil.tracking.outbox import Outbox
 from vmil.tracking.pictures import Pixels
-from vmil.tracking.record import read_record, update_record
+from vmil.tracking.record import copied_from, read_record, update_record
 from vmil.tracking.stored import CHANGED
 from vmil.tracking.tracker import CsvTracker, RunStatus
+
+log = logging.getLogger(__name__)
 
 PARAMS_PER_CALL = 100  # MLflow's limit
 PARAM_LENGTH = 6000  # MLflow's limit; longer values are cut, the resolved YAML artifact has them whole
@@ -45,7 +47,7 @@ logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
 class MLflowTracker(CsvTracker):
     """What CsvTracker keeps, and the same in MLflow; the server is spoken to in a thread of its own.
 
-    A run directory whose `run.json` names an MLflow run continues that run.
+    A run directory whose `run.json` names an MLflow run continues that run, unless it is a copy of another directory.
     """
 
     def __init__(self, config: TrackingConfig, run_dir: Path) -> None:
@@ -139,13 +141,17 @@ class MLflowTracker(CsvTracker):
         # Remembered: what fails below has this called again, which must not make a second run.
         self._run_id = self._run_id or self._continue_run(client) or self._start_run(client)
         self._client = client
-        update_record(self.run_dir, mlflow_run_id=self._run_id, mlflow_uri=shown(self._uri))
+        where = {"mlflow_uri": shown(self._uri), "directory": str(self.run_dir.resolve())}
+        update_record(self.run_dir, mlflow_run_id=self._run_id, **where)
         if self._config.system_metrics:
             self._monitor = _start_monitor(self._run_id, self._uri, self._continued)
 
     def _continue_run(self, client: MlflowClient) -> str | None:
         run_id = read_record(self.run_dir).get("mlflow_run_id")
         if not isinstance(run_id, str):
+            return None
+        if (first := copied_from(self.run_dir)) is not None:
+            log.info("'%s' is a copy of '%s': in MLflow it is a run of its own from here on", self.run_dir, first)
             return None
         try:
             client.update_run(run_id, status=MLflowStatus.to_string(MLflowStatus.RUNNING))
@@ -208,8 +214,7 @@ def _experiment(client: MlflowClient, uri: str, name: str, root: Path) -> str:
 @contextmanager
 def _alone(uri: str) -> Iterator[None]:
     """Of runs that start at once only one makes a new SQLite store: MLflow's migrations break each other."""
-    path = sqlite_file(uri)
-    if path is None:
+    if (path := sqlite_file(uri)) is None:
         yield
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -227,6 +232,8 @@ def _is_hopeless(error: Exception) -> bool:
     """
     if isinstance(error, MlflowException):
         status = error.get_http_status_code()
+    elif type(error).__name__ == "OperationalError":  # SQLAlchemy's and every driver's (PEP 249): locked, away
+        return False
     elif not isinstance(error, OSError):
         return True
     elif (answer := getattr(error, "response", None)) is not None:

@@ -13,12 +13,20 @@ _writing = threading.Lock()  # the trackers' threads each set fields of their ow
 
 
 def read_record(run_dir: Path) -> dict[str, object]:
-    """The fields of `run.json` (status, seconds, tags, mlflow_run_id, mlflow_uri); empty if none can be read."""
+    """The fields of `run.json` (status, seconds, tags, mlflow_run_id, mlflow_uri, directory); empty if unreadable."""
     try:
         record = json.loads((run_dir / RECORD_NAME).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}
+
+
+def copied_from(run_dir: Path) -> Path | None:
+    """The run directory that this one is a copy of, if it still has the same MLflow run; None: it was made or moved."""
+    record = read_record(run_dir)
+    first = Path(str(record.get("directory", run_dir)))
+    same = "mlflow_run_id" in record and read_record(first).get("mlflow_run_id") == record["mlflow_run_id"]
+    return first if same and not first.samefile(run_dir) else None
 
 
 def update_record(run_dir: Path, **fields: object) -> None:
