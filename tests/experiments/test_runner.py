@@ -30,7 +30,7 @@ from vmil.tracking.record import read_record
 
 # A stand-in for `vmil train`: it writes what a run leaves behind and ends as its name says.
 CHILD = """
-import json, os, signal, sys, threading
+import json, os, shutil, signal, sys, threading
 from pathlib import Path
 name, root = sys.argv[1], Path(sys.argv[2])
 run = root / name
@@ -51,6 +51,9 @@ if "penalty-none" in name:
     signal.signal(signal.SIGTERM, lambda *_: end("KILLED", 143, "stopped, with a checkpoint"))
     os.kill(int(sys.argv[4]), signal.SIGTERM)  # what a person does to the experiment
     threading.Event().wait()
+if "no-next-state" in name:
+    shutil.rmtree(run)  # as a person may, while it trains
+    os._exit(0)
 end("FINISHED", 0, "done " + ("again" if begun else "at once"))
 """
 
@@ -103,6 +106,15 @@ def test_failures_stop_nobody_and_a_second_call_does_only_what_is_left(
     children.clear()
     assert carry_out(options(root), "base", "noise-none", "noise-annealed", "bootstrap-value") is False
     assert children == [["resume", "noise-none"]]
+
+
+def test_a_run_whose_directory_is_gone_is_not_done(
+    children: list[list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert carry_out(options(tmp_path / "runs"), "no-next-state") is False
+    assert children == [["train", "no-next-state"]] * 2
+    said = capsys.readouterr().out
+    assert f"it ended well, but '{tmp_path}/runs/walker-vmil-no-next-state-s0' does not hold the whole run" in said
 
 
 def test_what_is_done_leaves_the_machine_to_the_rest(
@@ -225,6 +237,10 @@ def test_what_opens_the_server_reaches_neither_command_line_nor_file_nor_termina
     with experiment.tracked(TrackingConfig(), "figure3", tmp_path) as account:
         assert account.place.uri is None
         assert account.place.parent is not None
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    with experiment.tracked(TrackingConfig(), "figure4", tmp_path) as account:
+        assert account.place.uri is None  # the root's own, which may be moved with what is in it
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ada:pw@lab:5000")
     assert json.loads((tmp_path / "figure3" / "run.json").read_text())["mlflow_uri"] == "http://lab:5000"
     refused = OSError("no way to http://ada:pw@lab:5000")
     monkeypatch.setattr(tracking_mlflow, "MlflowClient", MagicMock(side_effect=refused))
