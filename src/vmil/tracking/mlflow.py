@@ -205,8 +205,7 @@ def _experiment(client: MlflowClient, uri: str, name: str, root: Path) -> str:
     try:
         return str(client.create_experiment(name, artifact_location=store))
     except MlflowException:
-        known = client.get_experiment_by_name(name)  # another run was faster
-        if known is None:
+        if (known := client.get_experiment_by_name(name)) is None:  # else another run was faster
             raise
         return str(known.experiment_id)
 
