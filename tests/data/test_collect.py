@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import ClassVar
 
+import numpy as np
 import pytest
 import torch
 from counting_run import REPEAT, STEPS, CountingPolicy, action_of
@@ -61,7 +63,7 @@ def test_three_at_once_are_one_and_two_after_a_resume(make: Callable[..., Episod
 
 
 def test_initial_states_do_not_shift_on_a_simulator(config: Config) -> None:
-    """The same with physics: TorchRL resets once when it is made and once at the end of each episode."""
+    """The same with physics, though TorchRL resets once when it is made and once at the end of each episode."""
     config.env.name, config.env.episode_frames = "walker", 8
 
     def collect(start: int, count: int) -> list[Tensor]:
@@ -149,6 +151,44 @@ def test_scores_are_the_episode_s_whatever_is_thrown_away(
     for index in range(3):
         collector.collect_episode()
         assert collector.scores == {"success": index}
+
+
+class Watched(Tumbling):
+    """Notes all that is done to the robot."""
+
+    done: ClassVar[list[str]] = []
+
+    def _begin(self) -> None:
+        self.done.append(f"begin {self.episode}")
+
+    def _advance(self, action: object) -> Outcome:
+        self.done.append("step")
+        return super()._advance(action)
+
+    def _look(self) -> tuple[np.ndarray, np.ndarray | None]:
+        self.done.append("look")
+        return super()._look()
+
+
+def test_after_its_end_an_episode_s_environment_is_left_alone(
+    config: Config, make: Callable[..., EpisodeCollector]
+) -> None:
+    Watched.done.clear()
+    collector = make(env=Watched(config.env, seed=0), policy=CountingPolicy())
+    assert not Watched.done
+    collect(collector, 2)
+    assert Watched.done == [word for index in range(2) for word in [f"begin {index}", "look", *["step", "look"] * 7]]
+
+
+def test_a_whole_episode_begins_once(config: Config, make: Callable[..., EpisodeCollector]) -> None:
+    class Whole(Watched):
+        def _advance(self, action: object) -> Outcome:
+            return Outcome(reward=0.0, terminated=False)
+
+    Watched.done.clear()
+    collect(make(env=Whole(config.env, seed=0), policy=CountingPolicy()), 2)
+    assert [word for word in Watched.done if word != "look"] == ["begin 0", "begin 1"]
+    assert len(Watched.done) == 2 * (STEPS + 2)
 
 
 def test_reports_steps_and_where_the_time_goes(make: Callable[..., EpisodeCollector]) -> None:

@@ -78,28 +78,26 @@ def one_thread() -> Iterator[None]:
 
 
 class EpisodeActor:
-    """Begins an episode and takes its actions; what follows one that ended early is thrown away.
+    """Begins an episode and takes its actions; after its end the environment is at rest until the next one.
 
     generator: of uniform actions; None: torch's global one.
     """
 
     def __init__(self, env: EpisodicEnv, episode: int, generator: torch.Generator | None = None) -> None:
-        env.set_episode(episode)
+        env.play_once(episode)
         self.steps = 0  # agent steps so far
-        self._env, self._episode, self._generator = env, episode, generator
-        self._cut_scores: dict[str, float] = {}  # of an episode that ended early
+        self._env, self._generator = env, generator
         self._acting, self._started, self._rendered = 0.0, time.perf_counter(), env.render_seconds
 
     @property
     def over(self) -> bool:
         """Whether the episode has ended early."""
-        return self._env.episode != self._episode
+        return self._env.over
 
     def act(self, policy: Policy | None, image: Tensor, proprio: Tensor | None) -> Tensor:
         """The action (A,) for what is seen, (H, W, 3) uint8 and perhaps (P,); policy None: a uniform one."""
         started, size = time.perf_counter(), self._env.action_spec.shape
         if self.over:
-            self._cut_scores = self._cut_scores or dict(self._env.last_scores)
             return torch.zeros(size)
         if policy is None:
             action = 2 * torch.rand(size, generator=self._generator) - 1
@@ -113,7 +111,7 @@ class EpisodeActor:
 
     def scores(self) -> dict[str, float]:
         """What the episode scored besides its return, once it is over."""
-        return self._cut_scores or dict(self._env.last_scores)
+        return dict(self._env.last_scores)
 
     def seconds(self) -> dict[str, float]:
         """Where the time since its beginning went."""
@@ -141,6 +139,7 @@ class EpisodeCollector:
         self._generator = torch.Generator().manual_seed(seed)  # of random actions
         self._random = False
         self._actor: EpisodeActor  # of the running episode
+        env.rest()  # TorchRL resets it when the collector is made
         observations = ["image"] + (["proprio"] if env.config.proprio else [])
         self._collector = Collector(
             env,
@@ -173,7 +172,7 @@ class EpisodeCollector:
         """Does nothing: a single process takes turns playing and learning."""
 
     def _open_episode(self) -> None:
-        """Before each episode's reset: TorchRL's own extra resets must not shift which initial state comes next."""
+        """Before each episode's reset."""
         self._actor = EpisodeActor(self._env, self.episode, self._generator)
 
     def _act(self, image: Tensor, proprio: Tensor | None = None) -> Tensor:
@@ -200,7 +199,7 @@ class EpisodeCollector:
 def whole_episode(rollout: TensorDictBase, number: int) -> TensorDict:
     """Episode `number` as the replay stores it, (time,), from what TorchRL collected since its reset, (steps,).
 
-    One that ended early is cut there: TorchRL goes on with the next one until its batch is full.
+    One that ended early is cut there: TorchRL goes on, with an environment at rest, until its batch is full.
     """
     length = int(rollout["next", "done"].flatten().nonzero()[0]) + 1
     kept = rollout[:length]

@@ -64,6 +64,8 @@ class EpisodicEnv(EnvBase):
         self._action_size = action_size
         self._next_episode = 0
         self._over = True
+        self._resets: int | None = None  # that still begin an episode; None: all do
+        self._seen: dict[str, torch.Tensor] = {}  # last
         self._make_specs(action_size, proprio_size)
         self._set_seed(seed)
 
@@ -91,6 +93,19 @@ class EpisodicEnv(EnvBase):
     def set_episode(self, index: int) -> None:
         """Make `index` the episode that the next reset opens; later resets count on from there."""
         self._next_episode = index
+
+    def play_once(self, index: int) -> None:
+        """As `set_episode`, but only the next reset begins an episode: from its end on the environment is at rest.
+
+        Resets and steps then touch nothing, and show what was seen last: TorchRL's collector resets where an episode
+        ends and steps on until its batch is full, which no robot should have to do.
+        """
+        self.set_episode(index)
+        self._resets = 1
+
+    def rest(self) -> None:
+        """Be at rest until `play_once`."""
+        self._resets, self._over = 0, True
 
     def _set_seed(self, seed: int | None) -> None:
         self.run_seed = 0 if seed is None else int(seed)  # which all episodes derive from
@@ -170,10 +185,21 @@ class EpisodicEnv(EnvBase):
         return self._over
 
     def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: object) -> TensorDictBase:
+        if self._resets == 0:
+            return TensorDict(self._last_seen(), batch_size=self.batch_size, device=self.device)
+        if self._resets is not None:
+            self._resets -= 1
         self.open_episode()
         return TensorDict(self._observe(), batch_size=self.batch_size, device=self.device)
 
+    def _last_seen(self) -> dict[str, torch.Tensor]:
+        """The last observation; zeros before the first."""
+        return dict(self._seen or self.observation_spec.zero().items())
+
     def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
+        if self._over and self._resets == 0:
+            still = {**self._last_seen(), **self.full_reward_spec.zero(), **self.full_done_spec.zero()}
+            return TensorDict(still, batch_size=self.batch_size, device=self.device)
         try:
             outcome = self.advance(tensordict["action"].detach().cpu().numpy())
         except NonFiniteError as error:  # the evidence includes what was seen before it
@@ -202,7 +228,8 @@ class EpisodicEnv(EnvBase):
                 )
             vector = self._as_declared("proprio", np.asarray(proprio, dtype=np.float32), np.float32)
             content["proprio"] = torch.from_numpy(vector.copy())
-        return content
+        self._seen = content
+        return dict(content)
 
     def _as_declared(self, name: str, value: np.ndarray, dtype: type[np.generic]) -> np.ndarray:
         """What `_look` returned, if the specification allows it: the replay would take anything."""
