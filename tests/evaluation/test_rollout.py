@@ -147,6 +147,15 @@ def test_many_episodes_take_turns_in_a_few_environments_and_are_what_they_would_
         assert (image[..., 0] == 0).all()  # every one is in the first episode of its seed
 
 
+def test_one_at_a_time_plays_the_same_episodes() -> None:
+    SeededEnv.opened.clear()
+    policy = RecordingPolicy()
+    alone = evaluate(policy, SeededEnv, episodes=4, seed=1, side_by_side=1)
+    assert len(SeededEnv.opened) == 1
+    assert {len(image) for image, _, _ in policy.calls} == {1}
+    assert alone.returns == evaluate(RecordingPolicy(), SeededEnv, episodes=4, seed=1).returns
+
+
 def test_no_episode_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one episode"):
         evaluate(RecordingPolicy(), SeededEnv, episodes=0, seed=0)

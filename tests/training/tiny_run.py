@@ -71,6 +71,7 @@ class TinyData(lightning.LightningDataModule):
         self.on_collect: Any = None
         self.fail: Exception | None = None
         self.committed: list[int] = []
+        self.let_go_at: list[int] = []
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -85,6 +86,9 @@ class TinyData(lightning.LightningDataModule):
 
     def peek(self) -> Tensor:
         return torch.zeros(1)
+
+    def let_go(self) -> None:
+        self.let_go_at.append(self.frames)
 
     def commit(self) -> None:
         self.committed.append(self.frames)

@@ -22,7 +22,7 @@ from vmil.system.paths import given_path
 from vmil.system.provenance import git_commit, sha256, versions
 from vmil.tracking.record import read_record
 from vmil.training.assembly import LearnerFactory, prepare_torch
-from vmil.training.pretrained import evaluate_pretrained, save_policy
+from vmil.training.pretrained import evaluate_pretrained, load_policy, save_policy
 from vmil.training.restore import frames_in
 from vmil.training.trained import expert_return, trained_learner
 
@@ -32,7 +32,7 @@ CARD = "CARD.md"
 def ship_run(run_dir: Path, make_learner: LearnerFactory, options: ShipOptions, episodes: int) -> Path:
     """Writes the policy of the run's last checkpoint, replacing an earlier one; returns its directory.
 
-    What is scored, over `episodes` episodes, is the written file, read back.
+    What is scored, over `episodes` episodes, is the written file, read back; with 0 it is read back only.
 
     Raises:
         UserError: no checkpoint, too large, or the place is taken by other files.
@@ -47,7 +47,9 @@ def ship_run(run_dir: Path, make_learner: LearnerFactory, options: ShipOptions, 
     with whole_directory(out, replaces=True) as fresh:
         save_policy(learner.evaluation_policy(), fresh / POLICY_FILE, expert_return(config))
         save_config(portable(config), fresh / CONFIG_FILE)
-        score = evaluate_pretrained(fresh, make_learner, episodes, None)
+        if episodes == 0:
+            load_policy(fresh, config, make_learner)
+        score = evaluate_pretrained(fresh, make_learner, episodes, None) if episodes else None
         rows = origin(run_dir, config, learnt, options)
         (fresh / CARD).write_text(card(config, rows, score, fresh), encoding="utf-8")
     return out
@@ -81,8 +83,8 @@ def origin(run_dir: Path, config: Config, learnt: str, options: ShipOptions) -> 
     }
 
 
-def card(config: Config, rows: dict[str, object], score: Score, directory: Path) -> str:
-    """`CARD.md`, from measurements only."""
+def card(config: Config, rows: dict[str, object], score: Score | None, directory: Path) -> str:
+    """`CARD.md`, from measurements only; score: None if it was not played."""
     packages = versions("torch", *find_task(config.env.name).family.packages)
     size = (directory / POLICY_FILE).stat().st_size / 1e6
     alarm = ["**Not imitation: it learnt from the environment's reward.**", ""]
@@ -99,11 +101,8 @@ def card(config: Config, rows: dict[str, object], score: Score, directory: Path)
             "",
             "## Score",
             "",
-            f"**{score}** (95 % interval of the mean return {score.low:.1f} to {score.high:.1f}, interquartile mean "
-            f"{score.iqm:.1f}): deterministic episodes from seed {config.seed + SEED_OFFSET:,} on, played with "
-            f"the file below. Versions: {', '.join(f'{name} {number}' for name, number in packages.items())}.",
-            "",
-            "Elsewhere rounding differs, and with it single episodes.",
+            *_score_words(score, config.seed + SEED_OFFSET),
+            f"Versions: {', '.join(f'{name} {number}' for name, number in packages.items())}.",
             "",
             "## Files",
             "",
@@ -115,6 +114,17 @@ def card(config: Config, rows: dict[str, object], score: Score, directory: Path)
             "",
         ]
     )
+
+
+def _score_words(score: Score | None, seed: int) -> list[str]:
+    if score is None:
+        return ["Not scored: `episodes=0`.", ""]
+    return [
+        f"**{score}** (95 % interval of the mean return {score.low:.1f} to {score.high:.1f}, interquartile mean "
+        f"{score.iqm:.1f}): deterministic episodes from seed {seed:,} on, played with the file below. Elsewhere "
+        "rounding differs, and with it single episodes.",
+        "",
+    ]
 
 
 def _refuse_to_overwrite(out: Path) -> None:

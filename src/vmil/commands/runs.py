@@ -78,8 +78,11 @@ def ship(overrides: Sequence[str]) -> int:
     directory = find_run(options.run, given_path("root", options.root))
     config = load_saved_config(directory / CONFIG_FILE)
     episodes = _episodes(options.episodes, config)
-    if episodes < CARD_EPISODES:
-        raise UserError(f"episodes={episodes} is outside [{CARD_EPISODES}, inf): a card tells the mean of that many")
+    if 0 < episodes < CARD_EPISODES:
+        raise UserError(
+            f"episodes={episodes} is outside [{CARD_EPISODES}, inf): a card tells the mean of that many; "
+            "0 plays none, and the card says that it is not scored"
+        )
     prepare_opengl(config)
     from vmil.algorithms import make_learner
     from vmil.analysis.ship import ship_run

@@ -162,7 +162,7 @@ class ShipOptions:
     run: str = "latest"
     root: str = "runs"
     out: str | None = None  # null: the task's place in this package, vmil/assets/<env>/pretrained
-    episodes: Count | None = None  # for the card, ten at least; null: ten, or training.eval_episodes where that is more
+    episodes: Natural | None = None  # for the card: ten at least, or 0, not scored; null: ten, or eval_episodes if more
     machine: str | None = None  # that it was trained on; null: this one, in words
     note: str = ""  # what a reader must know, such as a schedule that was changed midway
 

@@ -116,6 +116,10 @@ class VMILDataModule(lightning.LightningDataModule):
             self.draws.close()
             self.replay.close()
 
+    def let_go(self) -> None:
+        """Closes the environment until the next episode is collected: another one may be opened meanwhile."""
+        self.round_collector.let_go()
+
     # ---- the plan
 
     @property

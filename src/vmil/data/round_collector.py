@@ -40,6 +40,7 @@ class RoundCollector:
         self._make, self._played = make, collected_env(config, 0)
         self._config, self._replay, self._pace, self._rank = config, replay, pace, rank
         self._shortest = config.training.batch_length - lead_in(config)
+        self._gone = False  # whether the collector was closed and must be made anew
         self._sliceable: bool | None = None  # see _can_slice; None: not known since the replay has changed
 
     def begin_round(self) -> None:
@@ -68,6 +69,8 @@ class RoundCollector:
         if not collects(self._config):
             pace.frames = pace.goal
             return {}
+        if self._gone:
+            self._renew()
         self.collector.on_step = lambda frames: on_frames(pace.frames + frames * self._rank.count)
         pace.begin_wave()
         while pace.wave > 0 and pace.missing:
@@ -86,6 +89,11 @@ class RoundCollector:
         self.tally.add_seconds({"time/collect": time.perf_counter() - started})
         return self._metrics()
 
+    def let_go(self) -> None:
+        """Closes the collector's environment until the next episode."""
+        self.collector.close()
+        self._gone = True
+
     def state_dict(self) -> dict[str, Any]:
         """For a checkpoint, beside the pace's and the replay's."""
         return {"tally": self.tally.state_dict(), "collector": self.collector.state_dict()}
@@ -100,11 +108,15 @@ class RoundCollector:
     def _suit_round(self) -> None:
         """Changes to a collector whose episodes are as long as the running round asks, if this one's are not."""
         played = collected_env(self._config, self._pace.begun_at)
-        if played == self._played:
-            return
+        if played != self._played:
+            self._played = played
+            self._renew()
+
+    def _renew(self) -> None:
+        """Goes on with a new collector; neither the old one's state nor any shared one changes."""
         own, shared = self.collector.state_dict(), global_states()
         self.collector.close()
-        self.collector, self._played = self._make(self.collector.policy, self._pace.begun_at), played
+        self.collector, self._gone = self._make(self.collector.policy, self._pace.begun_at), False
         self.collector.load_state_dict(own)
         set_global_states(shared)
 

@@ -42,6 +42,7 @@ class Family:
     draws_itself: bool = False  # without OpenGL
     # Largest error, in the state's units, of an action replayed from a recorded state; None: none are.
     replay_tolerance: float | None = None
+    single: bool = False  # there is one, as of a real robot: it is never open twice
 
 
 def _counting() -> EnvModule:
@@ -99,3 +100,8 @@ def find_task(name: str) -> Task:
 def draws_itself(name: str) -> bool:
     """Whether the environment of that name draws its pixels without OpenGL; a wrong name does not."""
     return name in TASKS and TASKS[name].family.draws_itself
+
+
+def is_single(name: str) -> bool:
+    """Whether there is only one environment of that name, which is never open twice; of a wrong name there is none."""
+    return name in TASKS and TASKS[name].family.single

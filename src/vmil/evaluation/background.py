@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from vmil.envs.episodes import EpisodicEnv
-from vmil.evaluation.rollout import Rollout, evaluate
+from vmil.evaluation.rollout import SIDE_BY_SIDE, Rollout, evaluate
 from vmil.system.workers import settle_in
 
 log = logging.getLogger(__name__)
@@ -45,11 +45,14 @@ class Evaluation:
     episodes: int
     seed: int
     video: bool
+    side_by_side: int = SIDE_BY_SIDE
 
     def run(self, on_step: Callable[[int], None] | None = None) -> tuple[Rollout, dict[str, float]]:
         """Plays it in this process; `on_step` may raise to break off."""
         torch.manual_seed(self.seed)
-        rollout = evaluate(self.examinee, self.make_env, self.episodes, self.seed, video=self.video, on_step=on_step)
+        rollout = evaluate(
+            self.examinee, self.make_env, self.episodes, self.seed, self.video, on_step, self.side_by_side
+        )
         return rollout, self.examinee.judge(rollout)
 
 

@@ -14,10 +14,16 @@ from torch import Tensor
 
 from vmil.data.collect import Policy, one_thread
 from vmil.envs.episodes import EpisodicEnv
+from vmil.envs.tasks import is_single
 
 # Evaluation draws its start states from seeds that no training run with a usual seed touches.
 SEED_OFFSET = 10_000
 SIDE_BY_SIDE = 5  # environments open at once: the textures of one scene can take 150 MB
+
+
+def open_at_once(name: str) -> int:
+    """How many environments of that name an evaluation may have open at once."""
+    return 1 if is_single(name) else SIDE_BY_SIDE
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,7 @@ def evaluate(
     seed: int,
     video: bool = False,
     on_step: Callable[[int], None] | None = None,
+    side_by_side: int = SIDE_BY_SIDE,
 ) -> Rollout:
     """Plays `episodes` episodes, up to five side by side, with one call of the policy per step of these.
 
@@ -56,6 +63,7 @@ def evaluate(
         seed: episode i starts from seed + 10 000 + i, whatever was played before.
         video: keep the images of the first episode.
         on_step: called with the number of steps that the running episodes have done; may raise to break off.
+        side_by_side: environments open at once, at most; see `open_at_once`.
     """
     if episodes < 1:
         raise ValueError(f"an evaluation needs at least one episode, got {episodes}")
@@ -66,8 +74,8 @@ def evaluate(
     scores: list[dict[str, float]] = []
     seeds = [seed + SEED_OFFSET + index for index in range(episodes)]
     try:
-        for first in range(0, episodes, SIDE_BY_SIDE):
-            _open(envs, make_env, seeds[first : first + SIDE_BY_SIDE])
+        for first in range(0, episodes, side_by_side):
+            _open(envs, make_env, seeds[first : first + side_by_side])
             with one_thread():
                 played, filmed = _play(policy, envs, video and first == 0, on_step)
             rewards, film = rewards + played, film + filmed

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from vmil.config.schema import Config
 from vmil.data.footprint import filled, step_bytes
 from vmil.data.place import fits
+from vmil.envs.tasks import is_single
 from vmil.errors import UserError
 from vmil.experiments.grid import Cell
 from vmil.system.cuda import takes_gpu
@@ -82,6 +83,10 @@ def make_plan(machine: Machine, cells: Sequence[Cell], jobs: int = 0) -> Plan:
     beside = max((_workers(config) for config in configs if config.collector.overlap), default=0)
     on_gpu = any(learns_on_gpu(config, machine) for config in configs)
     seats = _seats(machine.gpus, devices, configs) if on_gpu else []
+    if any(is_single(config.env.name) for config in configs):
+        if jobs > 1:
+            raise UserError(f"jobs={jobs}: of a single environment, such as a real robot, only one run can go on")
+        jobs = 1
     if jobs == 0:
         needed = max((memory_bytes(config) for config in configs), default=PROCESS_BYTES)
         cores = devices * (max(chosen or CORES_PER_RUN, workers) + beside)
@@ -124,7 +129,7 @@ def _workers(config: Config) -> int:
 
 def _evaluates_apart(config: Config) -> bool:
     """Whether the run may have a process for its evaluations, as far as is known before the cores are shared out."""
-    when = config.training.background_evaluation
+    when = "never" if is_single(config.env.name) else config.training.background_evaluation
     return when == "always" or (when == "auto" and (config.compute.device != "cpu" or config.compute.threads > 0))
 
 

@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 
 from vmil.config.schema import Config
+from vmil.envs.tasks import is_single
 from vmil.errors import UserError
 from vmil.nets.products import rounded_products
 from vmil.system.cuda import nvidia_driver, takes_gpu, torch_cuda
@@ -88,7 +89,12 @@ def playable(config: Config) -> Config:
 
 
 def evaluates_in_background(config: Config) -> bool:
-    """Whether evaluations have a process of their own: as configured, else if a core is free for it."""
+    """Whether evaluations have a process of their own: as configured, else if a core is free for it.
+
+    Never of a single environment, which that process would have to open beside this one.
+    """
+    if is_single(config.env.name):
+        return False
     when = config.training.background_evaluation
     if when == "auto":
         cores = allowed_cores()

@@ -24,6 +24,8 @@ from vmil.data.demo_files import find_demos
 from vmil.data.episode_files import stored_bytes
 from vmil.data.ranks import rank_of
 from vmil.envs.factory import env_info, make_env
+from vmil.envs.tasks import is_single
+from vmil.errors import UserError
 from vmil.learner.device import choose_device, choose_threads, require_device, use_bf16
 from vmil.learner.module import ImitationModule
 from vmil.system.allocator import keep_memory
@@ -59,6 +61,7 @@ def assemble(config: Config, make_learner: LearnerFactory, run_dir: Path, checkp
     What cannot be done is found before the tracker hears of the run: a finished one that is refused stays finished.
     """
     require_device(config)
+    _require_turns(config)
     prepare_torch(config)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     rank = rank_of(config)
@@ -109,6 +112,24 @@ def prepare_torch(config: Config) -> None:
 def frames_per_second(config: Config) -> float:
     """Speed of a video with one picture per agent step: the task's own, or as if it had 40 frames a second."""
     return (env_info(config.env).frames_per_second or 40.0) / config.env.action_repeat
+
+
+def _require_turns(config: Config) -> None:
+    """UserError if a single environment would be open several times at once."""
+    if not is_single(config.env.name):
+        return
+    collector, compute = config.collector, config.compute
+    asked = {
+        f"collector.backend={collector.backend}": collects(config) and collector.backend != "direct",
+        "training.background_evaluation=always": config.training.background_evaluation == "always",
+        f"compute.devices × compute.nodes = {compute.devices * compute.nodes}": compute.devices * compute.nodes > 1,
+    }
+    for setting, wrong in asked.items():
+        if wrong:
+            raise UserError(
+                f"{setting} cannot be: there is only one {config.env.name}, and it would be open twice "
+                "(collector.backend=direct, background_evaluation=auto and one device take turns)"
+            )
 
 
 def _introduce(config: Config, run_dir: Path, data: VMILDataModule) -> None:

@@ -11,6 +11,7 @@ from vmil.config.runs import CHECKPOINTS
 from vmil.config.schema import Config
 from vmil.data.ranks import rank_of
 from vmil.envs.episodes import EpisodicEnv
+from vmil.envs.tasks import is_single
 from vmil.evaluation.background import BackgroundEvaluator
 from vmil.learner.device import evaluates_in_background
 from vmil.tracking.tracker import Tracker
@@ -40,6 +41,6 @@ def make_callbacks(
         return [stop, flush, checkpoint]
     background = BackgroundEvaluator(config.collector.timeout) if evaluates_in_background(config) else None
     reporter = Reporter(tracker, config.training.image_log_every_frames, fps, config.env.score, watchdog)
-    evaluate = Evaluate(config.training, reporter, make_env, config.seed, background)
+    evaluate = Evaluate(config.training, reporter, make_env, config.seed, background, is_single(config.env.name))
     progress = Progress(config, flush, reporter)
     return [stop, flush, evaluate, progress, checkpoint]

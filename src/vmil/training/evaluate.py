@@ -16,6 +16,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from vmil.config.schema import TrainingConfig
 from vmil.envs.episodes import EpisodicEnv
 from vmil.evaluation.background import BackgroundEvaluator, Evaluation
+from vmil.evaluation.rollout import SIDE_BY_SIDE, Rollout
 from vmil.learner.portable_evaluation import PortableEvaluation
 from vmil.training.interfaces import crossed, data_of, learner_of
 from vmil.training.reporter import Reporter
@@ -43,7 +44,8 @@ class Evaluate(Callback):
 
     Training does not notice: global random states are restored, the replay is not touched. An evaluation that a stopped
     run left out is made up for when it is resumed. With `background` all but the last are made while training goes on,
-    one at a time; of one that is under way, checkpoints hold what it needs to be made again.
+    one at a time; of one that is under way, checkpoints hold what it needs to be made again. If the environment is a
+    `single` one, the one that collects is closed before, and episodes are played one after another.
     """
 
     def __init__(
@@ -53,10 +55,11 @@ class Evaluate(Callback):
         make_env: Callable[[int], EpisodicEnv],
         seed: int,
         background: BackgroundEvaluator | None = None,
+        single: bool = False,
     ) -> None:
         self.config, self.reporter, self.make_env, self.seed = config, reporter, make_env, seed
         self.last_frames = -1  # frames at the last evaluation that was begun
-        self._background = background
+        self._background, self._single = background, single
         self._pending: _Pending | None = None
         self._left_over: dict[str, Any] | None = None  # what was pending in the checkpoint that is resumed
         self._in_round = False  # its evaluation, if one is due, comes at its end
@@ -150,7 +153,7 @@ class Evaluate(Callback):
     def _evaluate(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, frames: int) -> None:
         """Evaluates at once, in this process."""
         asked = self._asked(pl_module, frames)
-        rollout, judged = self._evaluation(asked).run(_stopper(trainer))
+        rollout, judged = self._run(trainer, asked)
         self.reporter.report(trainer, rollout, judged, frames)
         if asked.film:
             self._draw(trainer, pl_module, frames)
@@ -185,7 +188,7 @@ class Evaluate(Callback):
             self._background.start(self._evaluation(self._pending))
             return
         with isolate_rng(), suppress(_Stopped):  # what is pending stays so
-            rollout, judged = self._evaluation(self._pending).run(_stopper(trainer))
+            rollout, judged = self._run(trainer, self._pending)
             frames, self._pending = self._pending.frames, None
             self.reporter.report(trainer, rollout, judged, frames)
 
@@ -207,8 +210,14 @@ class Evaluate(Callback):
     def _asked(self, pl_module: lightning.LightningModule, frames: int) -> _Pending:
         return _Pending(frames, self.reporter.wants_pictures(frames), learner_of(pl_module).portable_evaluation())
 
+    def _run(self, trainer: lightning.Trainer, pending: _Pending) -> tuple[Rollout, dict[str, float]]:
+        if self._single:
+            data_of(trainer).let_go()
+        return self._evaluation(pending).run(_stopper(trainer))
+
     def _evaluation(self, pending: _Pending) -> Evaluation:
-        return Evaluation(pending.examination, self.make_env, self.config.eval_episodes, self.seed, pending.film)
+        count, at_once = self.config.eval_episodes, 1 if self._single else SIDE_BY_SIDE
+        return Evaluation(pending.examination, self.make_env, count, self.seed, pending.film, at_once)
 
     def _pending_state(self, pending: _Pending) -> dict[str, Any]:
         return {

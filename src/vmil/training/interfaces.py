@@ -39,6 +39,10 @@ class Data(Protocol):
         """A batch as the next one will be made, which changes none of those to come."""
         ...
 
+    def let_go(self) -> None:
+        """Closes the environment that collects, until it is needed again."""
+        ...
+
     def commit(self) -> None:
         """Called once the checkpoint that its state was taken for is published."""
         ...

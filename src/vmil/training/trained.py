@@ -19,7 +19,7 @@ from vmil.data.recording import read_recording
 from vmil.envs.factory import env_info, make_env
 from vmil.envs.rendering import prepare_rendering
 from vmil.errors import UserError
-from vmil.evaluation.rollout import evaluate
+from vmil.evaluation.rollout import evaluate, open_at_once
 from vmil.evaluation.scores import Score, score
 from vmil.learner.device import choose_device, playable
 from vmil.learner.module import ImitationModule
@@ -57,7 +57,8 @@ def trained_learner(
 def play(name: str, policy: Policy, config: Config, expert: float | None, episodes: int, video: Path | None) -> Score:
     """Plays the policy, prints its score beside its name and the expert's mean return, films its first episode."""
     torch.manual_seed(config.seed)  # as in the evaluations during training
-    rollout = evaluate(policy, partial(make_env, config.env), episodes, config.seed, video=video is not None)
+    make, at_once = partial(make_env, config.env), open_at_once(config.env.name)
+    rollout = evaluate(policy, make, episodes, config.seed, video=video is not None, side_by_side=at_once)
     result = score(rollout.returns, expert, rollout.scores, config.env.score)
     print(f"{name}: {result}")
     if video is not None and rollout.video is not None:
