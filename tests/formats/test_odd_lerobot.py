@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import imageio_ffmpeg
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -14,7 +16,7 @@ from made import EPISODES, LOSSLESS, SIZE, STEPS, Bring, make_lerobot, pictures,
 
 from vmil.data.formats.lerobot import _numbers
 from vmil.data.formats.source import ReadOptions
-from vmil.data.formats.video import VideoReader
+from vmil.data.formats.video import STARTS, VideoReader
 from vmil.errors import UserError
 
 
@@ -99,3 +101,32 @@ def test_a_video_damaged_in_its_middle_is_refused_instead_of_shifted(tmp_path: P
     with pytest.raises(UserError, match="is truncated or damaged: frame 39 was looked for"):
         damaged.read(0, count, options)
     damaged.close()
+
+
+@pytest.mark.parametrize("failures", [STARTS - 1, STARTS])
+def test_a_video_is_not_judged_by_how_long_ffmpeg_takes_to_begin(
+    failures: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_video(tmp_path / "file.mp4", [np.zeros((SIZE, SIZE, 3), np.uint8)] * 3, LOSSLESS)
+    begin, begun = imageio_ffmpeg.read_frames, [0]
+
+    def late(*args: Any, **kwargs: Any) -> Iterator[Any]:
+        begun[0] += 1
+        if begun[0] <= failures:
+            raise OSError("Could not load meta information\n=== stderr ===\n\n")  # after ten seconds
+        yield from begin(*args, **kwargs)
+
+    monkeypatch.setattr(imageio_ffmpeg, "read_frames", late)
+    if failures == STARTS:
+        with pytest.raises(UserError, match=r"ffmpeg did not begin to read .* try on a less busy machine"):
+            VideoReader(tmp_path / "file.mp4")
+        return
+    reader = VideoReader(tmp_path / "file.mp4")
+    assert len(reader.read(0, 3, ReadOptions(image_size=SIZE))) == 3
+    reader.close()
+
+
+def test_what_is_no_video_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file.mp4").write_bytes(b"junk" * 100)
+    with pytest.raises(UserError, match="corrupt or truncated, or no MP4 video"):
+        VideoReader(tmp_path / "file.mp4")
