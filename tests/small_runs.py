@@ -34,11 +34,12 @@ SMALL = (
 )
 
 
-def write_demos(directory: Path, steps: int = 12) -> None:
-    """Two counting demonstrations, whose actions say where they were taken."""
+def write_demos(directory: Path, steps: int = 12, **imported: Any) -> None:
+    """Two counting demonstrations, whose actions say where they were taken; `imported`: as what."""
     directory.mkdir(parents=True)
     for index in range(2):
-        meta = {"format": 1, "env": "counting", "domain": "counting", "task": "counting", "action_repeat": 1}
+        task = {"env": "counting", "domain": "counting", "task": "counting"}
+        meta = {"format": 1, **task, "action_repeat": 1, **imported}
         np.savez_compressed(
             directory / f"demo_{index:02d}.npz",
             physics=np.array([[100 + index, t] for t in range(steps + 1)], np.float64),

@@ -21,7 +21,7 @@ from vmil.config.runs import CONFIG_FILE, POLICY_FILE, find_pretrained, shipped_
 from vmil.errors import UserError
 from vmil.system.provenance import sha256
 from vmil.training import pretrained
-from vmil.training.pretrained import load_policy
+from vmil.training.pretrained import CheckedPolicy, load_policy, read_imported
 from vmil.training.restore import frames_in
 from vmil.training.trained import trained_learner
 
@@ -40,6 +40,7 @@ EXTRA = {
     "dac_drq": ("training.seed_frames=12", "training.batch_size=4"),
     "bc": ("training.batch_size=4",),
 }
+IMPORTED = {"alignment": "at", "resize": "crop", "action_low": [-0.2], "action_high": [0.4], "proprio": []}
 OF_VMIL = ("training.pretrain_updates", "training.batch_length", "behaviour.")
 
 
@@ -47,7 +48,7 @@ OF_VMIL = ("training.pretrain_updates", "training.batch_length", "behaviour.")
 def shipped(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """A finished run of two rounds and the policy made of it."""
     root, algo = tmp_path_factory.mktemp(request.param), request.param
-    write_demos(root / "demos")
+    write_demos(root / "demos", **IMPORTED)
     usual = [item for item in SMALL if algo == "vmil_plus" or not item.startswith(OF_VMIL)]
     where = [f"run.root={root}", f"demos.path={root}/demos", f"demos.cache_dir={root}/cache", "run.name=run"]
     settings = [*usual, *where, *EXTRA[algo], f"algo={algo}", "training.frames=24", "tracking.kind=csv"]
@@ -79,6 +80,36 @@ def test_it_acts_as_the_run_does_and_holds_no_more_than_that_takes(shipped: Simp
     assert acted[0].abs().sum() > 0
 
 
+def test_what_a_policy_was_not_trained_on_is_refused_in_one_sentence(shipped: SimpleNamespace) -> None:
+    policy, _ = load_policy(shipped.out, load_saved_config(shipped.out / CONFIG_FILE), make_learner)
+    image, first = torch.zeros(2, 64, 64, 3, dtype=torch.uint8), torch.ones(2, dtype=torch.bool)
+    wrong: list[tuple[Any, Any, Any, str]] = [
+        (image.float(), None, first, "image must be .* torch.uint8 .*, and is torch.float32 of shape"),
+        (image.movedim(3, 1), None, first, r"image must be .* \(N, 64, 64, 3\), and is .* \(2, 3, 64, 64\)"),
+        (image[0], None, first, r"image must be .* \(N, 64, 64, 3\), and is .* \(64, 64, 3\)"),
+        (image.numpy(), None, first, "image must be a tensor, .*, and is ndarray"),
+        (image, torch.zeros(2, 3), first, "proprio must be None"),
+        (image, None, first.float(), "is_first must be .* torch.bool .*, and is torch.float32"),
+        (image, None, first[:1], r"is_first must be .* \(2,\), and is .* \(1,\)"),
+        (image, None, ~first, "is_first must be true in all 2 rows at the first call"),
+    ]
+    for *given, said in wrong:
+        with pytest.raises(UserError, match=said):
+            policy(*given)
+    assert policy(image, None, first).shape == (2, 1)
+    assert policy(image, None, ~first).shape == (2, 1)
+    with pytest.raises(UserError, match="more or fewer rows"):
+        policy(image[:1], None, ~first[:1])
+
+
+def test_a_policy_trained_on_a_vector_asks_for_it() -> None:
+    seeing = CheckedPolicy(SimpleNamespace(), 64, 3)  # type: ignore[arg-type]
+    image, first = torch.zeros(2, 64, 64, 3, dtype=torch.uint8), torch.ones(2, dtype=torch.bool)
+    for given in (None, torch.zeros(2, 4), torch.zeros(2, 3, dtype=torch.float64)):
+        with pytest.raises(UserError, match=r"proprio must be a tensor, torch.float32 of shape \(2, 3\), and is"):
+            seeing(image, given, first)
+
+
 def test_the_card_says_how_it_was_made_and_what_it_scores(shipped: SimpleNamespace) -> None:
     text = (shipped.out / "CARD.md").read_text()
     for said in (
@@ -89,6 +120,9 @@ def test_the_card_says_how_it_was_made_and_what_it_scores(shipped: SimpleNamespa
         "| machine | a small one |",
         "| the run | FINISHED |",
         "| note | only a test |",
+        "| pictures | resize=crop |",
+        "| actions in the robot's units | `low + (action + 1) / 2 * (high - low)`, low [-0.2], high [0.4] |",
+        "| alignment of the source | at |",
         f"`{sha256(shipped.out / POLICY_FILE)}`",
         f"`{sha256(shipped.out / CONFIG_FILE)}`",
     ):
@@ -97,6 +131,13 @@ def test_the_card_says_how_it_was_made_and_what_it_scores(shipped: SimpleNamespa
     everything = text + (shipped.out / CONFIG_FILE).read_text()
     assert str(shipped.root) not in everything
     assert sorted(path.name for path in shipped.out.parent.iterdir()) == ["tiny"]
+
+
+def test_how_its_demonstrations_were_imported_travels_with_it(shipped: SimpleNamespace) -> None:
+    assert read_imported(shipped.out) == IMPORTED
+    assert read_imported(find_pretrained("walker")) == {}
+    with pytest.raises(UserError, match="missing, damaged"):
+        read_imported(shipped.root)
 
 
 def test_it_needs_neither_the_run_nor_its_demonstrations(

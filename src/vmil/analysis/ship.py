@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from vmil.analysis.publish import make_command
 from vmil.config.load import load_saved_config, save_config
@@ -24,7 +26,7 @@ from vmil.tracking.record import read_record
 from vmil.training.assembly import LearnerFactory, prepare_torch
 from vmil.training.pretrained import evaluate_pretrained, load_policy, save_policy
 from vmil.training.restore import frames_in
-from vmil.training.trained import expert_return, trained_learner
+from vmil.training.trained import expert_return, imported_as, trained_learner
 
 CARD = "CARD.md"
 
@@ -45,12 +47,13 @@ def ship_run(run_dir: Path, make_learner: LearnerFactory, options: ShipOptions, 
     learner, checkpoint = trained_learner(run_dir, config, make_learner)
     learnt = f"{frames_in(last_checkpoint(run_dir), checkpoint):,}, {int(learner.updates_done):,}"
     with whole_directory(out, replaces=True) as fresh:
-        save_policy(learner.evaluation_policy(), fresh / POLICY_FILE, expert_return(config))
+        imported = imported_as(config)
+        save_policy(learner.evaluation_policy(), fresh / POLICY_FILE, expert_return(config), imported)
         save_config(portable(config), fresh / CONFIG_FILE)
         if episodes == 0:
             load_policy(fresh, config, make_learner)
         score = evaluate_pretrained(fresh, make_learner, episodes, None) if episodes else None
-        rows = origin(run_dir, config, learnt, options)
+        rows = {**origin(run_dir, config, learnt, options), **_units(imported)}
         (fresh / CARD).write_text(card(config, rows, score, fresh), encoding="utf-8")
     return out
 
@@ -114,6 +117,20 @@ def card(config: Config, rows: dict[str, object], score: Score | None, directory
             "",
         ]
     )
+
+
+def _units(imported: Mapping[str, Any]) -> dict[str, object]:
+    """What one needs to show it what its demonstrations showed, and to act as they did."""
+    if not imported:
+        return {}
+    low, high = imported.get("action_low"), imported.get("action_high")
+    scaled = f"`low + (action + 1) / 2 * (high - low)`, low {low}, high {high}"
+    return {
+        "pictures": f"resize={imported.get('resize')}",
+        "vector": ", ".join(imported.get("proprio") or ()) or "none",
+        "actions in the robot's units": "as they are" if low is None else scaled,
+        "alignment of the source": imported.get("alignment"),
+    }
 
 
 def _score_words(score: Score | None, seed: int) -> list[str]:

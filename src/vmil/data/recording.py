@@ -28,6 +28,7 @@ from vmil.errors import UserError
 from vmil.system.files import write_atomically
 
 PHYSICS, IMAGES = 1, 2  # the values of meta's `format`
+CONVERSION = ("alignment", "resize", "action_low", "action_high", "proprio")  # what an import was told, in meta
 MAX_BYTES = 256 * 2**20  # a demonstration larger than this, packed or unpacked, is not one
 MAX_STEPS = 100_000
 

@@ -15,7 +15,7 @@ from vmil.config.schema import Config
 from vmil.data.collect import Policy
 from vmil.data.demo_files import find_demos
 from vmil.data.demos import mean_return
-from vmil.data.recording import read_recording
+from vmil.data.recording import CONVERSION, Recording, read_recording
 from vmil.envs.factory import env_info, make_env
 from vmil.envs.rendering import prepare_rendering
 from vmil.errors import UserError
@@ -73,8 +73,20 @@ def play(name: str, policy: Policy, config: Config, expert: float | None, episod
 def expert_return(config: Config) -> float | None:
     """Mean return of the demonstrations; None if it or they are unknown, which costs the normalised score only."""
     try:
-        recordings = [read_recording(path) for path in find_demos(config.env.name, config.demos, config.seed)]
+        return mean_return(_demonstrations(config))
     except UserError as error:
         log.warning("no normalised score: %s", error)
         return None
-    return mean_return(recordings)
+
+
+def imported_as(config: Config) -> dict[str, Any]:
+    """What `make import-demos` did to the run's demonstrations, by option; empty if they are gone, or not all alike."""
+    try:
+        found = [{key: each.meta[key] for key in CONVERSION if key in each.meta} for each in _demonstrations(config)]
+    except UserError:
+        return {}
+    return found[0] if all(each == found[0] for each in found) else {}
+
+
+def _demonstrations(config: Config) -> list[Recording]:
+    return [read_recording(path) for path in find_demos(config.env.name, config.demos, config.seed)]
