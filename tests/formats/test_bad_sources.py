@@ -192,7 +192,7 @@ def test_several_cameras_are_named(bring: Bring, tmp_path: Path) -> None:
 def test_other_hdf5_files_are_not_robomimic_s(bring: Bring, tmp_path: Path) -> None:
     with h5py.File(tmp_path / "empty.hdf5", "w") as file:
         file["x"] = 1
-    assert "has no group data/demo_0" in refused(bring, tmp_path / "empty.hdf5")
+    assert "neither robomimic's (no group data/demo_0) nor ALOHA's" in refused(bring, tmp_path / "empty.hdf5")
     (tmp_path / "text.hdf5").write_text("not at all")
     assert "text.hdf5 is corrupt" in refused(bring, tmp_path / "text.hdf5")
 

@@ -10,7 +10,7 @@ from vmil.config.schema_expert import ExpertConfig
 from vmil.config.schema_planner import LearnedConfig, PlannerConfig
 from vmil.config.schema_ppo import HandPolicyConfig
 
-FormatName = Literal["auto", "npz", "robomimic", "minari", "lerobot"]
+FormatName = Literal["auto", "npz", "robomimic", "aloha", "minari", "lerobot"]
 ExportFormat = Literal["npz", "minari"]
 Alignment = Literal["auto", "at", "led_to"]
 Resize = Literal["none", "stretch", "crop"]
@@ -96,6 +96,7 @@ class ImportOptions:
     out: str | None = None  # null: <root>/imported-<env>-<src's name>
     root: str = "runs"
     image: str | None = None  # the array, or camera, that holds the pictures; null: the only one
+    action: str | None = None  # the array of the actions; null: as the format calls it
     proprio: str | None = None  # arrays of the vector observation, comma-separated; null: `proprio` if env.proprio
     alignment: Alignment = "auto"  # action[t] was taken at image[t], or led to it; auto: the format's own
     resize: Resize = "none"  # to env.image_size: stretch to the square, or crop to the square in the centre first

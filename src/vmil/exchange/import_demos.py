@@ -18,7 +18,7 @@ from vmil.data.demos import identity
 from vmil.data.formats.checks import alignment_words, examine, suspicious_openings, without_bad_rewards
 from vmil.data.formats.detect import detect, read_episodes
 from vmil.data.formats.source import ReadOptions, SourceEpisode, Unreadable, alignment_of
-from vmil.data.recording import IMAGES, read_recording, write_recording
+from vmil.data.recording import CONVERSION, IMAGES, read_recording, write_recording
 from vmil.envs.factory import EnvInfo, env_info
 from vmil.errors import UserError
 from vmil.exchange.picture_check import compare_pictures
@@ -64,7 +64,8 @@ def import_demos(options: ImportOptions, config: Config, say: Callable[[str], ob
     if options.src is None:
         raise UserError("import-demos needs src=<a file, a directory, or the id of a Minari dataset>")
     format, source = detect(options.src, options.format)
-    name = f"imported-{file_name(config.env.name)}-{Path(options.src).stem}"
+    given = user_path("src", options.src)
+    name = f"imported-{file_name(config.env.name)}-{given.stem if given.is_file() else given.name}"
     out = user_path("out", options.out or f"{options.root}/{name}")
     with new_directory(out) as part:
         reading = read_options(options, config.env)
@@ -105,6 +106,7 @@ def read_options(options: ImportOptions, env: EnvConfig) -> ReadOptions:
     return ReadOptions(
         image_size=env.image_size,
         image=options.image,
+        action=options.action,
         proprio=tuple(key.strip() for key in named.split(",") if key.strip()),
         alignment=options.alignment,
         resize=options.resize,
@@ -170,13 +172,8 @@ def _meta(env: EnvConfig) -> dict[str, Any]:
 
 def _conversion(format: FormatName, reading: ReadOptions) -> dict[str, Any]:
     """What was done to the source: with action_low and action_high, a policy's actions go back to its units."""
-    return {
-        "alignment": alignment_of(format, reading),
-        "resize": reading.resize,
-        "action_low": reading.action_low,
-        "action_high": reading.action_high,
-        "proprio": reading.proprio,
-    }
+    done = alignment_of(format, reading), reading.resize, reading.action_low, reading.action_high, reading.proprio
+    return dict(zip(CONVERSION, done, strict=True))
 
 
 def _save(episode: SourceEpisode, meta: dict[str, Any], path: Path) -> None:

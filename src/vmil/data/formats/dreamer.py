@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from vmil.data.formats.listing import NPZ, files_of
 from vmil.data.formats.source import (
-    MAX_EPISODES,
     MAX_SOURCE_BYTES,
     Convention,
     ReadOptions,
@@ -39,11 +39,8 @@ _TOO_LARGE = ", more than is read of one episode: lower the resolution of its im
 
 def read_dreamer(directory: Path, options: ReadOptions) -> Iterator[SourceEpisode | Unreadable]:
     """The episodes of a directory, one file at a time, in the order of their names."""
-    paths = sorted(directory.glob("*.npz"))[: MAX_EPISODES + 1]
-    if len(paths) > MAX_EPISODES:
-        raise UserError(f"{directory} holds more than {MAX_EPISODES} episodes")
     alignment = alignment_of("npz", options)
-    for path in paths:
+    for path in files_of(directory, NPZ):
         yield attempt(path.name, _episode, path, options, alignment)
 
 
@@ -80,7 +77,7 @@ def _read(path: Path, options: ReadOptions) -> dict[str, np.ndarray]:
     try:
         check_archive(payload, MAX_SOURCE_BYTES, _TOO_LARGE)
         with np.load(io.BytesIO(payload), allow_pickle=False) as file:
-            wanted = {"image": options.image or "image", "action": "action"}
+            wanted = {"image": options.image or "image", "action": options.action or "action"}
             if wanted["image"] not in file.files:
                 raise UserError(
                     f"{path} has no images '{wanted['image']}': image=<one of {', '.join(file.files)}> names them"

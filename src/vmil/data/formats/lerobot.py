@@ -100,7 +100,7 @@ class _Dataset:
         episode = SourceEpisode(
             name=name,
             image=self._pictures(row, columns, length, name),
-            action=scaled_actions(_numbers(columns["action"], f"{path}: action"), self.options, name),
+            action=scaled_actions(_numbers(columns[self._action], f"{path}: {self._action}"), self.options, name),
             reward=_numbers(columns[REWARD], f"{path}: {REWARD}") if REWARD in columns else None,
             proprio=side_by_side(proprio, self.options.proprio, name),
             fps=rate(self.info.get("fps")),
@@ -115,12 +115,16 @@ class _Dataset:
         return ("JPEG pictures, which are lossy",) if jpeg else ()
 
     @property
+    def _action(self) -> str:
+        return self.options.action or "action"
+
+    @property
     def _in_video(self) -> bool:
         return bool(self.info["features"][self.camera]["dtype"] == "video")
 
     def _columns(self, path: Path, index: int, length: int) -> dict[str, list[Any]]:
         """The rows of an episode, in the order of their frames; UserError if there are not `length` of them."""
-        wanted = {"episode_index", "frame_index", "action", REWARD, *self.options.proprio}
+        wanted = {"episode_index", "frame_index", self._action, REWARD, *self.options.proprio}
         wanted |= set() if self._in_video else {self.camera}
         if self._table is None or self._table[0] != path:
             self._table = path, read_parquet(path, lambda column: column in wanted)

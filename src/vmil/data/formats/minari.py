@@ -76,7 +76,7 @@ def _read(group: Any, options: ReadOptions, where: str, name: str) -> SourceEpis
     return SourceEpisode(
         name=name,
         image=pictures,
-        action=scaled_actions(hdf5.array(group, "actions", where), options, where),
+        action=scaled_actions(hdf5.array(group, options.action or "actions", where), options, where),
         reward=hdf5.array(group, "rewards", where),
         proprio=hdf5.vectors(holder, options.proprio, where),
         physics=hdf5.array(infos, PHYSICS, where) if physics else None,

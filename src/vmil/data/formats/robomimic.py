@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from vmil.data.formats import hdf5
+from vmil.data.formats.listing import HDF5, files_of
 from vmil.data.formats.source import (
     Convention,
     ReadOptions,
@@ -31,13 +32,24 @@ from vmil.errors import UserError
 
 
 def read_robomimic(path: Path, options: ReadOptions) -> Iterator[SourceEpisode | Unreadable]:
-    """The episodes of a file, in the order of their numbers; UserError in one sentence if it is not robomimic's."""
+    """The episodes of a file, or of all files in a directory, in the order of names and numbers.
+
+    UserError in one sentence if a file is not robomimic's.
+    """
+    for file in files_of(path, HDF5):
+        for episode in _read_file(file, options):
+            yield episode if path.is_file() else replace(episode, name=f"{file.name}: {episode.name}")
+
+
+def _read_file(path: Path, options: ReadOptions) -> Iterator[SourceEpisode | Unreadable]:
     alignment = alignment_of("robomimic", options)
     with hdf5.opened(path) as file:
         data = hdf5.member(file, "data", str(path))
         names = [name for name in data or () if re.fullmatch(r"demo_\d+", name)]
         if not names:
-            raise UserError(f"{path} is not robomimic's: it has no group data/demo_0")
+            raise UserError(
+                f"{path} is neither robomimic's (no group data/demo_0) nor ALOHA's (no observations/images)"
+            )
         fps = _rate(data.attrs.get("env_args"))
         for name in sorted(names, key=lambda name: int(name.removeprefix("demo_"))):
             episode = attempt(name, _episode, data, options, path, name, alignment)
@@ -65,7 +77,7 @@ def _read(demo: Any, options: ReadOptions, path: Path, name: str) -> SourceEpiso
     if not hdf5.is_group(demo):
         raise UserError(f"{where} is not a group")
     pictures, proprio, lossy = _observations(demo, "obs", options, where)
-    action = scaled_actions(hdf5.array(demo, "actions", where), options, where)
+    action = scaled_actions(hdf5.array(demo, options.action or "actions", where), options, where)
     notes = ["JPEG pictures, which are lossy"] if lossy else []
     if (
         options.alignment != "led_to"

@@ -2,7 +2,7 @@
 
 The one thing that readers exist for is alignment (data/transition.py has the picture). Two conventions are in use::
 
-    at        action[t] was taken at image[t]     robomimic, Minari, LeRobot, and inside vmil
+    at        action[t] was taken at image[t]     robomimic, ALOHA, Minari, LeRobot, and inside vmil
     led_to    action[t] led to image[t]           Dreamer's .npz episodes: action[0] is zero, nobody took it
 
 A layout does not settle it: LIBERO's files are robomimic's with led_to, and begin with an action that was taken.
@@ -34,7 +34,9 @@ MAX_PIXELS = 4096 * 4096  # of one picture
 MAX_JSON_BYTES = 16 * 2**20  # of a file that describes a source
 
 Convention = Literal["at", "led_to"]
-CONVENTIONS: dict[FormatName, Convention] = {"npz": "led_to", "robomimic": "at", "minari": "at", "lerobot": "at"}
+CONVENTIONS: dict[FormatName, Convention] = {
+    "npz": "led_to", "robomimic": "at", "aloha": "at", "minari": "at", "lerobot": "at",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class ReadOptions:
 
     image_size: int  # pixels, square: env.image_size
     image: str | None = None  # the array that holds the pictures; null: the only one that does
+    action: str | None = None  # the array of the actions; null: as the format calls it
     proprio: tuple[str, ...] = ()  # arrays that are concatenated into the vector observation
     alignment: Alignment = "auto"  # auto: the format's own
     resize: Resize = "none"  # stretch: to the square; crop: to the centre's square, then to size
