@@ -12,7 +12,7 @@ from typing import NoReturn
 from vmil.commands import COMMANDS
 from vmil.commands.explain import explain
 from vmil.config import keys
-from vmil.errors import INTERRUPTED, MISUSED, NonFiniteError, StoppedError, UserError
+from vmil.errors import INTERRUPTED, MISUSED, EnvError, NonFiniteError, StoppedError, UserError
 
 CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)  # about files that the user named
 MORE = "`vmil <command> --help` lists the settings that a command takes."
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _check_flags(arguments)
         parsed = make_parser(arguments[0] if arguments else "").parse_args(arguments or ["--help"])
         return COMMANDS[parsed.command].run(parsed.settings)
-    except (UserError, NonFiniteError, StoppedError) as error:
+    except (UserError, EnvError, NonFiniteError, StoppedError) as error:
         return _complain(str(error), error.exit_code)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):

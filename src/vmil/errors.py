@@ -34,6 +34,12 @@ class StoppedError(BaseException):
     exit_code = STOPPED
 
 
+class EnvError(RuntimeError):
+    """The environment raised an exception of its own, which is the cause: which one, in what episode and step."""
+
+    exit_code = FAILED
+
+
 class NonFiniteError(RuntimeError):
     """A loss, gradient, observation or action is NaN or infinite.
 

@@ -30,7 +30,7 @@ from vmil.data.worker_pool import EpisodeSpec, LostWorkersError, WorkerPool
 from vmil.envs.counting import CountingEnv
 from vmil.envs.episodes import Outcome
 from vmil.envs.factory import make_env
-from vmil.errors import NonFiniteError, UserError
+from vmil.errors import EnvError, NonFiniteError, UserError
 
 SEED = 5
 
@@ -165,6 +165,21 @@ def test_a_number_that_is_none_is_told_in_the_worker_s_own_words(here: None, con
     made.close()
     assert set(found.value.evidence) == {"action", "image"}
     assert torch.isfinite(found.value.evidence["action"]).all()
+
+
+class Torn(CountingEnv):
+    """Its arm is lost."""
+
+    def _advance(self, action: object) -> Outcome:
+        raise ConnectionError("arm lost")
+
+
+def test_an_environment_s_own_exception_is_told_with_its_traceback(here: None, config: Config) -> None:
+    made = collector(config, 2, env=partial(Torn, config.env, 0))
+    with pytest.raises(EnvError, match="counting, episode 0, agent step 0: ConnectionError: arm lost") as error:
+        made.collect_episode()
+    made.close()
+    assert 'raise ConnectionError("arm lost")' in error.value.__notes__[0]
 
 
 class Losing(Here):

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from vmil.config.load import load_config
 from vmil.config.schema import Config
+from vmil.errors import EnvError
 from vmil.evaluation.background import BackgroundEvaluator, Evaluation
 from vmil.evaluation.rollout import Rollout
 from vmil.learner.device import evaluates_in_background
@@ -71,6 +72,17 @@ class Slow(BackgroundEvaluator):
         return evaluation.run(on_step)
 
 
+class Failing(Slow):
+    """Done at once, and its environment failed."""
+
+    def wait(self, seconds: float = 0.0) -> bool:
+        return True
+
+    def take(self, on_step: Callable[[int], None]) -> tuple[Rollout, dict[str, float]]:
+        self._evaluation = None
+        raise EnvError("the arm is lost")
+
+
 @pytest.fixture
 def examined(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tiny learner acts otherwise after each update, and so scores otherwise."""
@@ -120,6 +132,21 @@ def test_one_that_was_under_way_is_made_again_by_what_acted_then(
     expected = read_curve(tmp_path / "a", "eval/return")
     assert len(expected) == 2
     assert read_curve(tmp_path / "b", "eval/return") == expected
+
+
+def test_one_whose_environment_fails_ends_the_run_after_the_round_and_is_made_again(
+    tmp_path: Path, examined: None
+) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    alone = Run(tmp_path / "a").fit()
+    broken = in_background(Run(tmp_path / "b"), Failing(timeout=1.0))
+    with pytest.raises(EnvError, match="the arm is lost"):
+        broken.fit()
+    assert len(broken.learner.seen) == PRETRAIN + 3 * UPDATES
+    again = Run(tmp_path / "b").fit(resume=tmp_path / "b" / "checkpoints" / "last.ckpt")
+    assert broken.learner.seen + again.learner.seen == alone.learner.seen
+    assert read_curve(tmp_path / "b", "eval/return") == read_curve(tmp_path / "a", "eval/return")
 
 
 def test_asked_to_stop_while_it_waits_for_one_a_run_stops(

@@ -19,7 +19,7 @@ from vmil.data.footprint import collected_env
 from vmil.data.players import Player, Report
 from vmil.data.worker_pool import EpisodeSpec, LostWorkersError, WorkerPool
 from vmil.envs.factory import env_info, make_env
-from vmil.errors import NonFiniteError, UserError
+from vmil.errors import EnvError, NonFiniteError, UserError
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +82,7 @@ class ParallelCollector:
 
         Raises:
             NonFiniteError: an observation, a reward or an action in it is non-finite (NaN or inf).
+            EnvError: the environment failed.
             UserError: workers were lost twice in a row.
         """
         self._choose_player(random)
@@ -148,6 +149,10 @@ class ParallelCollector:
         played = []
         for number, rollout in enumerate(self._rollouts(), self.episode):
             report: Report = rollout["report"]
+            if report.trace:
+                broken = EnvError(report.failure)
+                broken.add_note(f"In a worker:\n{report.trace}")
+                raise broken
             if report.failure:
                 raise NonFiniteError(report.failure, report.evidence)
             played.append(Played(whole_episode(rollout, number).clone(), report))

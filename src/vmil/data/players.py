@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from dataclasses import dataclass, field
 
 import torch
@@ -12,7 +13,7 @@ from torchrl.collectors import Collector
 
 from vmil.data.collect import EpisodeActor, one_thread
 from vmil.envs.episodes import EpisodicEnv, seed_from
-from vmil.errors import NonFiniteError
+from vmil.errors import EnvError, NonFiniteError
 
 
 class Player(TensorDictModuleBase):
@@ -50,12 +51,14 @@ class Player(TensorDictModuleBase):
 class Report:
     """A worker's report on the episode that it played.
 
-    failure: a non-finite (NaN or inf) number in it, and where; evidence: what it was found in, by name.
+    failure: a non-finite (NaN or inf) number in it, and where; evidence: what it was found in, by name. trace: of an
+    exception of the environment's own, which `failure` then tells.
     """
 
     scores: dict[str, float] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)  # by `time/<stage>`
     failure: str = ""
+    trace: str = ""
     evidence: dict[str, Tensor] = field(default_factory=dict)
 
 
@@ -75,15 +78,19 @@ class EpisodeWorker(Collector):
         try:
             with one_thread():
                 rollout = super().rollout()
-        except NonFiniteError as error:
+        except (NonFiniteError, EnvError) as error:
             return self._failed(error)
         return _with_report(rollout, Report(actor.scores(), actor.seconds()))
 
-    def _failed(self, error: NonFiniteError) -> TensorDictBase:
+    def _failed(self, error: NonFiniteError | EnvError) -> TensorDictBase:
         steps = self.frames_per_batch  # TorchRL puts the workers' rollouts side by side, and counts their frames
         counted = TensorDict({"traj_ids": torch.zeros(steps, dtype=torch.int64)}, [steps])
-        evidence = {name: torch.as_tensor(value).detach().cpu().clone() for name, value in error.evidence.items()}
-        report = Report(failure=str(error), evidence=evidence)
+        if isinstance(error, EnvError):
+            report = Report(failure=str(error), trace="".join(traceback.format_exception(error)))
+        else:
+            found = error.evidence.items()
+            evidence = {name: torch.as_tensor(value).detach().cpu().clone() for name, value in found}
+            report = Report(failure=str(error), evidence=evidence)
         return _with_report(TensorDict({"collector": counted}, [steps]), report)
 
 

@@ -17,7 +17,7 @@ from vmil.data.pace import Pace
 from vmil.data.ranks import Rank, gathered
 from vmil.data.replay import Replay
 from vmil.data.tally import Tally
-from vmil.errors import UserError
+from vmil.errors import EnvError, UserError
 from vmil.system.generators import global_states, set_global_states
 
 
@@ -133,11 +133,11 @@ class RoundCollector:
         return self._sliceable
 
     def _episode(self, random: bool) -> TensorDict:
-        """The next episode. If the run is asked to stop, it is broken off; the resumed run plays it from its start."""
+        """The next episode. If the run is asked to stop, or the environment fails, the resumed run plays it anew."""
         own, shared = self.collector.state_dict(), global_states()
         try:
             return self.collector.collect_episode(random)
-        except SIGTERMException:
+        except (SIGTERMException, EnvError):
             self.collector.load_state_dict(own)
             set_global_states(shared)
             raise

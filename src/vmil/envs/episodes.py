@@ -15,6 +15,7 @@ from torchrl.data import Binary, Bounded, Composite, Unbounded
 from torchrl.envs import EnvBase
 
 from vmil.config.schema import EnvConfig
+from vmil.envs.failures import telling
 from vmil.errors import NonFiniteError, UserError
 
 if TYPE_CHECKING:
@@ -136,17 +137,21 @@ class EpisodicEnv(EnvBase):
         self.episode, self.time = self._next_episode, 0
         self.diverged = self._over = False
         self._next_episode += 1
-        self._begin()
+        with telling(self._where):
+            self._begin()
 
     def advance(self, action: np.ndarray) -> Outcome:
         """Take one agent step with a finite (A,) action, clipped to [-1, 1], without drawing it."""
-        outcome = self._advance(self._checked(action))
+        checked = self._checked(action)
+        with telling(self._where):
+            outcome = self._advance(checked)
         if not math.isfinite(outcome.reward):
-            raise NonFiniteError(f"{self._where}: the environment's reward is {outcome.reward}", {"action": action})
+            raise NonFiniteError(f"{self._where()}: the environment's reward is {outcome.reward}", {"action": action})
         self.time += 1
         self._over = outcome.terminated or outcome.broken or self.time >= self.steps_per_episode
         if self._over:
-            self.last_scores = self._episode_scores()
+            with telling(self._where):
+                self.last_scores = self._episode_scores()
         return outcome
 
     def restore(self, state: np.ndarray) -> None:
@@ -214,7 +219,8 @@ class EpisodicEnv(EnvBase):
 
     def _observe(self) -> dict[str, torch.Tensor]:
         start = time.perf_counter()
-        image, proprio = self._look()
+        with telling(self._where):
+            image, proprio = self._look()
         self.render_seconds += time.perf_counter() - start
         # Copies: the environment may draw into the same memory again, and hands out views.
         content = {"image": torch.from_numpy(self._as_declared("image", image, np.uint8).copy())}
@@ -223,7 +229,7 @@ class EpisodicEnv(EnvBase):
                 raise UserError(f"{self.config.name}: _look returns no proprio, though env.proprio=true")
             if not np.isfinite(proprio).all():
                 raise NonFiniteError(
-                    f"{self._where}: the observation is not finite: proprio is {proprio.tolist()}",
+                    f"{self._where()}: the observation is not finite: proprio is {proprio.tolist()}",
                     {"image": image, "proprio": proprio},
                 )
             vector = self._as_declared("proprio", np.asarray(proprio, dtype=np.float32), np.float32)
@@ -241,15 +247,16 @@ class EpisodicEnv(EnvBase):
             )
         return value
 
-    @property
     def _where(self) -> str:
         return f"{self.config.name}, episode {self.episode}, agent step {self.time}"
 
     def _checked(self, action: np.ndarray) -> np.ndarray:
         if self._over:
-            raise RuntimeError(f"{self._where}: this episode is over, reset first")
+            raise RuntimeError(f"{self._where()}: this episode is over, reset first")
         if action.shape != (self._action_size,):
-            raise RuntimeError(f"{self._where}: action of shape {tuple(action.shape)}, expected ({self._action_size},)")
+            raise RuntimeError(
+                f"{self._where()}: action of shape {tuple(action.shape)}, expected ({self._action_size},)"
+            )
         if not np.isfinite(action).all():
-            raise NonFiniteError(f"{self._where}: the action is not finite: {action.tolist()}", {"action": action})
+            raise NonFiniteError(f"{self._where()}: the action is not finite: {action.tolist()}", {"action": action})
         return np.clip(action.astype(np.float64), -1.0, 1.0)

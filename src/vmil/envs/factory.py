@@ -10,6 +10,7 @@ import numpy as np
 
 from vmil.config.schema import EnvConfig
 from vmil.envs.episodes import EpisodicEnv
+from vmil.envs.failures import telling
 from vmil.envs.tasks import Task, find_task
 
 
@@ -28,7 +29,9 @@ class EnvInfo:
 def make_env(config: EnvConfig, seed: int) -> EpisodicEnv:
     """Make the environment that `config` names; its episodes derive from `seed`."""
     task = find_task(config.name)
-    return task.family.module().make(config, seed, task)
+    module = task.family.module()
+    with telling(lambda: f"{config.name} cannot be opened"):
+        return module.make(config, seed, task)
 
 
 def env_info(config: EnvConfig) -> EnvInfo:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
@@ -30,3 +32,18 @@ def set_global_states(states: Mapping[str, Any]) -> None:
     torch.set_rng_state(states["cpu"].cpu())
     for index, state in enumerate(states["cuda"][: torch.cuda.device_count()]):
         torch.cuda.set_rng_state(state.cpu(), index)
+
+
+@contextmanager
+def isolated_generators() -> Iterator[None]:
+    """The block changes no global generator, torch's, NumPy's or Python's, however it ends.
+
+    Lightning's `isolate_rng` restores nothing after an exception, when a checkpoint may yet be saved.
+    """
+    own, numpys, pythons = global_states(), np.random.get_state(), random.getstate()  # noqa: NPY002
+    try:
+        yield
+    finally:
+        set_global_states(own)
+        np.random.set_state(numpys)  # noqa: NPY002
+        random.setstate(pythons)

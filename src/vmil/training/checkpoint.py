@@ -17,7 +17,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from vmil.config.runs import CONFIG_FILE, LAST, PREVIOUS
 from vmil.config.schema import TrainingConfig
 from vmil.data.ranks import gathered
-from vmil.errors import UserError
+from vmil.errors import EnvError, UserError
 from vmil.system.archives import write_archive
 from vmil.system.files import sync_directory
 from vmil.system.generators import global_states, set_global_states
@@ -42,8 +42,9 @@ class Checkpoint(callbacks.Checkpoint):
     """Saves after pre-training, every `checkpoint_every_frames`, at the end, and when the run is asked to stop.
 
     As a descendant of Lightning's base class it is called after all other callbacks, so that their states are final.
-    A stop comes between two updates, and what is saved then resumes in the middle of the round. An *error* comes
-    anywhere in an update, perhaps with non-finite weights (NaN or inf): it leaves the last checkpoint alone.
+    A stop comes between two updates, and what is saved then resumes in the middle of the round; so does an
+    environment's failure. Any other *error* comes anywhere in an update, perhaps with non-finite weights (NaN or inf):
+    it leaves the last checkpoint alone.
 
     Torch's global generators are saved here, since learner and policy draw from them in turn; what else is random
     (environment, replay, demonstrations) has generators of its own.
@@ -79,8 +80,12 @@ class Checkpoint(callbacks.Checkpoint):
     def on_exception(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
     ) -> None:
-        """Saves if the run was asked to stop, unless that was before it had restored its state."""
-        if isinstance(exception, SIGTERMException) and self._training:
+        """Saves if the run was asked to stop or its environment failed, unless it had not yet restored its state.
+
+        Where others learn too, who do not hear of the failure, nothing is saved then: all would have to.
+        """
+        failed = isinstance(exception, EnvError) and trainer.world_size == 1
+        if (failed or isinstance(exception, SIGTERMException)) and self._training:
             self.save(trainer, stopping=True)
 
     def state_dict(self) -> dict[str, Any]:

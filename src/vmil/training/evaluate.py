@@ -11,13 +11,14 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.utilities.seed import isolate_rng
 
 from vmil.config.schema import TrainingConfig
 from vmil.envs.episodes import EpisodicEnv
+from vmil.errors import EnvError
 from vmil.evaluation.background import BackgroundEvaluator, Evaluation
 from vmil.evaluation.rollout import SIDE_BY_SIDE, Rollout
 from vmil.learner.portable_evaluation import PortableEvaluation
+from vmil.system.generators import isolated_generators
 from vmil.training.interfaces import crossed, data_of, learner_of
 from vmil.training.reporter import Reporter
 
@@ -62,6 +63,7 @@ class Evaluate(Callback):
         self._background, self._single = background, single
         self._pending: _Pending | None = None
         self._left_over: dict[str, Any] | None = None  # what was pending in the checkpoint that is resumed
+        self._failed: EnvError | None = None  # in the background, within a round
         self._in_round = False  # its evaluation, if one is due, comes at its end
 
     def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -91,14 +93,21 @@ class Evaluate(Callback):
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Reports an evaluation that has come to its end in the background."""
-        if self._pending is not None and self._background is not None and self._background.wait():
-            with suppress(_Stopped):
+        """Reports an evaluation that has come to its end in the background; its failure ends the run at the round's."""
+        waiting = self._pending is not None and self._failed is None
+        if waiting and self._background is not None and self._background.wait():
+            try:
                 self._take(trainer, self._background)
+            except _Stopped:
+                pass
+            except EnvError as error:
+                self._failed = error
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Evaluates if it is time."""
         self._in_round = False
+        if self._failed is not None:
+            raise self._failed
         self._evaluate_if_due(trainer, pl_module)
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -137,7 +146,7 @@ class Evaluate(Callback):
         frames = data_of(trainer).frames
         if not self.due(frames) or trainer.received_sigterm or not trainer.is_global_zero:
             return
-        with isolate_rng():
+        with isolated_generators():
             torch.manual_seed(self.seed)
             try:
                 self._finish(trainer)
@@ -187,7 +196,7 @@ class Evaluate(Callback):
         if self._background is not None:
             self._background.start(self._evaluation(self._pending))
             return
-        with isolate_rng(), suppress(_Stopped):  # what is pending stays so
+        with isolated_generators(), suppress(_Stopped):  # what is pending stays so
             rollout, judged = self._run(trainer, self._pending)
             frames, self._pending = self._pending.frames, None
             self.reporter.report(trainer, rollout, judged, frames)
@@ -202,7 +211,7 @@ class Evaluate(Callback):
 
     def _take(self, trainer: lightning.Trainer, background: BackgroundEvaluator) -> None:
         assert self._pending is not None
-        with isolate_rng():
+        with isolated_generators():
             rollout, judged = background.take(_stopper(trainer))
         frames, self._pending = self._pending.frames, None
         self.reporter.report(trainer, rollout, judged, frames)

@@ -22,6 +22,7 @@ from vmil.training.reporter import Reporter
 
 log = logging.getLogger(__name__)
 
+LOG_FILE = "run.log"
 LINE_EVERY = 60.0  # seconds without a line, when there is no bar, after which one is written within a round
 WINDOW = 600.0  # seconds over which the speed is measured
 
@@ -163,14 +164,18 @@ class _LogFile(logging.FileHandler):
 
 
 def start_logging(run_dir: Path) -> None:
-    """Sends vmil's messages (INFO and above) to the terminal, and with times to `run.log`; may be called again."""
+    """Sends vmil's messages (INFO and above) to the terminal, and with times to `run.log`; may be called again.
+
+    Those with a traceback go to `run.log` only: the terminal gets one sentence, from whoever ends the command.
+    """
     logger = logging.getLogger("vmil")
     for handler in tuple(logger.handlers):
         logger.removeHandler(handler)
         handler.close()
-    file = _LogFile(run_dir / "run.log", encoding="utf-8")
+    file = _LogFile(run_dir / LOG_FILE, encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     terminal: logging.Handler = _AroundBar() if sys.stderr.isatty() else logging.StreamHandler()
+    terminal.addFilter(lambda record: not record.exc_info)
     terminal.setFormatter(logging.Formatter("%(message)s"))
     logger.addHandler(file)
     logger.addHandler(terminal)

@@ -19,13 +19,13 @@ from vmil.config.schema import Config
 from vmil.data.demo_files import find_demos
 from vmil.data.ranks import rank_of, started_outside
 from vmil.envs.rendering import prepare_rendering
-from vmil.errors import NonFiniteError, StoppedError, UserError
+from vmil.errors import EnvError, NonFiniteError, StoppedError, UserError
 from vmil.tracking.record import read_record
 from vmil.tracking.tracker import RunStatus
 from vmil.training.assembly import LearnerFactory, Parts, assemble
 from vmil.training.checkpoint import Checkpoint
 from vmil.training.evidence import keep_evidence
-from vmil.training.progress import start_logging
+from vmil.training.progress import LOG_FILE, start_logging
 from vmil.training.requeue import requeue, requeueing, was_requeued
 from vmil.training.rundir import (
     RUN_DIR,
@@ -115,6 +115,9 @@ def _fit(config: Config, make_learner: LearnerFactory, run_dir: Path, checkpoint
             kept = keep_evidence(run_dir, error)
             where = "" if kept is None else f"; kept as '{kept}'"
             raise NonFiniteError(f"{error}{where}; {_way_on(run_dir)}") from error
+        except EnvError as error:
+            log.error("the environment failed", exc_info=error)
+            raise EnvError(f"{error}; '{run_dir / LOG_FILE}' has its traceback; {_way_on(run_dir)}") from error
         except UserError as error:
             if parts.learner.updates == 0:
                 raise
