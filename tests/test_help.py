@@ -32,7 +32,7 @@ def help_of(command, capsys, monkeypatch):
 def test_the_help_of_a_command_lists_its_own_keys_and_the_presets_that_it_reads(capsys, monkeypatch):
     lines = help_of("import-demos", capsys, monkeypatch)
     assert (
-        "its own: src format out root image proprio alignment resize action_low action_high skip_bad "
+        "its own: src format out root image action proprio alignment resize action_low action_high skip_bad "
         "(explained in src/vmil/config/schema_cli.py)"
     ) in lines
     assert "env: baoding, cheetah, counting, dot, sawyer, walker" in lines
