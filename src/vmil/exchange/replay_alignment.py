@@ -12,7 +12,7 @@ from vmil.data.formats.checks import REPEATS, Findings
 from vmil.data.formats.source import SourceEpisode
 from vmil.envs.factory import make_env
 from vmil.envs.tasks import find_task
-from vmil.errors import NonFiniteError, UserError
+from vmil.errors import EnvError, NonFiniteError, UserError
 
 STEPS = 20  # that are replayed, each from its own recorded state
 
@@ -35,8 +35,8 @@ class Simulator:
                 for _ in range(repeat):
                     if not self._env.over:  # the task may end before
                         self._env.advance(action)
-        except (UserError, NonFiniteError, ArithmeticError, ValueError, AssertionError):  # an impossible state
-            return np.full(self.size, np.inf)
+        except (UserError, NonFiniteError, EnvError, ArithmeticError, ValueError, AssertionError):
+            return np.full(self.size, np.inf)  # an impossible state
         return np.full(self.size, np.inf) if self._env.diverged else self._env.physics_state()
 
     def close(self) -> None:
