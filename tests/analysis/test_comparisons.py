@@ -46,7 +46,7 @@ def test_equal_hours_are_of_one_kind_of_machine_and_equal_frames_leave_out_what_
     offline = make_run("walker", "bc", "base", 0, "eval/return", 30, 40)
     figure = equal_budgets(replace(results, runs=(slow, fast, offline)), "walker")
     assert figure is not None
-    assert figure.axes[1].get_title() == "walker, after 0.03 hours, machines with no bfloat16 only"
+    assert figure.axes[1].get_title() == "walker, after 0.03 hours\nmachines with no bfloat16 only"
     ticks = [[text.get_text() for text in panel.get_xticklabels()] for panel in figure.axes]
     assert ticks == [["VMIL"], ["behaviour cloning (offline)", "VMIL"]]
     assert [500.0, 900.0] in lines_of(figure, 0)
@@ -63,7 +63,7 @@ def test_equal_hours_take_a_seed_s_run_on_that_kind_of_machine_though_it_got_fur
     theirs = on("with bfloat16", make_run("walker", "sqil_drq", "base", 0, "eval/return", 30, 40))
     figure = equal_budgets(replace(results, runs=(further, theirs), shorter=(alike,)), "walker")
     assert figure is not None
-    assert figure.axes[1].get_title() == "walker, after 0.03 hours, machines with bfloat16 and no AMX only"
+    assert figure.axes[1].get_title() == "walker, after 0.03 hours\nmachines with bfloat16 and no AMX only"
     assert [300.0] in lines_of(figure, 1)
     assert [40.0] in lines_of(figure, 1)
     assert [500.0] in lines_of(figure, 0)

@@ -56,7 +56,7 @@ def one_kind_of_machine(runs: Iterable[Run]) -> tuple[list[Run], str]:
         made[plots.arithmetic(run.card.machine)].append(run)
     furthest = {kind: longest(some) for kind, some in made.items()}
     kind = max(furthest, key=lambda kind: len(furthest[kind]))
-    return furthest[kind], f", machines with {kind} only" if len(furthest) > 1 else ""
+    return furthest[kind], f"\nmachines with {kind} only" if len(furthest) > 1 else ""
 
 
 def score_within(run: Run, axis: Axis, budget: float) -> float | None:
